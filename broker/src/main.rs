@@ -1,0 +1,3 @@
+//! The mqbroker program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The mqbench program.
+
+fn main() {}

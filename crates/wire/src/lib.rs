@@ -1,0 +1,1 @@
+//! wire of Gantry.

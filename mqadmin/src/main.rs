@@ -1,0 +1,3 @@
+//! The mqadmin program.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The mqnamesrv program.
+
+fn main() {}
