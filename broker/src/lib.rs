@@ -1,1 +1,3 @@
 //! broker of Gantry.
+
+pub mod config;

@@ -1,1 +1,3 @@
 //! namesrv of Gantry.
+
+pub mod config;

@@ -1,0 +1,278 @@
+//! Keys of the message store: RocketMQ's `MessageStoreConfig`, and the system properties about the disk.
+//!
+//! Sizes of files must fit the files on disk and those of the other side of a master/slave pair.
+
+use gantry_config::{choices, settings};
+
+choices! {
+    /// What this broker is to others of its name.
+    pub enum BrokerRole {
+        /// Answers before slaves have the message.
+        AsyncMaster = "ASYNC_MASTER",
+        /// Answers when a slave has it too.
+        SyncMaster = "SYNC_MASTER",
+        /// Copies a master.
+        Slave = "SLAVE",
+    }
+}
+
+choices! {
+    /// When a message is safe from a power failure.
+    pub enum FlushDiskType {
+        /// Within a moment after the answer.
+        AsyncFlush = "ASYNC_FLUSH",
+        /// Before the answer.
+        SyncFlush = "SYNC_FLUSH",
+    }
+}
+
+const NO_POOL: &str = "messages are written to files directly; there is no buffer pool";
+const NO_REPLICATION: &str = "this version does not replicate";
+const NO_DLEDGER: &str = "this version has no DLedger";
+const NO_LMQ: &str = "this version has no LMQ";
+const NO_WARMING: &str = "files are allocated before they are written; there is nothing to warm";
+const NO_EXT: &str = "only SQL filters use it, and this version filters by tags only";
+
+settings! {
+    /// What is kept, where and how safely.
+    pub struct StoreSettings |host| {
+        section "Store: role and safety";
+        /// ASYNC_MASTER, SYNC_MASTER or SLAVE.
+        broker_role: BrokerRole = BrokerRole::AsyncMaster, "brokerRole" [.important().misspellings(&["brokerRote"])];
+        /// ASYNC_FLUSH or SYNC_FLUSH.
+        flush_disk_type: FlushDiskType = FlushDiskType::AsyncFlush, "flushDiskType" [.important()];
+        /// Milliseconds a send may wait for SYNC_FLUSH.
+        sync_flush_timeout: u64 = 5_000, "syncFlushTimeout" [.between(1, 600_000)];
+        /// Milliseconds a send may wait for a slave.
+        slave_timeout: u64 = 3_000, "slaveTimeout" [.between(1, 600_000).without_effect(NO_REPLICATION)];
+
+        /// Milliseconds a write may hold the log before the page cache counts as busy.
+        os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills" [.live()];
+
+        section "Store: places and sizes";
+        /// Folder of everything that is kept.
+        store_path_root_dir: String = format!("{}/store", host.user_home), "storePathRootDir" [.check(path)];
+        /// Folder of the log; several with `,` between them. Default: commitlog below storePathRootDir.
+        store_path_commit_log: Option<String> = None, "storePathCommitLog"
+            [.important().shown("<storePathRootDir>/commitlog")];
+        /// Character between the folders of storePathCommitLog.
+        multi_path_splitter: String = ",".into(), "rocketmq.broker.multiPathSplitter" [.check(one_character)];
+        /// Folders of the log that are only read, `,` between them.
+        read_only_commit_log_store_paths: Option<String> = None, "readOnlyCommitLogStorePaths"
+            [.without_effect("this version writes to every log folder")];
+        /// Size of a log file, bytes. A message must fit.
+        mapped_file_size_commit_log: u64 = 1_073_741_824, "mappedFileSizeCommitLog"
+            [.between(65_536, 2_147_483_647).aliases(&["mapedFileSizeCommitLog"])];
+        /// Size of a queue file, bytes; rounded up to a multiple of 20.
+        mapped_file_size_consume_queue: u64 = 6_000_000, "mappedFileSizeConsumeQueue"
+            [.between(20, 2_147_483_640).aliases(&["mapedFileSizeConsumeQueue"])];
+        /// Longest message body, bytes.
+        max_message_size: u32 = 4_194_304, "maxMessageSize" [.between(1, 1_073_741_824)];
+        /// Keeps an index of message keys.
+        message_index_enable: bool = true, "messageIndexEnable" [.important()];
+        /// Hash slots of an index file.
+        max_hash_slot_num: u32 = 5_000_000, "maxHashSlotNum" [.between(1, 100_000_000)];
+        /// Keys in an index file.
+        max_index_num: u32 = 20_000_000, "maxIndexNum" [.between(2, 100_000_000)];
+        /// Keys with equal hash that a query looks at, at most.
+        max_msgs_num_batch: u32 = 64, "maxMsgsNumBatch" [.between(1, 1_000_000)];
+        /// Messages with one unique key that a query returns, at most.
+        default_query_max_num: u32 = 32, "defaultQueryMaxNum" [.between(1, 1_000_000)];
+        /// Keeps filter data beside the queues.
+        enable_consume_queue_ext: bool = false, "enableConsumeQueueExt" [.without_effect(NO_EXT)];
+        /// Size of such a file.
+        mapped_file_size_consume_queue_ext: u32 = 50_331_648, "mappedFileSizeConsumeQueueExt" [.without_effect(NO_EXT)];
+        /// Bits of filter data of a message.
+        bit_map_length_consume_queue_ext: u32 = 64, "bitMapLengthConsumeQueueExt" [.without_effect(NO_EXT)];
+
+        section "Store: flushing";
+        /// Milliseconds between flushes of the log.
+        flush_interval_commit_log: u64 = 500, "flushIntervalCommitLog" [.between(1, 600_000).important()];
+        /// Flushes at fixed times. false: also when woken.
+        flush_commit_log_timed: bool = true, "flushCommitLogTimed"
+            [.important().without_effect("the flusher keeps to its interval and can always be woken")];
+        /// Pages of 4 KiB that must wait before the log is flushed.
+        flush_commit_log_least_pages: u32 = 4, "flushCommitLogLeastPages" [.between(0, 1_000_000)];
+        /// Milliseconds after which fewer pages are flushed too.
+        flush_commit_log_thorough_interval: u64 = 10_000, "flushCommitLogThoroughInterval" [.between(1, 600_000)];
+        /// Milliseconds between flushes of queues.
+        flush_interval_consume_queue: u64 = 1_000, "flushIntervalConsumeQueue" [.between(1, 600_000)];
+        /// Pages of 4 KiB of a queue that must wait before it is flushed.
+        flush_consume_queue_least_pages: u32 = 2, "flushConsumeQueueLeastPages" [.between(0, 1_000_000)];
+        /// Milliseconds after which all queues are flushed and the checkpoint is written.
+        flush_consume_queue_thorough_interval: u64 = 60_000, "flushConsumeQueueThoroughInterval" [.between(1, 3_600_000)];
+        /// Checks checksums of bodies when the store is opened.
+        check_crc_on_recover: bool = true, "checkCRCOnRecover";
+        /// Recovery goes back to the time of the index too.
+        message_index_safe: bool = false, "messageIndexSafe" [.important()];
+
+        section "Store: reading";
+        /// Bytes of an answer to a pull, recent messages.
+        max_transfer_bytes_on_message_in_memory: u32 = 262_144, "maxTransferBytesOnMessageInMemory"
+            [.between(1, 16_777_216).important().live()];
+        /// Messages of an answer to a pull, recent messages.
+        max_transfer_count_on_message_in_memory: u32 = 32, "maxTransferCountOnMessageInMemory"
+            [.between(1, 65_536).important().live()];
+        /// Bytes of an answer to a pull, old messages.
+        max_transfer_bytes_on_message_in_disk: u32 = 65_536, "maxTransferBytesOnMessageInDisk"
+            [.between(1, 16_777_216).important().live()];
+        /// Messages of an answer to a pull, old messages.
+        max_transfer_count_on_message_in_disk: u32 = 8, "maxTransferCountOnMessageInDisk"
+            [.between(1, 65_536).important().live()];
+        /// Messages count as recent while they are within this part of the memory, per cent.
+        access_message_in_memory_max_ratio: u32 = 40, "accessMessageInMemoryMaxRatio" [.between(0, 100).important()];
+        /// Counts how far groups are behind.
+        disk_fall_recorded: bool = true, "diskFallRecorded";
+
+        section "Store: keeping and deleting";
+        /// Hours after which a log file may be deleted.
+        file_reserved_time: u32 = 72, "fileReservedTime" [.between(1, 876_000).important().live()];
+        /// Hours of the day, local time, at which old files are deleted, `;` between them.
+        delete_when: String = "04".into(), "deleteWhen" [.important().live().check(hours)];
+        /// Use of the disk, per cent, from which old files are deleted at any hour.
+        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio" [.between(10, 95).live()];
+        /// Use of the disk from which files are deleted before their time.
+        disk_space_clean_forcibly_ratio: f64 = 0.85, "rocketmq.broker.diskSpaceCleanForciblyRatio" [.ratio(0.1, 0.99)];
+        /// Use of the disk from which sends are refused.
+        disk_space_warning_level_ratio: f64 = 0.90, "rocketmq.broker.diskSpaceWarningLevelRatio" [.ratio(0.1, 0.99)];
+        /// Deletes files before their time when the disk is nearly full.
+        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable" [.important().live()];
+        /// Milliseconds between looks at what may be deleted.
+        clean_resource_interval: u64 = 10_000, "cleanResourceInterval" [.between(100, 3_600_000)];
+        /// Milliseconds between deletions of log files.
+        delete_commit_log_files_interval: u64 = 100, "deleteCommitLogFilesInterval" [.between(0, 600_000)];
+        /// Milliseconds between deletions of queue files.
+        delete_consume_queue_files_interval: u64 = 100, "deleteConsumeQueueFilesInterval" [.between(0, 600_000)];
+        /// Milliseconds until a deleted file that is still read is closed.
+        destroy_maped_file_interval_forcibly: u64 = 120_000, "destroyMapedFileIntervalForcibly"
+            [.without_effect("a file goes when its last reader is done")];
+        /// Milliseconds until deletion of such a file is tried again.
+        redelete_hanged_file_interval: u64 = 120_000, "redeleteHangedFileInterval"
+            [.without_effect("a file goes when its last reader is done")];
+
+        section "Store: delayed messages";
+        /// The delays that a message can have, shortest first: number and s, m, h or d.
+        message_delay_level: String = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".into(),
+            "messageDelayLevel" [.check(delay_levels)];
+        /// Milliseconds between savings of how far delivery is.
+        flush_delay_offset_interval: u64 = 10_000, "flushDelayOffsetInterval" [.between(100, 3_600_000)];
+        /// Counts delayed deliveries.
+        enable_schedule_message_stats: bool = true, "enableScheduleMessageStats";
+        /// Delivers without waiting for each message.
+        enable_schedule_async_deliver: bool = false, "enableScheduleAsyncDeliver"
+            [.without_effect("delivery never waits for the disk")];
+        /// Deliveries of a level that are under way.
+        schedule_async_deliver_max_pending_limit: u32 = 2_000, "scheduleAsyncDeliverMaxPendingLimit"
+            [.without_effect("delivery never waits for the disk")];
+        /// Attempts until a level stops at a message.
+        schedule_async_deliver_max_resend_num2_blocked: u32 = 3, "scheduleAsyncDeliverMaxResendNum2Blocked"
+            [.without_effect("delivery never waits for the disk")];
+
+        section "Replication";
+        /// Port for slaves. Default: listenPort + 1, which RocketMQ always takes.
+        ha_listen_port: u16 = 10_912, "haListenPort" [.between(1, 65_535).shown("listenPort + 1")];
+        /// Milliseconds between signs of life to slaves.
+        ha_send_heartbeat_interval: u64 = 5_000, "haSendHeartbeatInterval" [.without_effect(NO_REPLICATION)];
+        /// Milliseconds after which a silent peer is dropped.
+        ha_housekeeping_interval: u64 = 20_000, "haHousekeepingInterval" [.without_effect(NO_REPLICATION)];
+        /// Bytes sent to a slave at once.
+        ha_transfer_batch_size: u32 = 32_768, "haTransferBatchSize" [.without_effect(NO_REPLICATION)];
+        /// Address of the master, for a slave that should not ask the name server.
+        ha_master_address: Option<String> = None, "haMasterAddress" [.important().without_effect(NO_REPLICATION)];
+        /// Bytes a slave may be behind and still count for SYNC_MASTER.
+        ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.without_effect(NO_REPLICATION)];
+        /// A slave corrects offsets.
+        offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_REPLICATION)];
+
+        section "Store: without effect";
+        /// A lock instead of a spin lock.
+        use_reentrant_lock_when_put_message: bool = true, "useReentrantLockWhenPutMessage"
+            [.without_effect("a lock is always used")];
+        /// Milliseconds between copies from the buffer pool.
+        commit_interval_commit_log: u64 = 200, "commitIntervalCommitLog" [.important().without_effect(NO_POOL)];
+        /// Pages that must wait before they are copied from the buffer pool.
+        commit_commit_log_least_pages: u32 = 4, "commitCommitLogLeastPages" [.without_effect(NO_POOL)];
+        /// Milliseconds after which fewer pages are copied too.
+        commit_commit_log_thorough_interval: u64 = 200, "commitCommitLogThoroughInterval" [.without_effect(NO_POOL)];
+        /// Writes through a buffer pool.
+        transient_store_pool_enable: bool = false, "transientStorePoolEnable" [.important().without_effect(NO_POOL)];
+        /// Buffers of the pool.
+        transient_store_pool_size: u32 = 5, "transientStorePoolSize" [.without_effect(NO_POOL)];
+        /// Refuses sends when the pool is empty.
+        fast_fail_if_no_buffer_in_store_pool: bool = false, "fastFailIfNoBufferInStorePool" [.without_effect(NO_POOL)];
+        /// Touches new files before they are used.
+        warm_maped_file_enable: bool = false, "warmMapedFileEnable" [.without_effect(NO_WARMING)];
+        /// Pages touched between flushes.
+        flush_least_pages_when_warm_maped_file: u32 = 4_096, "flushLeastPagesWhenWarmMapedFile"
+            [.without_effect(NO_WARMING)];
+        /// Once meant for queues that fall behind.
+        put_msg_index_hight_water: u32 = 600_000, "putMsgIndexHightWater"
+            [.without_effect("RocketMQ 4.9 does not use it either")];
+        /// Prints stacks when the log is held long.
+        debug_lock_enable: bool = false, "debugLockEnable" [.without_effect("prints stacks of Java threads")];
+        /// Two logs in one.
+        duplication_enable: bool = false, "duplicationEnable" [.without_effect("unusable in RocketMQ 4.9 too")];
+
+        section "DLedger and LMQ";
+        /// Log by consensus.
+        enable_dleger_commit_log: bool = false, "enableDLegerCommitLog" [.only("false", NO_DLEDGER)];
+        /// Name of the group.
+        dleger_group: Option<String> = None, "dLegerGroup" [.without_effect(NO_DLEDGER)];
+        /// Members of the group.
+        dleger_peers: Option<String> = None, "dLegerPeers" [.without_effect(NO_DLEDGER)];
+        /// This member.
+        dleger_self_id: Option<String> = None, "dLegerSelfId" [.without_effect(NO_DLEDGER)];
+        /// Member that should lead.
+        preferred_leader_id: Option<String> = None, "preferredLeaderId" [.without_effect(NO_DLEDGER)];
+        /// Sends in batches.
+        enable_batch_push: bool = false, "isEnableBatchPush" [.aliases(&["enableBatchPush"]).without_effect(NO_DLEDGER)];
+        /// Folder of the log.
+        store_path_dledger_commit_log: Option<String> = None, "storePathDLedgerCommitLog"
+            [.important().without_effect(NO_DLEDGER)];
+        /// Light queues.
+        enable_lmq: bool = false, "enableLmq" [.only("false", NO_LMQ)];
+        /// One message in several queues.
+        enable_multi_dispatch: bool = false, "enableMultiDispatch" [.only("false", NO_LMQ)];
+        /// Light queues, at most.
+        max_lmq_consume_queue_num: u32 = 20_000, "maxLmqConsumeQueueNum" [.without_effect(NO_LMQ)];
+    }
+}
+
+fn path(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.contains('\0') { Err("the path of a folder") } else { Ok(()) }
+}
+
+fn one_character(text: &str) -> Result<(), &'static str> {
+    if text.chars().count() == 1 { Ok(()) } else { Err("one character") }
+}
+
+fn hours(text: &str) -> Result<(), &'static str> {
+    let good = text.split(';').all(|hour| hour.trim().parse::<u8>().is_ok_and(|hour| hour < 24));
+    if good { Ok(()) } else { Err("hours from 00 to 23 with ; between them") }
+}
+
+fn delay_levels(text: &str) -> Result<(), &'static str> {
+    let levels = parse_delay_levels(text).map(|levels| levels.len());
+    if levels.is_some_and(|count| 0 < count && count <= 1_000) {
+        return Ok(());
+    }
+    Err("numbers with s, m, h or d, blanks between them (for example 1s 5s 10s 1m 2h)")
+}
+
+/// The delays of `messageDelayLevel` in milliseconds, level 1 first; `None` if it cannot be read.
+pub fn parse_delay_levels(text: &str) -> Option<Vec<u64>> {
+    text.split_whitespace().map(parse_delay).collect()
+}
+
+fn parse_delay(text: &str) -> Option<u64> {
+    let unit_at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?;
+    let (number, unit) = text.split_at(unit_at);
+    let unit_ms: u64 = match unit {
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_ms)
+}

@@ -1,0 +1,38 @@
+//! The key table of the name server: its own keys here, and what every daemon has (`server`, `tls`).
+
+use gantry_config::{ServerSettings, TlsSettings, settings};
+
+const NO_LOOKUP: &str = "this version looks topics up nowhere else";
+
+settings! {
+    /// Everything a name server can be told.
+    pub struct NamesrvConfig |host| {
+        /// Sockets, limits, logs.
+        part server: ServerSettings = ServerSettings {
+            max_unparsed_bytes: 67_108_864,
+            ..ServerSettings::for_daemon(host, 9_876, "configBlackList;configStorePath;kvConfigPath")
+        };
+        /// Transport encryption.
+        part tls: TlsSettings = gantry_config::Settings::defaults(host);
+
+        section "Name server";
+        /// File with the KV table (order configurations). The override file is beside it.
+        kv_config_path: String = format!("{}/namesrv/kvConfig.json", host.user_home), "kvConfigPath" [.check(path)];
+        /// Adds order configurations to routes.
+        order_message_enable: bool = false, "orderMessageEnable" [.live()];
+        /// Where RocketMQ writes changed settings.
+        config_store_path: String = format!("{}/namesrv/namesrv.properties", host.user_home), "configStorePath"
+            [.without_effect("changed settings go to the override file; what you wrote is never rewritten")];
+        /// Looks up unknown topics in another environment.
+        cluster_test: bool = false, "clusterTest" [.without_effect(NO_LOOKUP)];
+        /// Name of that environment.
+        product_env_name: String = "center".into(), "productEnvName" [.without_effect(NO_LOOKUP)];
+        /// Parsed for compatibility; a name server asks no other.
+        namesrv_addr: Option<String> = None, "namesrvAddr"
+            [.env(&["NAMESRV_ADDR"]).aliases(&["rocketmq.namesrv.addr"]).without_effect("a name server asks no other")];
+    }
+}
+
+fn path(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.contains('\0') { Err("the path of a file") } else { Ok(()) }
+}
