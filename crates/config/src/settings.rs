@@ -90,13 +90,16 @@ pub enum Change {
     Update,
 }
 
+/// Looks at a text and says what would be allowed instead, if it is not.
+pub type Check = fn(&str) -> Result<(), &'static str>;
+
 /// Everything about a key that is not its name, type, default or description.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Allowed numbers, where the type alone allows too many.
     pub bounds: Option<Bounds>,
     /// A further check of the text; says what would be allowed.
-    pub check: Option<fn(&str) -> Result<(), &'static str>>,
+    pub check: Option<Check>,
     /// What setting it does.
     pub verdict: Verdict,
     /// When a changed value is taken up.
@@ -148,7 +151,7 @@ impl Rule {
     }
 
     /// Adds a check of the text.
-    pub const fn check(mut self, check: fn(&str) -> Result<(), &'static str>) -> Self {
+    pub const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }

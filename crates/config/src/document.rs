@@ -1,0 +1,114 @@
+//! Documents made from a key table: the reference in Markdown, and samples with every key commented out.
+
+use std::fmt::Write;
+
+use crate::foreign;
+use crate::load::env_names;
+use crate::settings::{Change, Host, Kind, Row, Settings, Verdict};
+
+/// The reference: one table per section.
+pub fn markdown<C: Settings>() -> String {
+    let config = C::defaults(&Host::described());
+    let mut out = String::new();
+    for (section, rows) in sections::<C>() {
+        // Writing into a String cannot fail, here and below.
+        let _ = write!(out, "### {section}\n\n| key | allowed | default | meaning |\n|---|---|---|---|\n");
+        for row in rows {
+            let default = cell(&default_of(&config, row));
+            let default = if default.is_empty() { "(none)".into() } else { format!("`{default}`") };
+            let (name, allowed, meaning) = (marked_name(row), cell(&row.allowed()), cell(&meaning(row)));
+            let _ = writeln!(out, "| {name} | {allowed} | {default} | {meaning} |");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Keys that are tolerated though no table holds them.
+pub fn foreign_markdown() -> String {
+    let mut out = String::from("| key | why nothing comes of it |\n|---|---|\n");
+    for (key, reason) in foreign::KEYS {
+        let _ = writeln!(out, "| `{key}` | {} |", cell(reason));
+    }
+    out
+}
+
+/// A TOML file with every key that does something, commented out, at its default.
+pub fn sample_toml<C: Settings>(introduction: &str) -> String {
+    let config = C::defaults(&Host::described());
+    let mut out = String::new();
+    for line in introduction.lines() {
+        let _ = writeln!(out, "{}", format!("# {line}").trim_end());
+    }
+    for (section, rows) in sections::<C>() {
+        let honoured: Vec<&Row> =
+            rows.into_iter().filter(|row| !matches!(row.rule.verdict, Verdict::WithoutEffect(_))).collect();
+        if honoured.is_empty() {
+            continue;
+        }
+        let _ = write!(out, "\n## {section}\n");
+        for row in honoured {
+            let value = toml_value(row, &default_of(&config, row));
+            let _ = write!(out, "\n# {}\n# Allowed: {}.\n#{} = {value}\n", row.description(), row.allowed(), row.name);
+        }
+    }
+    out
+}
+
+fn sections<C: Settings>() -> Vec<(&'static str, Vec<&'static Row>)> {
+    let mut sections: Vec<(&'static str, Vec<&'static Row>)> = Vec::new();
+    for row in C::rows() {
+        match sections.iter_mut().find(|(name, _)| *name == row.section) {
+            Some((_, rows)) => rows.push(row),
+            None => sections.push((row.section, vec![row])),
+        }
+    }
+    sections
+}
+
+fn default_of<C: Settings>(config: &C, row: &Row) -> String {
+    row.rule.shown.map_or_else(|| config.text(row.name).unwrap_or_default(), str::to_owned)
+}
+
+fn toml_value(row: &Row, default: &str) -> String {
+    let is_bare = row.rule.shown.is_none() && !matches!(row.kind, Kind::Text | Kind::Choice(_));
+    if is_bare { default.to_owned() } else { format!("\"{default}\"") }
+}
+
+fn marked_name(row: &Row) -> String {
+    let important = if row.rule.important { " (i)" } else { "" };
+    let ours = if row.rule.since == "4.x" { String::new() } else { format!("<br>since {}", row.rule.since) };
+    format!("`{}`{important}{ours}", row.name)
+}
+
+fn meaning(row: &Row) -> String {
+    let mut text = row.description();
+    match row.rule.verdict {
+        Verdict::Honoured => {}
+        Verdict::WithoutEffect(reason) => {
+            let _ = write!(text, " *Accepted, without effect: {reason}.*");
+        }
+        Verdict::Only(value, reason) => {
+            let _ = write!(text, " *Only `{value}`: {reason}.*");
+        }
+    }
+    match row.rule.change {
+        Change::Update if row.rule.verdict == Verdict::Honoured => text.push_str(" Changeable at run time."),
+        Change::Reload => text.push_str(" Taken up by a reload."),
+        Change::Update | Change::Restart => {}
+    }
+    let variables: Vec<String> = env_names(row).map(|name| format!("`{name}`")).collect();
+    if !variables.is_empty() {
+        let _ = write!(text, " Variable: {}.", variables.join(", "));
+    }
+    let others: Vec<String> =
+        row.rule.aliases.iter().chain(row.rule.misspellings).map(|name| format!("`{name}`")).collect();
+    if !others.is_empty() {
+        let _ = write!(text, " Also: {}.", others.join(", "));
+    }
+    text
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
