@@ -1,0 +1,217 @@
+//! The JSON header.
+//!
+//! [`fast`] reads in one pass and in place what clients send: one object of known members with strings, integers, `true`,
+//! `false` and `null`, and `extFields` one level deep. It gives up at the first surprise, and [`lenient`] reads the header
+//! again as fastjson would. Both agree on everything that the first accepts.
+
+use super::Header;
+use crate::fields::Fields;
+use crate::headers::HeaderError;
+use crate::json::{self, Key, Reader, Scalar};
+use crate::language::Language;
+
+/// Reads a JSON header.
+pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => fast(text).map_or_else(|| lenient(text), Ok),
+        Err(_) => {
+            let text = String::from_utf8_lossy(bytes);
+            let header = lenient(&text)?;
+            Ok(header.into_owned())
+        }
+    }
+}
+
+fn fast(text: &str) -> Option<Header<'_>> {
+    let mut scan = Scan {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    let mut header = Header {
+        language: Language::Unknown,
+        ..Header::default()
+    };
+    scan.expect(b'{')?;
+    loop {
+        let name = scan.name()?;
+        match name {
+            "code" => header.code = scan.int()?,
+            "flag" => header.flag = scan.int()?,
+            "opaque" => header.opaque = scan.int()?,
+            "version" => header.version = scan.int()?,
+            "extFields" => scan.fields(&mut header.fields)?,
+            "language" => header.language = language(scan.value()?),
+            "remark" => header.remark = scan.value()?.into_text(),
+            "serializeTypeCurrentRPC" => drop(scan.value()?),
+            _ => return None,
+        }
+        match scan.next()? {
+            b',' => {}
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    scan.blanks();
+    (scan.at == text.len()).then_some(header)
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn blanks(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// The next byte that is no blank, taken.
+    fn next(&mut self) -> Option<u8> {
+        self.blanks();
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn expect(&mut self, wanted: u8) -> Option<()> {
+        (self.next()? == wanted).then_some(())
+    }
+
+    /// A member's name and its colon. Names with escapes are surprises.
+    fn name(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
+        let end = json::quote_or_escape(self.bytes, self.at)?;
+        if self.bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        let name = self.text.get(self.at..end)?;
+        self.at = end + 1;
+        self.expect(b':')?;
+        Some(name)
+    }
+
+    fn int(&mut self) -> Option<i32> {
+        match self.value()? {
+            Scalar::Number(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn value(&mut self) -> Option<Scalar<'a>> {
+        match self.next()? {
+            b'"' => {
+                let (text, end) = json::quoted(self.text, self.at, b'"').ok()?;
+                self.at = end;
+                Some(Scalar::Text(text))
+            }
+            b't' => self.word("rue", Scalar::Bool(true)),
+            b'f' => self.word("alse", Scalar::Bool(false)),
+            b'n' => self.word("ull", Scalar::Null),
+            b'-' | b'0'..=b'9' => {
+                let from = self.at - 1;
+                while let Some(b'0'..=b'9') = self.bytes.get(self.at) {
+                    self.at += 1;
+                }
+                // A fraction, an exponent or anything else behind the digits is a surprise to the caller.
+                self.text.get(from..self.at).map(Scalar::Number)
+            }
+            _ => None,
+        }
+    }
+
+    fn word(&mut self, rest: &str, value: Scalar<'a>) -> Option<Scalar<'a>> {
+        let end = self.at + rest.len();
+        if self.text.get(self.at..end) != Some(rest) {
+            return None;
+        }
+        self.at = end;
+        Some(value)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'a>) -> Option<()> {
+        self.expect(b'{')?;
+        self.blanks();
+        if self.bytes.get(self.at) == Some(&b'}') {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            let name = self.name()?;
+            if let Some(value) = self.value()?.into_text() {
+                fields.push(name, value);
+            }
+            match self.next()? {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Reads a header as fastjson does.
+fn lenient(text: &str) -> Result<Header<'_>, HeaderError> {
+    let mut header = Header {
+        language: Language::Unknown,
+        ..Header::default()
+    };
+    let mut reader = Reader::new(text);
+    let object = reader
+        .object(|reader, name| member(&mut header, reader, name))
+        .and_then(|object| {
+            reader.finish()?;
+            Ok(object)
+        });
+    match object {
+        Ok(true) => Ok(header),
+        Ok(false) => Err(HeaderError::NotAnObject),
+        Err(error) => Err(HeaderError::Json(error)),
+    }
+}
+
+fn member<'a>(
+    header: &mut Header<'a>,
+    reader: &mut Reader<'a>,
+    name: Key<'a>,
+) -> Result<(), json::Error> {
+    let Key::Text(name) = name else {
+        return reader.skip();
+    };
+    match name.as_ref() {
+        "code" => set(&mut header.code, reader.int32()?),
+        "flag" => set(&mut header.flag, reader.int32()?),
+        "opaque" => set(&mut header.opaque, reader.int32()?),
+        "version" => set(&mut header.version, reader.int32()?),
+        "language" => header.language = language(reader.scalar()?),
+        "remark" => header.remark = reader.scalar()?.into_text(),
+        "extFields" => {
+            reader.object(|reader, name| {
+                let value = reader.text_of_any()?;
+                if let (Key::Text(name), Some(value)) = (name, value) {
+                    header.fields.push(name, value);
+                }
+                Ok(())
+            })?;
+        }
+        _ => reader.skip()?,
+    }
+    Ok(())
+}
+
+fn set(place: &mut i32, value: Option<i32>) {
+    *place = value.unwrap_or(*place);
+}
+
+fn language(value: Scalar<'_>) -> Language {
+    match value {
+        Scalar::Text(name) => Language::from_name(&name),
+        Scalar::Number(number) => number
+            .parse()
+            .map_or(Language::Unknown, Language::from_number),
+        Scalar::Bool(_) | Scalar::Null => Language::Unknown,
+    }
+}
