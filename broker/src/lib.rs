@@ -1,3 +1,5 @@
-//! broker of Gantry.
+//! The broker of Gantry.
 
 pub mod config;
+pub mod delay;
+pub mod stats;
