@@ -1,1 +1,2 @@
 //! net of Gantry.
+pub mod client;
