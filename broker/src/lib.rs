@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod delay;
+pub mod live;
 pub mod stats;

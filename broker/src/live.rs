@@ -1,0 +1,74 @@
+//! The configuration as it runs: what was loaded at start, with the run-time changes that administrators made.
+//!
+//! Readers take a snapshot; whoever needs it per message keeps one and asks only whether it is still the newest.
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::config::BrokerConfig;
+
+/// Shared by everything that follows settings with a live effect.
+pub struct LiveConfig {
+    current: RwLock<Arc<BrokerConfig>>,
+    generation: AtomicU64,
+}
+
+impl LiveConfig {
+    /// Starts with what was loaded.
+    pub fn new(config: BrokerConfig) -> Arc<LiveConfig> {
+        Arc::new(LiveConfig {
+            current: RwLock::new(Arc::new(config)),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// The configuration at this moment.
+    pub fn now(&self) -> Arc<BrokerConfig> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Changes with every change.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Makes a changed configuration the one that runs.
+    pub fn replace(&self, config: BrokerConfig) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(config);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A snapshot that is renewed only when there is a newer one; one per thread.
+pub struct Snapshot {
+    live: Arc<LiveConfig>,
+    generation: u64,
+    config: Arc<BrokerConfig>,
+}
+
+impl Snapshot {
+    /// Takes the first snapshot.
+    pub fn of(live: &Arc<LiveConfig>) -> Snapshot {
+        Snapshot {
+            generation: live.generation(),
+            config: live.now(),
+            live: live.clone(),
+        }
+    }
+
+    /// The configuration at this moment.
+    pub fn get(&mut self) -> &Arc<BrokerConfig> {
+        let generation = self.live.generation();
+        if generation != self.generation {
+            self.config = self.live.now();
+            self.generation = generation;
+        }
+        &self.config
+    }
+}
