@@ -1,5 +1,7 @@
 //! The language a peer says it is written in.
 
+use crate::json::Scalar;
+
 /// Sender's language, the `language` member of a header. Only shown to administrators and used to choose the form of
 /// the reset-offset request (C++ understands another one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +81,17 @@ impl Language {
             .iter()
             .find(|(_, known)| *known == name)
             .map_or(Language::Unknown, |(language, _)| *language)
+    }
+
+    /// The language that a JSON member says, by name or number.
+    pub(crate) fn from_scalar(value: &Scalar<'_>) -> Self {
+        match value {
+            Scalar::Text(name) => Language::from_name(name),
+            Scalar::Number(number) => number
+                .parse()
+                .map_or(Language::Unknown, Language::from_number),
+            Scalar::Bool(_) | Scalar::Null => Language::Unknown,
+        }
     }
 
     /// The language of that number.

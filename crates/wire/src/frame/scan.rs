@@ -41,7 +41,7 @@ fn fast(text: &str) -> Option<Header<'_>> {
             "opaque" => header.opaque = scan.int()?,
             "version" => header.version = scan.int()?,
             "extFields" => scan.fields(&mut header.fields)?,
-            "language" => header.language = language(scan.value()?),
+            "language" => header.language = Language::from_scalar(&scan.value()?),
             "remark" => header.remark = scan.value()?.into_text(),
             "serializeTypeCurrentRPC" => drop(scan.value()?),
             _ => return None,
@@ -186,7 +186,7 @@ fn member<'a>(
         "flag" => set(&mut header.flag, reader.int32()?),
         "opaque" => set(&mut header.opaque, reader.int32()?),
         "version" => set(&mut header.version, reader.int32()?),
-        "language" => header.language = language(reader.scalar()?),
+        "language" => header.language = Language::from_scalar(&reader.scalar()?),
         "remark" => header.remark = reader.scalar()?.into_text(),
         "extFields" => {
             reader.object(|reader, name| {
@@ -204,14 +204,4 @@ fn member<'a>(
 
 fn set(place: &mut i32, value: Option<i32>) {
     *place = value.unwrap_or(*place);
-}
-
-fn language(value: Scalar<'_>) -> Language {
-    match value {
-        Scalar::Text(name) => Language::from_name(&name),
-        Scalar::Number(number) => number
-            .parse()
-            .map_or(Language::Unknown, Language::from_number),
-        Scalar::Bool(_) | Scalar::Null => Language::Unknown,
-    }
 }

@@ -61,6 +61,13 @@ impl Error {
         }
     }
 
+    /// Adds the type that was being read, unless a deeper one is named already.
+    #[must_use]
+    pub fn of(mut self, object: &'static str) -> Self {
+        self.object = self.object.or(Some(object));
+        self
+    }
+
     /// Adds the member that was being read, unless a deeper one is named already.
     #[must_use]
     pub fn within(mut self, object: &'static str, field: &'static str) -> Self {
@@ -73,8 +80,10 @@ impl Error {
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let (Some(object), Some(field)) = (self.object, self.field) {
-            write!(f, "{object}.{field}: ")?;
+        match (self.object, self.field) {
+            (Some(object), Some(field)) => write!(f, "{object}.{field}: ")?,
+            (Some(object), None) => write!(f, "{object}: ")?,
+            (None, _) => {}
         }
         write!(f, "{} (at byte {})", self.kind, self.at)
     }
