@@ -1,0 +1,203 @@
+//! Administrative calls: one function a request code, the answer as the body's type.
+//!
+//! Every function asks exactly the broker whose address it is given and demands success. Which brokers a command asks is
+//! the caller's decision.
+
+use bytes::Bytes;
+use gantry_message::LogOffset;
+use gantry_wire::{
+    bodies::{
+        ConsumeMessageDirectlyResult, ConsumeStats, ConsumerConnection, ConsumerRunningInfo,
+        GroupList, KvTable, SubscriptionGroupConfig, TopicConfig, TopicStatsTable,
+    },
+    codes::request,
+    headers::{
+        ConsumeMessageDirectly, CreateTopic, DeleteTopic, GetConsumeStats,
+        GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo,
+        QueryTopicConsumeByWho, ViewMessage,
+    },
+};
+
+use crate::{
+    Client, Error,
+    client::NoFields,
+    remote::{parsed, successful},
+    timeouts::{ADMIN, LOOK_UP, SLOW_ADMIN},
+};
+
+impl Client {
+    /// 17: creates a topic or replaces its settings.
+    pub async fn create_topic(&self, broker: &str, config: &TopicConfig) -> Result<(), Error> {
+        let header = CreateTopic {
+            topic: &config.topic_name,
+            default_topic: gantry_message::topic::AUTO_CREATE,
+            read_queue_nums: config.read_queue_nums,
+            write_queue_nums: config.write_queue_nums,
+            perm: config.perm,
+            topic_filter_type: config.topic_filter_type.name(),
+            topic_sys_flag: Some(config.topic_sys_flag),
+            order: config.order,
+        };
+        self.ask_broker(broker, request::UPDATE_AND_CREATE_TOPIC, &header, ADMIN)
+            .await
+            .map(drop)
+    }
+
+    /// 215: deletes a topic.
+    pub async fn delete_topic(&self, broker: &str, topic: &str) -> Result<(), Error> {
+        self.ask_broker(
+            broker,
+            request::DELETE_TOPIC_IN_BROKER,
+            &DeleteTopic { topic },
+            ADMIN,
+        )
+        .await
+        .map(drop)
+    }
+
+    /// 200: creates a subscription group or replaces its settings.
+    pub async fn create_group(
+        &self,
+        broker: &str,
+        config: &SubscriptionGroupConfig,
+    ) -> Result<(), Error> {
+        let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+        let reply = self
+            .remote()
+            .call(broker, code, &NoFields, config.encode(), ADMIN)
+            .await?;
+        successful(reply, Some(broker)).map(drop)
+    }
+
+    /// 28: a broker's figures by name.
+    pub async fn runtime_info(&self, broker: &str) -> Result<KvTable, Error> {
+        let reply = self
+            .ask_broker(broker, request::GET_BROKER_RUNTIME_INFO, &NoFields, ADMIN)
+            .await?;
+        parsed("runtime info", broker, KvTable::parse(&reply.body))
+    }
+
+    /// 202: ends of a topic's queues.
+    pub async fn topic_stats(&self, broker: &str, topic: &str) -> Result<TopicStatsTable, Error> {
+        let header = GetTopicStatsInfo { topic };
+        let reply = self
+            .ask_broker(broker, request::GET_TOPIC_STATS_INFO, &header, ADMIN)
+            .await?;
+        parsed("topic stats", broker, TopicStatsTable::parse(&reply.body))
+    }
+
+    /// 208: how far a group is, in all of its topics.
+    pub async fn consume_stats(&self, broker: &str, group: &str) -> Result<ConsumeStats, Error> {
+        let header = GetConsumeStats {
+            consumer_group: group,
+            topic: None,
+        };
+        let reply = self
+            .ask_broker(broker, request::GET_CONSUME_STATS, &header, SLOW_ADMIN)
+            .await?;
+        parsed("consume stats", broker, ConsumeStats::parse(&reply.body))
+    }
+
+    /// 203: who consumes, and what.
+    pub async fn consumer_connection(
+        &self,
+        broker: &str,
+        group: &str,
+    ) -> Result<ConsumerConnection, Error> {
+        let header = GetConsumerConnectionList {
+            consumer_group: group,
+        };
+        let reply = self
+            .ask_broker(
+                broker,
+                request::GET_CONSUMER_CONNECTION_LIST,
+                &header,
+                ADMIN,
+            )
+            .await?;
+        parsed(
+            "consumer connections",
+            broker,
+            ConsumerConnection::parse(&reply.body),
+        )
+    }
+
+    /// 307: what one consumer is doing, asked of it by its broker.
+    pub async fn consumer_running_info(
+        &self,
+        broker: &str,
+        group: &str,
+        client_id: &str,
+    ) -> Result<ConsumerRunningInfo, Error> {
+        let header = GetConsumerRunningInfo {
+            consumer_group: group,
+            client_id,
+            jstack_enable: false,
+        };
+        let reply = self
+            .ask_broker(
+                broker,
+                request::GET_CONSUMER_RUNNING_INFO,
+                &header,
+                SLOW_ADMIN,
+            )
+            .await?;
+        parsed(
+            "running info",
+            broker,
+            ConsumerRunningInfo::parse(&reply.body),
+        )
+    }
+
+    /// 300: groups that consume a topic, online or with offsets, sorted.
+    pub async fn groups_of_topic(&self, broker: &str, topic: &str) -> Result<Vec<String>, Error> {
+        let header = QueryTopicConsumeByWho { topic };
+        let reply = self
+            .ask_broker(broker, request::QUERY_TOPIC_CONSUME_BY_WHO, &header, ADMIN)
+            .await?;
+        let mut groups =
+            parsed("groups of a topic", broker, GroupList::parse(&reply.body))?.group_list;
+        groups.sort_unstable();
+        Ok(groups)
+    }
+
+    /// 33: the record at a place of the log.
+    pub async fn view_message(&self, broker: &str, offset: LogOffset) -> Result<Bytes, Error> {
+        let header = ViewMessage {
+            offset: i64::try_from(offset.0).unwrap_or(i64::MAX),
+        };
+        Ok(self
+            .ask_broker(broker, request::VIEW_MESSAGE_BY_ID, &header, LOOK_UP)
+            .await?
+            .body)
+    }
+
+    /// 309: lets one consumer handle a message now; `id` is the message's offset id.
+    pub async fn consume_directly(
+        &self,
+        broker: &str,
+        group: &str,
+        client_id: &str,
+        id: &str,
+    ) -> Result<ConsumeMessageDirectlyResult, Error> {
+        let header = ConsumeMessageDirectly {
+            consumer_group: group,
+            client_id: Some(client_id),
+            msg_id: Some(id),
+            broker_name: None,
+        };
+        let reply = self
+            .ask_broker(
+                broker,
+                request::CONSUME_MESSAGE_DIRECTLY,
+                &header,
+                SLOW_ADMIN,
+            )
+            .await?;
+        parsed(
+            "result of the consumer",
+            broker,
+            ConsumeMessageDirectlyResult::parse(&reply.body),
+        )
+    }
+}
