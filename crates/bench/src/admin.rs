@@ -1,0 +1,94 @@
+//! The few questions asked before a run, one at a time over a blocking connection: create the topic, where a queue ends.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::frames::{Answer, request};
+use crate::options::Options;
+
+const CREATE_TOPIC: i32 = 17;
+const MAX_OFFSET: i32 = 30;
+const MIN_OFFSET: i32 = 31;
+const FRAME_MAX: usize = 16 << 20;
+
+/// A connection that asks and waits.
+pub(crate) struct Line {
+    stream: TcpStream,
+    frame: Vec<u8>,
+}
+
+impl Line {
+    pub(crate) fn open(address: &str) -> Result<Line> {
+        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+        stream.set_nodelay(true).context("set TCP_NODELAY")?;
+        stream.set_read_timeout(Some(Duration::from_secs(40))).context("set a timeout")?;
+        Ok(Line { stream, frame: Vec::new() })
+    }
+
+    pub(crate) fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.stream.write_all(frame).context("write")
+    }
+
+    /// Waits for the next frame.
+    pub(crate) fn receive(&mut self) -> Result<Answer<'_>> {
+        let mut word = [0; 4];
+        self.stream.read_exact(&mut word).context("no answer")?;
+        let size = u32::from_be_bytes(word) as usize;
+        if FRAME_MAX < size {
+            bail!("a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}");
+        }
+        self.frame.resize(size, 0);
+        self.stream.read_exact(&mut self.frame).context("half an answer")?;
+        Answer::read(&self.frame)
+    }
+
+    fn ask(&mut self, code: i32, fields: &[(&str, &str)]) -> Result<Answer<'_>> {
+        self.send(&request(code, 1, fields)?)?;
+        let answer = self.receive()?;
+        if answer.code != 0 {
+            bail!("request {code} was answered {}: {}", answer.code, answer.remark());
+        }
+        Ok(answer)
+    }
+
+    fn offset(&mut self, code: i32, topic: &str, queue: usize) -> Result<i64> {
+        let answer = self.ask(code, &[("topic", topic), ("queueId", &queue.to_string())])?;
+        answer.field("offset").context("an answer without offset")
+    }
+
+    /// Where the next message of a queue goes.
+    pub(crate) fn max_offset(&mut self, topic: &str, queue: usize) -> Result<i64> {
+        self.offset(MAX_OFFSET, topic, queue)
+    }
+
+    /// The first message of a queue.
+    pub(crate) fn min_offset(&mut self, topic: &str, queue: usize) -> Result<i64> {
+        self.offset(MIN_OFFSET, topic, queue)
+    }
+}
+
+/// Creates the topic when `--create-topic` was given.
+pub(crate) fn prepare_topic(options: &Options, queues: usize) -> Result<()> {
+    if !options.is_on("create-topic") {
+        return Ok(());
+    }
+    let (Some(address), Some(topic)) = (options.text("broker"), options.text("topic")) else {
+        bail!("--create-topic needs --broker and --topic");
+    };
+    let queues = queues.to_string();
+    let fields = [
+        ("topic", topic),
+        ("defaultTopic", "TBW102"),
+        ("readQueueNums", &queues),
+        ("writeQueueNums", &queues),
+        ("perm", "6"),
+        ("topicFilterType", "SINGLE_TAG"),
+        ("topicSysFlag", "0"),
+        ("order", "false"),
+    ];
+    Line::open(address)?.ask(CREATE_TOPIC, &fields).context("create the topic")?;
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! `mqbench send`: many requests in flight over many connections, from one thread.
+//!
+//! Without a rate the load is a closed loop: an answer makes the next request due at once. With a rate it is open:
+//! request k is due k/rate seconds after the start, whether or not the server keeps up, and its latency counts from
+//! there. Everything the kernel has for a connection is handled before its answers' successors go out in one write.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::admin;
+use crate::connection::Connection;
+use crate::figures::{self, Clock, Figures, Phase};
+use crate::frames::{Answer, IN_FLIGHT_MAX, OPAQUE_BASE, SendFrame};
+use crate::options::{Flag, Options, preset};
+use crate::poll::Poll;
+
+/// Options of `send`.
+pub(crate) const FLAGS: &[&[Flag]] = &[
+    figures::FLAGS,
+    &[
+        preset("connections", "N", "32", "connections"),
+        preset("in-flight", "N", "1", "requests in flight on each connection"),
+        preset("size", "BYTES", "1024", "body size"),
+        preset("queues", "N", "8", "queues of the topic, used in turn"),
+        preset("rate", "N", "0", "messages a second over all connections, 0: as many as are answered"),
+    ],
+];
+
+const SIZE_MAX: usize = 4 << 20;
+/// While a connection has more than this unsent, it gets no more requests.
+const UNSENT_MAX: usize = 1 << 20;
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+struct Link {
+    connection: Connection,
+    /// When the request in each slot was due; `None` is a free slot.
+    due: Vec<Option<u64>>,
+}
+
+struct Load {
+    links: Vec<Link>,
+    /// Free slots: connection, slot.
+    free: VecDeque<(usize, usize)>,
+    templates: Vec<SendFrame>,
+    sent: u64,
+    /// Nanoseconds between two requests of an open loop.
+    interval: Option<f64>,
+    figures: Figures,
+    size: usize,
+}
+
+/// Runs `mqbench send`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let connections = options.number("connections", 1, 10_000)?;
+    let in_flight = options.number("in-flight", 1, IN_FLIGHT_MAX)?;
+    let queues = options.number("queues", 1, 1_024)?;
+    let size = options.number("size", 0, SIZE_MAX)?;
+    let rate: f64 = options.value("rate")?;
+    anyhow::ensure!((0.0..=1e9).contains(&rate), "--rate {rate} is not between 0 and 1000000000");
+    admin::prepare_topic(options, queues)?;
+
+    let mut poll = Poll::new()?;
+    let mut load = Load::open(options, connections, in_flight, queues, size, &poll)?;
+    load.interval = (0.0 < rate).then(|| 1e9 / rate);
+    let mut clock = Clock::start(options)?;
+    load.drive(&mut poll, &mut clock)?;
+
+    let pace = if rate == 0.0 { "as fast as answered".to_owned() } else { format!("{rate}/s") };
+    let words = format!("{connections} connections x {in_flight} in flight, {size} bytes, {queues} queues, {pace}");
+    load.figures.print("send", &words, &clock, options)
+}
+
+impl Load {
+    fn open(
+        options: &Options,
+        connections: usize,
+        in_flight: usize,
+        queues: usize,
+        size: usize,
+        poll: &Poll,
+    ) -> Result<Load> {
+        let address = options.text("broker").context("--broker")?;
+        let topic = options.text("topic").context("--topic")?;
+        let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
+        let body: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
+        let templates: Result<Vec<_>> =
+            (0..queues).map(|queue| SendFrame::new(topic, queues, queue, run, &body)).collect();
+        let mut links = Vec::with_capacity(connections);
+        for token in 0..connections {
+            let connection = Connection::open(address)?;
+            poll.watch(&connection, token)?;
+            links.push(Link { connection, due: vec![None; in_flight] });
+        }
+        let free = (0..in_flight).flat_map(|slot| (0..connections).map(move |link| (link, slot))).collect();
+        Ok(Load { links, free, templates: templates?, sent: 0, interval: None, figures: Figures::new()?, size })
+    }
+
+    fn drive(&mut self, poll: &mut Poll, clock: &mut Clock) -> Result<()> {
+        let mut ready = Vec::new();
+        let mut touched = Vec::new();
+        let mut born = 0;
+        loop {
+            let now = clock.now();
+            let phase = clock.phase(now);
+            if phase == Phase::Over {
+                break;
+            }
+            self.stamp(&mut born)?;
+            self.ask(now, &mut touched)?;
+            for link in touched.drain(..) {
+                self.flush(link)?;
+            }
+            ready.extend(poll.wait(self.until_due(clock.now()))?);
+            for link in ready.drain(..) {
+                self.take_answers(link, clock, phase == Phase::Window)?;
+                self.flush(link)?;
+            }
+        }
+        if let Some(interval) = self.interval {
+            let due = (clock.end() as f64 / interval) as u64;
+            self.figures.notes.push(("overdue", json!(due.saturating_sub(self.sent))));
+        }
+        Ok(())
+    }
+
+    /// Puts the present millisecond into the frames.
+    fn stamp(&mut self, born: &mut u64) -> Result<()> {
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+        if millis != *born {
+            *born = millis;
+            self.templates.iter_mut().for_each(|template| template.set_born(millis));
+        }
+        Ok(())
+    }
+
+    /// Sends what is due now on whatever slots are free.
+    fn ask(&mut self, now: u64, touched: &mut Vec<usize>) -> Result<()> {
+        // One look at every slot at most: those of a connection that takes nothing stay where they are.
+        for _ in 0..self.free.len() {
+            let due = match self.interval {
+                Some(interval) => (self.sent as f64 * interval) as u64,
+                None => now,
+            };
+            if now < due {
+                break;
+            }
+            let Some((at, slot)) = self.free.pop_front() else { break };
+            let link = &mut self.links[at];
+            if UNSENT_MAX < link.connection.unsent() {
+                self.free.push_back((at, slot));
+                continue;
+            }
+            let template = &self.templates[(self.sent % self.templates.len() as u64) as usize];
+            let opaque = OPAQUE_BASE + u32::try_from(slot)?;
+            if link.connection.unsent() == 0 || touched.last() != Some(&at) {
+                touched.push(at);
+            }
+            template.push(&mut link.connection.output, opaque, self.sent);
+            link.due[slot] = Some(due);
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    fn until_due(&self, now: u64) -> Duration {
+        match self.interval {
+            Some(interval) if !self.free.is_empty() => {
+                Duration::from_nanos(((self.sent as f64 * interval) as u64).saturating_sub(now)).min(IDLE_WAIT)
+            }
+            _ => IDLE_WAIT,
+        }
+    }
+
+    fn flush(&mut self, link: usize) -> Result<()> {
+        self.links[link].connection.flush().with_context(|| format!("connection {link}"))
+    }
+
+    /// Reads until nothing is left; in a closed loop each answer is followed by the next request at once.
+    fn take_answers(&mut self, at: usize, clock: &Clock, counted: bool) -> Result<()> {
+        loop {
+            let link = &mut self.links[at];
+            let more = link.connection.read().with_context(|| format!("connection {at}, {} sent", self.sent))?;
+            let now = clock.now();
+            while let Some(frame) = link.connection.frame()? {
+                let answer = Answer::read(frame)?;
+                let (code, opaque) = (answer.code, answer.opaque);
+                let slot = opaque.wrapping_sub(OPAQUE_BASE) as usize;
+                let Some(due) = link.due.get_mut(slot).and_then(Option::take) else {
+                    self.figures.unexpected += 1;
+                    continue;
+                };
+                if counted {
+                    self.figures.took(now.saturating_sub(due));
+                    if code == 0 {
+                        self.figures.messages += 1;
+                        self.figures.bytes += self.size as u64;
+                    } else {
+                        *self.figures.codes.entry(code).or_default() += 1;
+                    }
+                }
+                if self.interval.is_none() && link.connection.unsent() <= UNSENT_MAX {
+                    let template = &self.templates[(self.sent % self.templates.len() as u64) as usize];
+                    template.push(&mut link.connection.output, opaque, self.sent);
+                    link.due[slot] = Some(now);
+                    self.sent += 1;
+                } else {
+                    self.free.push_back((at, slot));
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
