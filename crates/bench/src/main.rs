@@ -1,3 +1,75 @@
-//! The mqbench program.
+//! `mqbench`: load for any RocketMQ 4.x server, and a server that only parses and answers, which is the limit.
+//!
+//! Each subcommand is a module with its table of options and a `run`. One thread generates load or serves; nothing
+//! of the client library is used, so that its cost is not part of what is measured.
 
-fn main() {}
+mod admin;
+mod connection;
+mod figures;
+mod frames;
+mod options;
+mod poll;
+mod process;
+mod pull;
+mod send;
+mod wake;
+
+use std::process::ExitCode;
+
+use options::{Flag, Options};
+
+/// A subcommand.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    flags: &'static [&'static [Flag]],
+    run: fn(&Options) -> anyhow::Result<()>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "send", about: "sends messages and times the answers", flags: send::FLAGS, run: send::run },
+    Command { name: "pull", about: "reads queues from their start, again and again", flags: pull::FLAGS, run: pull::run },
+    Command { name: "wake", about: "times how long a parked pull sleeps on", flags: wake::FLAGS, run: wake::run },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        let asked = ["-h", "--help", "help"].contains(&name.as_str());
+        say(&overview());
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    };
+    let rest: Vec<String> = arguments.collect();
+    if rest.iter().any(|argument| argument == "-h" || argument == "--help") {
+        say(&format!("mqbench {}: {}\n{}", command.name, command.about, options::help(command.flags)));
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(command.flags, rest) {
+        Ok(options) => options,
+        Err(error) => {
+            say(&format!("mqbench {name}: {error:#}"));
+            return ExitCode::from(2);
+        }
+    };
+    match (command.run)(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("mqbench {name}: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn overview() -> String {
+    let mut text = "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them)\n".to_owned();
+    for command in COMMANDS {
+        text.push_str(&format!("  {:<6} {}\n", command.name, command.about));
+    }
+    text
+}
+
+#[expect(clippy::print_stderr, reason = "a command-line tool says on stderr what went wrong")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
