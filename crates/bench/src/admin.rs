@@ -22,10 +22,16 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn open(address: &str) -> Result<Line> {
-        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        stream.set_read_timeout(Some(Duration::from_secs(40))).context("set a timeout")?;
-        Ok(Line { stream, frame: Vec::new() })
+        stream
+            .set_read_timeout(Some(Duration::from_secs(40)))
+            .context("set a timeout")?;
+        Ok(Line {
+            stream,
+            frame: Vec::new(),
+        })
     }
 
     pub(crate) fn send(&mut self, frame: &[u8]) -> Result<()> {
@@ -38,10 +44,14 @@ impl Line {
         self.stream.read_exact(&mut word).context("no answer")?;
         let size = u32::from_be_bytes(word) as usize;
         if FRAME_MAX < size {
-            bail!("a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}");
+            bail!(
+                "a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}"
+            );
         }
-        self.frame.resize(size, 0);
-        self.stream.read_exact(&mut self.frame).context("half an answer")?;
+        self.frame.resize(4 + size, 0);
+        self.stream
+            .read_exact(&mut self.frame[4..])
+            .context("half an answer")?;
         Answer::read(&self.frame)
     }
 
@@ -49,7 +59,11 @@ impl Line {
         self.send(&request(code, 1, fields)?)?;
         let answer = self.receive()?;
         if answer.code != 0 {
-            bail!("request {code} was answered {}: {}", answer.code, answer.remark());
+            bail!(
+                "request {code} was answered {}: {}",
+                answer.code,
+                answer.remark()
+            );
         }
         Ok(answer)
     }
@@ -89,6 +103,8 @@ pub(crate) fn prepare_topic(options: &Options, queues: usize) -> Result<()> {
         ("topicSysFlag", "0"),
         ("order", "false"),
     ];
-    Line::open(address)?.ask(CREATE_TOPIC, &fields).context("create the topic")?;
+    Line::open(address)?
+        .ask(CREATE_TOPIC, &fields)
+        .context("create the topic")?;
     Ok(())
 }

@@ -12,22 +12,28 @@ use anyhow::{Context, Result, bail};
 const READ_ROOM: usize = 64 << 10;
 const FRAME_MAX: usize = 16 << 20;
 
-/// A connection and its two buffers.
+/// A connection and its two buffers, which are fields so that an answer can be written while its request is read.
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Invariant: `parsed <= filled <= input.len()`.
-    input: Vec<u8>,
-    parsed: usize,
-    filled: usize,
+    pub(crate) input: Input,
     /// Bytes to be written; the caller appends.
     pub(crate) output: Vec<u8>,
     written: usize,
 }
 
+/// Bytes read.
+pub(crate) struct Input {
+    /// Invariant: `parsed <= filled <= bytes.len()`.
+    bytes: Vec<u8>,
+    parsed: usize,
+    filled: usize,
+}
+
 impl Connection {
     /// Connects, then never blocks again.
     pub(crate) fn open(address: &str) -> Result<Connection> {
-        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+        let stream =
+            TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         Connection::adopt(stream)
     }
 
@@ -37,9 +43,11 @@ impl Connection {
         stream.set_nonblocking(true).context("set O_NONBLOCK")?;
         Ok(Connection {
             stream,
-            input: vec![0; READ_ROOM],
-            parsed: 0,
-            filled: 0,
+            input: Input {
+                bytes: vec![0; READ_ROOM],
+                parsed: 0,
+                filled: 0,
+            },
             output: Vec::with_capacity(READ_ROOM),
             written: 0,
         })
@@ -47,42 +55,18 @@ impl Connection {
 
     /// Reads once. True when more may be waiting; an error when the peer closed.
     pub(crate) fn read(&mut self) -> Result<bool> {
-        if self.parsed == self.filled {
-            (self.parsed, self.filled) = (0, 0);
-        } else if self.input.len() - self.filled < READ_ROOM / 2 {
-            self.input.copy_within(self.parsed..self.filled, 0);
-            (self.parsed, self.filled) = (0, self.filled - self.parsed);
-            if self.input.len() - self.filled < READ_ROOM / 2 {
-                // Grows with what really came, so that a claimed length costs nothing.
-                self.input.resize(self.input.len() * 2, 0);
-            }
-        }
-        let room = self.input.len() - self.filled;
-        match self.stream.read(&mut self.input[self.filled..]) {
+        let room = self.input.room();
+        let wanted = room.len();
+        match self.stream.read(room) {
             Ok(0) => bail!("the peer closed the connection"),
             Ok(count) => {
-                self.filled += count;
-                Ok(count == room)
+                self.input.filled += count;
+                Ok(count == wanted)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error).context("read"),
         }
-    }
-
-    /// The next whole frame without its length word, if it is here.
-    pub(crate) fn frame(&mut self) -> Result<Option<&[u8]>> {
-        let waiting = &self.input[self.parsed..self.filled];
-        let Some(size) = waiting.first_chunk::<4>().map(|word| u32::from_be_bytes(*word) as usize) else {
-            return Ok(None);
-        };
-        if FRAME_MAX < size || size < 4 {
-            bail!("a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}");
-        }
-        let Some(end) = Some(4 + size).filter(|end| *end <= waiting.len()) else { return Ok(None) };
-        let start = self.parsed;
-        self.parsed += end;
-        Ok(Some(&self.input[start + 4..start + end]))
     }
 
     /// Writes what the socket takes; the rest waits for the next time it is writable.
@@ -107,8 +91,104 @@ impl Connection {
     }
 }
 
+impl Input {
+    /// The next whole frame, its length word included, if it is here.
+    pub(crate) fn frame(&mut self) -> Result<Option<&[u8]>> {
+        let waiting = &self.bytes[self.parsed..self.filled];
+        let Some(size) = waiting
+            .first_chunk::<4>()
+            .map(|word| u32::from_be_bytes(*word) as usize)
+        else {
+            return Ok(None);
+        };
+        if FRAME_MAX < size || size < 4 {
+            bail!(
+                "a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}"
+            );
+        }
+        if waiting.len() < 4 + size {
+            return Ok(None);
+        }
+        let start = self.parsed;
+        self.parsed += 4 + size;
+        Ok(Some(&self.bytes[start..self.parsed]))
+    }
+
+    /// Where the next read goes. Grows with what really came: a claimed length costs nothing.
+    fn room(&mut self) -> &mut [u8] {
+        if self.parsed == self.filled {
+            (self.parsed, self.filled) = (0, 0);
+        } else if self.bytes.len() - self.filled < READ_ROOM / 2 {
+            self.bytes.copy_within(self.parsed..self.filled, 0);
+            (self.parsed, self.filled) = (0, self.filled - self.parsed);
+            if self.bytes.len() - self.filled < READ_ROOM / 2 {
+                self.bytes.resize(self.bytes.len() * 2, 0);
+            }
+        }
+        &mut self.bytes[self.filled..]
+    }
+}
+
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn frames_of_any_size_arrive_whole_however_they_are_cut() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = Connection::open(&listener.local_addr().unwrap().to_string()).unwrap();
+        let mut far = listener.accept().unwrap().0;
+        let sizes = [4, 5, 1_000, READ_ROOM, 3 * READ_ROOM, 7];
+        let sent: Vec<Vec<u8>> = sizes
+            .iter()
+            .map(|size| {
+                [
+                    &u32::try_from(*size).unwrap().to_be_bytes()[..],
+                    &vec![7; *size],
+                ]
+                .concat()
+            })
+            .collect();
+        let stream = sent.concat();
+        let writer = std::thread::spawn(move || {
+            stream
+                .chunks(997)
+                .for_each(|part| far.write_all(part).unwrap());
+            far
+        });
+        let mut seen = Vec::new();
+        while seen.len() < sent.len() {
+            near.read().unwrap();
+            while let Some(frame) = near.input.frame().unwrap() {
+                seen.push(frame.to_vec());
+            }
+        }
+        assert_eq!(seen, sent);
+        drop(writer.join().unwrap());
+        let end = std::iter::repeat_with(|| near.read())
+            .find_map(Result::err)
+            .unwrap();
+        assert_eq!(end.to_string(), "the peer closed the connection");
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_an_error() {
+        for size in [3_u32, 16 << 21, u32::MAX] {
+            let mut bytes = size.to_be_bytes().to_vec();
+            bytes.resize(64, 0);
+            let mut input = Input {
+                filled: bytes.len(),
+                bytes,
+                parsed: 0,
+            };
+            assert!(input.frame().is_err(), "{size}");
+        }
     }
 }

@@ -15,13 +15,26 @@ use crate::process::{self, Usage};
 
 /// Options of every measuring subcommand.
 pub(crate) const FLAGS: &[Flag] = &[
-    preset("broker", "HOST:PORT", "127.0.0.1:10911", "the server, asked directly"),
+    preset(
+        "broker",
+        "HOST:PORT",
+        "127.0.0.1:10911",
+        "the server, asked directly",
+    ),
     preset("topic", "NAME", "mqbench", "topic"),
     preset("time", "SECONDS", "10", "measured time"),
     preset("warmup", "SECONDS", "2", "time before that, not counted"),
-    flag("pid", "PID", "the server's process: reports its CPU per message and memory"),
+    flag(
+        "pid",
+        "PID",
+        "the server's process: reports its CPU per message and memory",
+    ),
     flag("json", "", "one JSON object instead of text"),
-    flag("create-topic", "", "create the topic first (code 17), with --queues queues"),
+    flag(
+        "create-topic",
+        "",
+        "create the topic first (code 17), with --queues queues",
+    ),
 ];
 
 const NANOS: u64 = 1_000_000_000;
@@ -48,15 +61,30 @@ impl Clock {
     pub(crate) fn start(options: &Options) -> Result<Clock> {
         let warmup: f64 = options.value("warmup")?;
         let time: f64 = options.value("time")?;
-        anyhow::ensure!(0.0 < time && time <= 3_600.0, "--time {time} is not between 0 and 3600");
-        anyhow::ensure!((0.0..=3_600.0).contains(&warmup), "--warmup {warmup} is not between 0 and 3600");
+        anyhow::ensure!(
+            0.0 < time && time <= 3_600.0,
+            "--time {time} is not between 0 and 3600"
+        );
+        anyhow::ensure!(
+            (0.0..=3_600.0).contains(&warmup),
+            "--warmup {warmup} is not between 0 and 3600"
+        );
         let warmup_ns = Duration::from_secs_f64(warmup).as_nanos() as u64;
-        let window_ns = (warmup_ns, warmup_ns + Duration::from_secs_f64(time).as_nanos() as u64);
+        let window_ns = (
+            warmup_ns,
+            warmup_ns + Duration::from_secs_f64(time).as_nanos() as u64,
+        );
         let pid = options.maybe("pid")?;
         if let Some(pid) = pid {
             process::usage(pid)?;
         }
-        Ok(Clock { began: Instant::now(), window_ns, pid, at_start: None, at_end: None })
+        Ok(Clock {
+            began: Instant::now(),
+            window_ns,
+            pid,
+            at_start: None,
+            at_end: None,
+        })
     }
 
     /// Nanoseconds since the start.
@@ -90,8 +118,14 @@ impl Clock {
 
     fn window(&self) -> Option<Window> {
         let ((start, before), (end, after)) = (self.at_start?, self.at_end?);
-        let cpu = before.zip(after).map(|(before, after)| after.cpu.saturating_sub(before.cpu));
-        Some(Window { seconds: (end - start) as f64 / NANOS as f64, cpu, resident: after.map(|usage| usage.resident) })
+        let cpu = before
+            .zip(after)
+            .map(|(before, after)| after.cpu.saturating_sub(before.cpu));
+        Some(Window {
+            seconds: (end - start) as f64 / NANOS as f64,
+            cpu,
+            resident: after.map(|usage| usage.resident),
+        })
     }
 }
 
@@ -135,8 +169,16 @@ impl Figures {
     }
 
     /// Prints everything: `what` is the subcommand, `load` describes the load in words.
-    pub(crate) fn print(&self, what: &str, load: &str, clock: &Clock, options: &Options) -> Result<()> {
-        let Some(window) = clock.window() else { anyhow::bail!("the run ended before its window did") };
+    pub(crate) fn print(
+        &self,
+        what: &str,
+        load: &str,
+        clock: &Clock,
+        options: &Options,
+    ) -> Result<()> {
+        let Some(window) = clock.window() else {
+            anyhow::bail!("the run ended before its window did")
+        };
         let server = options.text("broker").unwrap_or_default();
         if options.is_on("json") {
             print_line(&self.json(what, load, server, &window).to_string());
@@ -151,7 +193,10 @@ impl Figures {
         let mut lines = vec![
             format!("{what} {server}: {load}, {:.1} s", window.seconds),
             format!("  messages/s      {rate:.0}"),
-            format!("  MB/s            {:.1}", self.bytes as f64 / window.seconds / 1e6),
+            format!(
+                "  MB/s            {:.1}",
+                self.bytes as f64 / window.seconds / 1e6
+            ),
         ];
         if !self.latency.is_empty() {
             let at = |quantile: f64| micros(self.latency.value_at_quantile(quantile));
@@ -164,10 +209,16 @@ impl Figures {
             ));
         }
         if let Some(cpu) = window.cpu {
-            lines.push(format!("  server CPU      {:.2} us a message", per_message(cpu, self.messages)));
+            lines.push(format!(
+                "  server CPU      {:.2} us a message",
+                per_message(cpu, self.messages)
+            ));
         }
         if let Some(resident) = window.resident {
-            lines.push(format!("  server memory   {:.1} MiB resident", resident as f64 / f64::from(1 << 20)));
+            lines.push(format!(
+                "  server memory   {:.1} MiB resident",
+                resident as f64 / f64::from(1 << 20)
+            ));
         }
         for (name, value) in &self.notes {
             lines.push(format!("  {name:<15} {value}"));
@@ -179,15 +230,25 @@ impl Figures {
             lines.push(format!("  answered {code:<6} {count}"));
         }
         if 0 < self.unexpected {
-            lines.push(format!("  unexpected      {} answers to nothing that was asked", self.unexpected));
+            lines.push(format!(
+                "  unexpected      {} answers to nothing that was asked",
+                self.unexpected
+            ));
         }
         lines.join("\n")
     }
 
     fn json(&self, what: &str, load: &str, server: &str, window: &Window) -> Value {
-        let codes: Map<String, Value> = self.codes.iter().map(|(code, count)| (code.to_string(), json!(count))).collect();
-        let notes: Map<String, Value> =
-            self.notes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let codes: Map<String, Value> = self
+            .codes
+            .iter()
+            .map(|(code, count)| (code.to_string(), json!(count)))
+            .collect();
+        let notes: Map<String, Value> = self
+            .notes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         let at = |quantile: f64| micros(self.latency.value_at_quantile(quantile));
         json!({
             "what": what,
@@ -216,7 +277,10 @@ fn per_message(cpu: Duration, messages: u64) -> f64 {
 }
 
 /// The one place that prints results.
-#[expect(clippy::print_stdout, reason = "a command-line tool prints its results")]
+#[expect(
+    clippy::print_stdout,
+    reason = "a command-line tool prints its results"
+)]
 pub(crate) fn print_line(text: &str) {
     println!("{text}");
 }
@@ -232,10 +296,19 @@ mod tests {
         figures.bytes = 2_048_000;
         (1..=1000).for_each(|micros| figures.took(micros * 1000));
         figures.codes.insert(14, 3);
-        let window =
-            Window { seconds: 2.0, cpu: Some(Duration::from_millis(20)), resident: Some(3 << 20) };
+        let window = Window {
+            seconds: 2.0,
+            cpu: Some(Duration::from_millis(20)),
+            resident: Some(3 << 20),
+        };
         let text = figures.text("send", "1 x 1", "h:1", &window);
-        for line in ["messages/s      1000", "MB/s            1.0", "10.00 us a message", "3.0 MiB", "answered 14     3"] {
+        for line in [
+            "messages/s      1000",
+            "MB/s            1.0",
+            "10.00 us a message",
+            "3.0 MiB",
+            "answered 14     3",
+        ] {
             assert!(text.contains(line), "{line} in {text}");
         }
         let json = figures.json("send", "1 x 1", "h:1", &window);

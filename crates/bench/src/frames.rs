@@ -25,7 +25,13 @@ pub(crate) struct SendFrame {
 
 impl SendFrame {
     /// A frame for `queue` of `topic`. `run` makes the unique keys of this run differ from those of others.
-    pub(crate) fn new(topic: &str, queues: usize, queue: usize, run: u64, body: &[u8]) -> Result<SendFrame> {
+    pub(crate) fn new(
+        topic: &str,
+        queues: usize,
+        queue: usize,
+        run: u64,
+        body: &[u8],
+    ) -> Result<SendFrame> {
         check_name(topic)?;
         let mut header = format!(
             "{{\"code\":310,\"extFields\":{{\"a\":\"mqbench\",\"b\":\"{topic}\",\"c\":\"TBW102\",\"d\":\"{queues}\",\
@@ -44,12 +50,20 @@ impl SendFrame {
         header.push_str(&"0".repeat(OPAQUE_DIGITS));
         header.push_str(",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":409}");
         let bytes = frame(&header, body)?;
-        Ok(SendFrame { bytes, born_at: born_at + 8, key_at: key_at + 8, opaque_at: opaque_at + 8 })
+        Ok(SendFrame {
+            bytes,
+            born_at: born_at + 8,
+            key_at: key_at + 8,
+            opaque_at: opaque_at + 8,
+        })
     }
 
     /// Writes the time that new messages say they were born at.
     pub(crate) fn set_born(&mut self, millis: u64) {
-        decimal(&mut self.bytes[self.born_at..self.born_at + BORN_DIGITS], millis);
+        decimal(
+            &mut self.bytes[self.born_at..self.born_at + BORN_DIGITS],
+            millis,
+        );
     }
 
     /// Appends one request.
@@ -57,7 +71,10 @@ impl SendFrame {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
         let frame = &mut out[start..];
-        decimal(&mut frame[self.opaque_at..self.opaque_at + OPAQUE_DIGITS], u64::from(opaque));
+        decimal(
+            &mut frame[self.opaque_at..self.opaque_at + OPAQUE_DIGITS],
+            u64::from(opaque),
+        );
         hexadecimal(&mut frame[self.key_at..self.key_at + KEY_DIGITS], key);
     }
 }
@@ -66,7 +83,10 @@ impl SendFrame {
 pub(crate) fn request(code: i32, opaque: u32, fields: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut members = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        if value
+            .bytes()
+            .any(|byte| byte < b' ' || byte == b'"' || byte == b'\\')
+        {
             bail!("{name} {value:?} holds a quote, a backslash or a control character");
         }
         members.push(format!("\"{name}\":\"{value}\""));
@@ -90,22 +110,33 @@ pub(crate) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads a frame without its length word. Needs a JSON header, as the requests have.
+    /// Reads a whole frame. Needs a JSON header, as the requests have.
     pub(crate) fn read(frame: &'a [u8]) -> Result<Answer<'a>> {
-        let word = frame.first_chunk::<4>().context("a frame without header word")?;
-        let [serialization, size @ ..] = *word;
+        let word = frame
+            .first_chunk::<8>()
+            .context("a frame without header word")?;
+        let [_, _, _, _, serialization, size @ ..] = *word;
         let size = u32::from_be_bytes([0, size[0], size[1], size[2]]) as usize;
-        let (header, body) = frame[4..].split_at_checked(size).context("a header longer than its frame")?;
+        let (header, body) = frame[8..]
+            .split_at_checked(size)
+            .context("a header longer than its frame")?;
         if serialization != 0 {
             bail!("a JSON request was answered with serialization {serialization}");
         }
-        let opaque = after_last(header, b"\"opaque\":").and_then(number).context("an answer without opaque")?;
+        let opaque = after_last(header, b"\"opaque\":")
+            .and_then(number)
+            .context("an answer without opaque")?;
         let code = match header.strip_prefix(b"{\"code\":") {
             Some(rest) => number(rest),
             None => after_last(header, b"\"code\":").and_then(number),
         };
         let code = code.context("an answer without code")?;
-        Ok(Answer { code: i32::try_from(code)?, opaque: u32::try_from(opaque)?, header, body })
+        Ok(Answer {
+            code: i32::try_from(code)?,
+            opaque: u32::try_from(opaque)?,
+            header,
+            body,
+        })
     }
 
     /// A number among the extension fields.
@@ -116,7 +147,8 @@ impl<'a> Answer<'a> {
     /// The remark, as it stands in the header.
     pub(crate) fn remark(&self) -> String {
         let rest = after_last(self.header, b"\"remark\":\"").unwrap_or_default();
-        let end = (0..rest.len()).find(|at| rest[*at] == b'"' && (*at == 0 || rest[at - 1] != b'\\'));
+        let end =
+            (0..rest.len()).find(|at| rest[*at] == b'"' && (*at == 0 || rest[at - 1] != b'\\'));
         String::from_utf8_lossy(&rest[..end.unwrap_or(rest.len())]).into_owned()
     }
 }
@@ -164,24 +196,31 @@ fn hexadecimal(digits: &mut [u8], mut value: u64) {
     }
 }
 
-fn after_last<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let at = text.windows(name.len()).rposition(|window| window == name)?;
+pub(crate) fn after_last<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let at = text
+        .windows(name.len())
+        .rposition(|window| window == name)?;
     Some(&text[at + name.len()..])
 }
 
 /// The number at the front, if there is one.
-fn number(text: &[u8]) -> Option<i64> {
+pub(crate) fn number(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, text),
     };
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(digits.len());
     if end == 0 {
         return None;
     }
     let mut value = 0_i64;
     for digit in &digits[..end] {
-        value = value.checked_mul(10)?.checked_add(i64::from(digit - b'0'))?;
+        value = value
+            .checked_mul(10)?
+            .checked_add(i64::from(digit - b'0'))?;
     }
     Some(if negative { -value } else { value })
 }
@@ -216,14 +255,19 @@ mod tests {
     #[test]
     fn a_varying_request_is_readable_and_cannot_be_broken_out_of() {
         let bytes = request(11, 5, &[("topic", "T"), ("queueOffset", "12")]).unwrap();
-        let header = wire::split(&bytes, wire::FRAME_MAX).unwrap().unwrap().decode().unwrap().into_owned();
+        let header = wire::split(&bytes, wire::FRAME_MAX)
+            .unwrap()
+            .unwrap()
+            .decode()
+            .unwrap()
+            .into_owned();
         assert_eq!((header.code, header.opaque), (11, 5));
         assert_eq!(header.fields.get("queueOffset"), Some("12"));
         assert!(request(11, 5, &[("topic", "T\",\"x\":\"")]).is_err());
     }
 
     fn answer(header: &str, body: &[u8]) -> Vec<u8> {
-        frame(header, body).unwrap()[4..].to_vec()
+        frame(header, body).unwrap()
     }
 
     #[test]
@@ -231,9 +275,17 @@ mod tests {
         let check = |header: &str, code: i32, opaque: u32| {
             let bytes = answer(header, b"xy");
             let read = Answer::read(&bytes).unwrap();
-            assert_eq!((read.code, read.opaque, read.body), (code, opaque, &b"xy"[..]), "{header}");
+            assert_eq!(
+                (read.code, read.opaque, read.body),
+                (code, opaque, &b"xy"[..]),
+                "{header}"
+            );
         };
-        check(r#"{"code":0,"extFields":{"queueId":"1"},"flag":1,"opaque":5,"version":409}"#, 0, 5);
+        check(
+            r#"{"code":0,"extFields":{"queueId":"1"},"flag":1,"opaque":5,"version":409}"#,
+            0,
+            5,
+        );
         check(r#"{"opaque":7,"flag":1,"remark":"x","code":14}"#, 14, 7);
         check(r#"{"code":-1,"remark":"\"opaque\":9","opaque":1}"#, -1, 1);
     }
@@ -252,10 +304,16 @@ mod tests {
     fn broken_answers_are_errors() {
         for (bytes, expected) in [
             (Vec::new(), "a frame without header word"),
-            (vec![0, 0, 0, 9, b'{'], "a header longer than its frame"),
+            (
+                vec![0, 0, 0, 5, 0, 0, 0, 9, b'{'],
+                "a header longer than its frame",
+            ),
             (answer("{\"code\":0}", &[]), "an answer without opaque"),
             (answer("{\"opaque\":0}", &[]), "an answer without code"),
-            (vec![1, 0, 0, 0], "a JSON request was answered with serialization 1"),
+            (
+                vec![0, 0, 0, 4, 1, 0, 0, 0],
+                "a JSON request was answered with serialization 1",
+            ),
         ] {
             assert_eq!(Answer::read(&bytes).unwrap_err().to_string(), expected);
         }
@@ -265,7 +323,14 @@ mod tests {
 
     #[test]
     fn records_are_counted_up_to_the_first_broken_one() {
-        let body = [&8_u32.to_be_bytes()[..], &[0; 4], &4_u32.to_be_bytes(), &100_u32.to_be_bytes(), &[0; 9]].concat();
+        let body = [
+            &8_u32.to_be_bytes()[..],
+            &[0; 4],
+            &4_u32.to_be_bytes(),
+            &100_u32.to_be_bytes(),
+            &[0; 9],
+        ]
+        .concat();
         assert_eq!(record_sizes(&body).collect::<Vec<_>>(), [8, 4]);
         assert_eq!(record_sizes(&[0, 0]).count(), 0);
     }

@@ -7,10 +7,12 @@ mod admin;
 mod connection;
 mod figures;
 mod frames;
+mod null;
 mod options;
 mod poll;
 mod process;
 mod pull;
+mod segments;
 mod send;
 mod wake;
 
@@ -27,9 +29,30 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "send", about: "sends messages and times the answers", flags: send::FLAGS, run: send::run },
-    Command { name: "pull", about: "reads queues from their start, again and again", flags: pull::FLAGS, run: pull::run },
-    Command { name: "wake", about: "times how long a parked pull sleeps on", flags: wake::FLAGS, run: wake::run },
+    Command {
+        name: "send",
+        about: "sends messages and times the answers",
+        flags: send::FLAGS,
+        run: send::run,
+    },
+    Command {
+        name: "pull",
+        about: "reads queues from their start, again and again",
+        flags: pull::FLAGS,
+        run: pull::run,
+    },
+    Command {
+        name: "null",
+        about: "a server that parses and answers and stores nothing",
+        flags: null::FLAGS,
+        run: null::run,
+    },
+    Command {
+        name: "wake",
+        about: "times how long a parked pull sleeps on",
+        flags: wake::FLAGS,
+        run: wake::run,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -38,11 +61,23 @@ fn main() -> ExitCode {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         let asked = ["-h", "--help", "help"].contains(&name.as_str());
         say(&overview());
-        return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        return if asked {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
     };
     let rest: Vec<String> = arguments.collect();
-    if rest.iter().any(|argument| argument == "-h" || argument == "--help") {
-        say(&format!("mqbench {}: {}\n{}", command.name, command.about, options::help(command.flags)));
+    if rest
+        .iter()
+        .any(|argument| argument == "-h" || argument == "--help")
+    {
+        say(&format!(
+            "mqbench {}: {}\n{}",
+            command.name,
+            command.about,
+            options::help(command.flags)
+        ));
         return ExitCode::SUCCESS;
     }
     let options = match Options::parse(command.flags, rest) {
@@ -62,14 +97,18 @@ fn main() -> ExitCode {
 }
 
 fn overview() -> String {
-    let mut text = "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them)\n".to_owned();
+    let mut text =
+        "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them)\n".to_owned();
     for command in COMMANDS {
         text.push_str(&format!("  {:<6} {}\n", command.name, command.about));
     }
     text
 }
 
-#[expect(clippy::print_stderr, reason = "a command-line tool says on stderr what went wrong")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command-line tool says on stderr what went wrong"
+)]
 fn say(text: &str) {
     eprintln!("{text}");
 }

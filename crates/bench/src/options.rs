@@ -23,7 +23,12 @@ pub(crate) struct Flag {
 
 /// A switch or an option without default.
 pub(crate) const fn flag(name: &'static str, value: &'static str, help: &'static str) -> Flag {
-    Flag { name, value, default: "", help }
+    Flag {
+        name,
+        value,
+        default: "",
+        help,
+    }
 }
 
 /// An option with a default.
@@ -33,7 +38,12 @@ pub(crate) const fn preset(
     default: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag { name, value, default, help }
+    Flag {
+        name,
+        value,
+        default,
+        help,
+    }
 }
 
 /// What was given, and the table it was checked against.
@@ -52,19 +62,28 @@ impl Options {
         let mut given = BTreeMap::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
-            let Some(text) = argument.strip_prefix("--") else { bail!("{argument:?} is not an option") };
+            let Some(text) = argument.strip_prefix("--") else {
+                bail!("{argument:?} is not an option")
+            };
             let (name, inline) = match text.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (text, None),
             };
-            let Some(flag) = flags.iter().copied().flatten().find(|flag| flag.name == name) else {
+            let Some(flag) = flags
+                .iter()
+                .copied()
+                .flatten()
+                .find(|flag| flag.name == name)
+            else {
                 bail!("unknown option --{name}");
             };
             let value = match inline {
                 Some(_) if flag.value.is_empty() => bail!("--{name} takes no value"),
                 Some(value) => value,
                 None if flag.value.is_empty() => "true".to_owned(),
-                None => arguments.next().with_context(|| format!("--{name} needs a value: {}", flag.value))?,
+                None => arguments
+                    .next()
+                    .with_context(|| format!("--{name} needs a value: {}", flag.value))?,
             };
             given.insert(flag.name, value);
         }
@@ -74,9 +93,17 @@ impl Options {
     /// The text of an option: as given, or its default.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let given = self.given.get(name).map(String::as_str);
-        let flag = self.flags.iter().copied().flatten().find(|flag| flag.name == name);
+        let flag = self
+            .flags
+            .iter()
+            .copied()
+            .flatten()
+            .find(|flag| flag.name == name);
         debug_assert!(flag.is_some(), "no option --{name} in the table");
-        given.or_else(|| flag.map(|flag| flag.default).filter(|default| !default.is_empty()))
+        given.or_else(|| {
+            flag.map(|flag| flag.default)
+                .filter(|default| !default.is_empty())
+        })
     }
 
     /// True when a switch was given.
@@ -86,7 +113,9 @@ impl Options {
 
     /// The value of an option, if it has one.
     pub(crate) fn maybe<T: FromStr>(&self, name: &str) -> Result<Option<T>> {
-        let Some(text) = self.text(name) else { return Ok(None) };
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
         match text.parse() {
             Ok(value) => Ok(Some(value)),
             Err(_) => bail!("--{name} {text:?} is not a {}", std::any::type_name::<T>()),
@@ -95,7 +124,8 @@ impl Options {
 
     /// The value of an option that has a default.
     pub(crate) fn value<T: FromStr>(&self, name: &str) -> Result<T> {
-        self.maybe(name)?.with_context(|| format!("--{name} is needed"))
+        self.maybe(name)?
+            .with_context(|| format!("--{name} is needed"))
     }
 
     /// The value of a number that must lie between two others.
@@ -113,7 +143,11 @@ pub(crate) fn help(flags: &[&[Flag]]) -> String {
     let mut out = String::new();
     for flag in flags.iter().copied().flatten() {
         let left = format!("--{} {}", flag.name, flag.value);
-        let default = if flag.default.is_empty() { String::new() } else { format!(" [{}]", flag.default) };
+        let default = if flag.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", flag.default)
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(out, "  {left:<24} {}{default}", flag.help);
     }
@@ -124,11 +158,17 @@ pub(crate) fn help(flags: &[&[Flag]]) -> String {
 mod tests {
     use super::*;
 
-    const TABLE: &[&[Flag]] =
-        &[&[flag("json", "", "machine-readable"), preset("size", "BYTES", "1024", "body"), flag("pid", "PID", "server")]];
+    const TABLE: &[&[Flag]] = &[&[
+        flag("json", "", "machine-readable"),
+        preset("size", "BYTES", "1024", "body"),
+        flag("pid", "PID", "server"),
+    ]];
 
     fn parse(arguments: &[&str]) -> Result<Options> {
-        Options::parse(TABLE, arguments.iter().map(|argument| (*argument).to_owned()))
+        Options::parse(
+            TABLE,
+            arguments.iter().map(|argument| (*argument).to_owned()),
+        )
     }
 
     #[test]
@@ -152,9 +192,16 @@ mod tests {
         check(&["--size"], "--size needs a value: BYTES");
         check(&["--json=1"], "--json takes no value");
         let options = parse(&["--size", "many"]).unwrap();
-        assert_eq!(options.value::<usize>("size").unwrap_err().to_string(), "--size \"many\" is not a usize");
         assert_eq!(
-            parse(&["--size", "9"]).unwrap().number("size", 1, 8).unwrap_err().to_string(),
+            options.value::<usize>("size").unwrap_err().to_string(),
+            "--size \"many\" is not a usize"
+        );
+        assert_eq!(
+            parse(&["--size", "9"])
+                .unwrap()
+                .number("size", 1, 8)
+                .unwrap_err()
+                .to_string(),
             "--size 9 is not between 1 and 8"
         );
     }

@@ -22,18 +22,28 @@ pub(crate) struct Poll {
 impl Poll {
     pub(crate) fn new() -> Result<Poll> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
-        Ok(Poll { epoll, events: vec![EpollEvent::empty(); EVENTS] })
+        Ok(Poll {
+            epoll,
+            events: vec![EpollEvent::empty(); EVENTS],
+        })
     }
 
     /// Watches a connected socket both ways.
     pub(crate) fn watch(&self, socket: impl AsFd, token: usize) -> Result<()> {
-        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-        self.epoll.add(socket, EpollEvent::new(flags, token as u64)).context("epoll add")
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
+        self.epoll
+            .add(socket, EpollEvent::new(flags, token as u64))
+            .context("epoll add")
     }
 
     /// Watches a listening socket; told again and again as long as somebody waits.
     pub(crate) fn watch_listener(&self, socket: impl AsFd, token: usize) -> Result<()> {
-        self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token as u64)).context("epoll add")
+        self.epoll
+            .add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token as u64))
+            .context("epoll add")
     }
 
     /// Waits for at most `timeout` and returns the tokens that have something.
@@ -50,7 +60,9 @@ impl Poll {
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(error).context("epoll wait"),
         };
-        Ok(self.events[..count].iter().map(|event| usize::try_from(event.data()).unwrap_or(usize::MAX)))
+        Ok(self.events[..count]
+            .iter()
+            .map(|event| usize::try_from(event.data()).unwrap_or(usize::MAX)))
     }
 
     fn wait_below_a_millisecond(&self, timeout: Duration) -> Result<()> {

@@ -16,8 +16,10 @@ pub(crate) struct Usage {
 
 /// Looks at process `pid`.
 pub(crate) fn usage(pid: u32) -> Result<Usage> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).with_context(|| format!("process {pid}"))?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid}"))?;
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"))
+        .with_context(|| format!("process {pid}"))?;
     let ticks = cpu_ticks(&stat).with_context(|| format!("/proc/{pid}/stat is not understood"))?;
     let pages: u64 = statm
         .split(' ')

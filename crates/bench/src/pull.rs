@@ -18,7 +18,12 @@ use crate::poll::Poll;
 pub(crate) const FLAGS: &[&[Flag]] = &[
     figures::FLAGS,
     &[
-        preset("connections", "N", "8", "connections, the queues are spread over them"),
+        preset(
+            "connections",
+            "N",
+            "8",
+            "connections, the queues are spread over them",
+        ),
         preset("queues", "N", "8", "queues to read, from 0"),
         preset("batch", "N", "32", "messages asked for at once"),
         preset("group", "NAME", "mqbench", "consumer group"),
@@ -68,7 +73,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 impl<'a> Load<'a> {
-    fn open(options: &'a Options, connections: usize, queues: usize, batch: usize, poll: &Poll) -> Result<Load<'a>> {
+    fn open(
+        options: &'a Options,
+        connections: usize,
+        queues: usize,
+        batch: usize,
+        poll: &Poll,
+    ) -> Result<Load<'a>> {
         let address = options.text("broker").context("--broker")?;
         let topic = options.text("topic").context("--topic")?;
         let mut line = Line::open(address)?;
@@ -78,7 +89,12 @@ impl<'a> Load<'a> {
             if line.max_offset(topic, queue)? <= first {
                 bail!("queue {queue} of {topic} is empty: send first, or ask for fewer --queues");
             }
-            loops.push(Loop { connection: queue % connections, first, next: first, asked: 0 });
+            loops.push(Loop {
+                connection: queue % connections,
+                first,
+                next: first,
+                asked: 0,
+            });
         }
         let mut links = Vec::with_capacity(connections);
         for token in 0..connections {
@@ -88,14 +104,25 @@ impl<'a> Load<'a> {
         }
         let group = options.text("group").context("--group")?;
         let figures = Figures::new()?;
-        Ok(Load { topic, group, batch: batch.to_string(), connections: links, loops, pulls: 0, wraps: 0, figures })
+        Ok(Load {
+            topic,
+            group,
+            batch: batch.to_string(),
+            connections: links,
+            loops,
+            pulls: 0,
+            wraps: 0,
+            figures,
+        })
     }
 
     fn drive(&mut self, poll: &mut Poll, clock: &mut Clock) -> Result<()> {
         for queue in 0..self.loops.len() {
             self.ask(queue, clock.now())?;
         }
-        self.connections.iter_mut().try_for_each(Connection::flush)?;
+        self.connections
+            .iter_mut()
+            .try_for_each(Connection::flush)?;
         let mut ready = Vec::new();
         loop {
             let phase = clock.phase(clock.now());
@@ -104,7 +131,8 @@ impl<'a> Load<'a> {
             }
             ready.extend(poll.wait(IDLE_WAIT)?);
             for at in ready.drain(..) {
-                self.take_answers(at, clock, phase == Phase::Window).with_context(|| format!("connection {at}"))?;
+                self.take_answers(at, clock, phase == Phase::Window)
+                    .with_context(|| format!("connection {at}"))?;
                 self.connections[at].flush()?;
             }
         }
@@ -127,7 +155,9 @@ impl<'a> Load<'a> {
             ("expressionType", "TAG"),
         ];
         let frame = request(PULL_CODE, OPAQUE_BASE + u32::try_from(queue)?, &fields)?;
-        self.connections[this.connection].output.extend_from_slice(&frame);
+        self.connections[this.connection]
+            .output
+            .extend_from_slice(&frame);
         Ok(())
     }
 
@@ -136,7 +166,7 @@ impl<'a> Load<'a> {
         while more {
             more = self.connections[at].read()?;
             let now = clock.now();
-            while let Some(frame) = self.connections[at].frame()? {
+            while let Some(frame) = self.connections[at].input.frame()? {
                 let answer = Answer::read(frame)?;
                 let queue = answer.opaque.wrapping_sub(OPAQUE_BASE) as usize;
                 let Some(this) = self.loops.get_mut(queue) else {
@@ -154,7 +184,9 @@ impl<'a> Load<'a> {
                             self.figures.messages += count;
                             self.figures.bytes += answer.body.len() as u64;
                         }
-                        this.next = answer.field("nextBeginOffset").context("a pull answer without nextBeginOffset")?;
+                        this.next = answer
+                            .field("nextBeginOffset")
+                            .context("a pull answer without nextBeginOffset")?;
                     }
                     NOT_FOUND | RETRY | MOVED => {
                         this.next = this.first;

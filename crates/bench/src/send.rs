@@ -22,10 +22,20 @@ pub(crate) const FLAGS: &[&[Flag]] = &[
     figures::FLAGS,
     &[
         preset("connections", "N", "32", "connections"),
-        preset("in-flight", "N", "1", "requests in flight on each connection"),
+        preset(
+            "in-flight",
+            "N",
+            "1",
+            "requests in flight on each connection",
+        ),
         preset("size", "BYTES", "1024", "body size"),
         preset("queues", "N", "8", "queues of the topic, used in turn"),
-        preset("rate", "N", "0", "messages a second over all connections, 0: as many as are answered"),
+        preset(
+            "rate",
+            "N",
+            "0",
+            "messages a second over all connections, 0: as many as are answered",
+        ),
     ],
 ];
 
@@ -59,7 +69,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let queues = options.number("queues", 1, 1_024)?;
     let size = options.number("size", 0, SIZE_MAX)?;
     let rate: f64 = options.value("rate")?;
-    anyhow::ensure!((0.0..=1e9).contains(&rate), "--rate {rate} is not between 0 and 1000000000");
+    anyhow::ensure!(
+        (0.0..=1e9).contains(&rate),
+        "--rate {rate} is not between 0 and 1000000000"
+    );
     admin::prepare_topic(options, queues)?;
 
     let mut poll = Poll::new()?;
@@ -68,8 +81,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut clock = Clock::start(options)?;
     load.drive(&mut poll, &mut clock)?;
 
-    let pace = if rate == 0.0 { "as fast as answered".to_owned() } else { format!("{rate}/s") };
-    let words = format!("{connections} connections x {in_flight} in flight, {size} bytes, {queues} queues, {pace}");
+    let pace = if rate == 0.0 {
+        "as fast as answered".to_owned()
+    } else {
+        format!("{rate}/s")
+    };
+    let words = format!(
+        "{connections} connections x {in_flight} in flight, {size} bytes, {queues} queues, {pace}"
+    );
     load.figures.print("send", &words, &clock, options)
 }
 
@@ -86,16 +105,30 @@ impl Load {
         let topic = options.text("topic").context("--topic")?;
         let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
         let body: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
-        let templates: Result<Vec<_>> =
-            (0..queues).map(|queue| SendFrame::new(topic, queues, queue, run, &body)).collect();
+        let templates: Result<Vec<_>> = (0..queues)
+            .map(|queue| SendFrame::new(topic, queues, queue, run, &body))
+            .collect();
         let mut links = Vec::with_capacity(connections);
         for token in 0..connections {
             let connection = Connection::open(address)?;
             poll.watch(&connection, token)?;
-            links.push(Link { connection, due: vec![None; in_flight] });
+            links.push(Link {
+                connection,
+                due: vec![None; in_flight],
+            });
         }
-        let free = (0..in_flight).flat_map(|slot| (0..connections).map(move |link| (link, slot))).collect();
-        Ok(Load { links, free, templates: templates?, sent: 0, interval: None, figures: Figures::new()?, size })
+        let free = (0..in_flight)
+            .flat_map(|slot| (0..connections).map(move |link| (link, slot)))
+            .collect();
+        Ok(Load {
+            links,
+            free,
+            templates: templates?,
+            sent: 0,
+            interval: None,
+            figures: Figures::new()?,
+            size,
+        })
     }
 
     fn drive(&mut self, poll: &mut Poll, clock: &mut Clock) -> Result<()> {
@@ -121,7 +154,9 @@ impl Load {
         }
         if let Some(interval) = self.interval {
             let due = (clock.end() as f64 / interval) as u64;
-            self.figures.notes.push(("overdue", json!(due.saturating_sub(self.sent))));
+            self.figures
+                .notes
+                .push(("overdue", json!(due.saturating_sub(self.sent))));
         }
         Ok(())
     }
@@ -131,7 +166,9 @@ impl Load {
         let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
         if millis != *born {
             *born = millis;
-            self.templates.iter_mut().for_each(|template| template.set_born(millis));
+            self.templates
+                .iter_mut()
+                .for_each(|template| template.set_born(millis));
         }
         Ok(())
     }
@@ -147,7 +184,9 @@ impl Load {
             if now < due {
                 break;
             }
-            let Some((at, slot)) = self.free.pop_front() else { break };
+            let Some((at, slot)) = self.free.pop_front() else {
+                break;
+            };
             let link = &mut self.links[at];
             if UNSENT_MAX < link.connection.unsent() {
                 self.free.push_back((at, slot));
@@ -168,23 +207,30 @@ impl Load {
     fn until_due(&self, now: u64) -> Duration {
         match self.interval {
             Some(interval) if !self.free.is_empty() => {
-                Duration::from_nanos(((self.sent as f64 * interval) as u64).saturating_sub(now)).min(IDLE_WAIT)
+                Duration::from_nanos(((self.sent as f64 * interval) as u64).saturating_sub(now))
+                    .min(IDLE_WAIT)
             }
             _ => IDLE_WAIT,
         }
     }
 
     fn flush(&mut self, link: usize) -> Result<()> {
-        self.links[link].connection.flush().with_context(|| format!("connection {link}"))
+        self.links[link]
+            .connection
+            .flush()
+            .with_context(|| format!("connection {link}"))
     }
 
     /// Reads until nothing is left; in a closed loop each answer is followed by the next request at once.
     fn take_answers(&mut self, at: usize, clock: &Clock, counted: bool) -> Result<()> {
         loop {
             let link = &mut self.links[at];
-            let more = link.connection.read().with_context(|| format!("connection {at}, {} sent", self.sent))?;
+            let more = link
+                .connection
+                .read()
+                .with_context(|| format!("connection {at}, {} sent", self.sent))?;
             let now = clock.now();
-            while let Some(frame) = link.connection.frame()? {
+            while let Some(frame) = link.connection.input.frame()? {
                 let answer = Answer::read(frame)?;
                 let (code, opaque) = (answer.code, answer.opaque);
                 let slot = opaque.wrapping_sub(OPAQUE_BASE) as usize;
@@ -202,7 +248,8 @@ impl Load {
                     }
                 }
                 if self.interval.is_none() && link.connection.unsent() <= UNSENT_MAX {
-                    let template = &self.templates[(self.sent % self.templates.len() as u64) as usize];
+                    let template =
+                        &self.templates[(self.sent % self.templates.len() as u64) as usize];
                     template.push(&mut link.connection.output, opaque, self.sent);
                     link.due[slot] = Some(now);
                     self.sent += 1;

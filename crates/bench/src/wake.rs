@@ -19,7 +19,12 @@ pub(crate) const FLAGS: &[&[Flag]] = &[
         preset("queues", "N", "8", "queues of the topic; queue 0 is used"),
         preset("size", "BYTES", "1024", "body size"),
         preset("group", "NAME", "mqbench", "consumer group"),
-        preset("park", "MILLIS", "5", "time between the pull and the message it waits for"),
+        preset(
+            "park",
+            "MILLIS",
+            "5",
+            "time between the pull and the message it waits for",
+        ),
     ],
 ];
 
@@ -59,7 +64,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         offset = loop {
             let answer = puller.receive()?;
             match answer.code {
-                FOUND => break answer.field("nextBeginOffset").context("a pull answer without nextBeginOffset")?,
+                FOUND => {
+                    break answer
+                        .field("nextBeginOffset")
+                        .context("a pull answer without nextBeginOffset")?;
+                }
                 // The server stopped waiting just before the message came.
                 NOT_FOUND => puller.send(&pull(topic, group, offset)?)?,
                 code => bail!("the pull was answered {code}: {}", answer.remark()),
@@ -68,7 +77,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let woke_at = clock.now();
         let answer = sender.receive()?;
         if answer.code != 0 {
-            bail!("the message was answered {}: {}", answer.code, answer.remark());
+            bail!(
+                "the message was answered {}: {}",
+                answer.code,
+                answer.remark()
+            );
         }
         if clock.phase(woke_at) == Phase::Window {
             figures.took(woke_at - sent_at);
@@ -76,7 +89,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             figures.bytes += size as u64;
         }
     }
-    figures.print("wake", &format!("one message at a time, {size} bytes, parked {park:?}"), &clock, options)
+    figures.print(
+        "wake",
+        &format!("one message at a time, {size} bytes, parked {park:?}"),
+        &clock,
+        options,
+    )
 }
 
 fn pull(topic: &str, group: &str, offset: i64) -> Result<Vec<u8>> {
