@@ -34,5 +34,9 @@ settings! {
 }
 
 fn path(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.contains('\0') { Err("the path of a file") } else { Ok(()) }
+    if text.is_empty() || text.contains('\0') {
+        Err("the path of a file")
+    } else {
+        Ok(())
+    }
 }

@@ -1,3 +1,4 @@
 //! namesrv of Gantry.
 
 pub mod config;
+pub mod routes;

@@ -72,7 +72,11 @@ pub struct Queues {
 
 impl fmt::Display for Queues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read {} write {} perm {} flags {}", self.read, self.write, self.perm, self.sys_flag)
+        write!(
+            f,
+            "read {} write {} perm {} flags {}",
+            self.read, self.write, self.perm, self.sys_flag
+        )
     }
 }
 
@@ -141,15 +145,32 @@ impl fmt::Display for Event {
         const SHOWN: usize = 20;
         match self {
             Self::NewBroker => write!(f, "new broker registered"),
-            Self::TookOver(from) => write!(f, "takes the place of {from}, whose connection is closed or silent"),
+            Self::TookOver(from) => write!(
+                f,
+                "takes the place of {from}, whose connection is closed or silent"
+            ),
             Self::WasKnownAs(name, id) => write!(f, "was registered as {name} id {id} before"),
             Self::ChangedCluster(from) => write!(f, "moved here from cluster {from}"),
-            Self::OtherCluster(says) => write!(f, "says it is in cluster {says}; the cluster of its master counts"),
+            Self::OtherCluster(says) => write!(
+                f,
+                "says it is in cluster {says}; the cluster of its master counts"
+            ),
             Self::NewTopics(topics) => {
-                write!(f, "{} new topics: {}", topics.len(), topics[..topics.len().min(SHOWN)].join(", "))?;
-                if SHOWN < topics.len() { write!(f, ", ...") } else { Ok(()) }
+                write!(
+                    f,
+                    "{} new topics: {}",
+                    topics.len(),
+                    topics[..topics.len().min(SHOWN)].join(", ")
+                )?;
+                if SHOWN < topics.len() {
+                    write!(f, ", ...")
+                } else {
+                    Ok(())
+                }
             }
-            Self::ChangedTopic(topic, from, to) => write!(f, "topic {topic} changed: {from} -> {to}"),
+            Self::ChangedTopic(topic, from, to) => {
+                write!(f, "topic {topic} changed: {from} -> {to}")
+            }
             Self::SkippedTopic(topic, why) => write!(f, "topic {topic:?} left out: {why}"),
         }
     }
@@ -215,7 +236,11 @@ pub struct Removed {
 impl fmt::Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (name {} id {})", self.address, self.name, self.id)?;
-        if self.last_of_name { write!(f, ", the last of its name: its topics are gone too") } else { Ok(()) }
+        if self.last_of_name {
+            write!(f, ", the last of its name: its topics are gone too")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -286,7 +311,9 @@ impl Routes {
         check_names(said)?;
         self.check_holder(said, now)?;
         if !self.brokers.contains_key(&said.address) && BROKERS_MAX <= self.brokers.len() {
-            return Err(RegisterError::TooManyBrokers { address: said.address.clone() });
+            return Err(RegisterError::TooManyBrokers {
+                address: said.address.clone(),
+            });
         }
         let mut events = Vec::new();
         let name = self.take_place(said, &mut events);
@@ -294,26 +321,39 @@ impl Routes {
         if said.id == MASTER_ID {
             self.announce(said, &name, &mut events);
         }
-        Ok(Registered { master: self.master_of(said), events })
+        Ok(Registered {
+            master: self.master_of(said),
+            events,
+        })
     }
 
     /// Answers 322: an unchanged version counts as a sign of life.
     pub fn check_version(&mut self, address: &str, version: Version, now: Millis) -> VersionCheck {
         let Some(broker) = self.brokers.get_mut(address) else {
-            return VersionCheck { changed: true, known: None };
+            return VersionCheck {
+                changed: true,
+                known: None,
+            };
         };
         let changed = broker.version != version || !broker.complete;
         if !changed {
             broker.refreshed = now;
         }
-        VersionCheck { changed, known: Some(broker.version) }
+        VersionCheck {
+            changed,
+            known: Some(broker.version),
+        }
     }
 
     /// Removes a broker that says it stops. An address that is not registered under this name is left alone: its
     /// place may have been taken by another since.
     pub fn unregister(&mut self, name: &str, address: &str) -> Option<Removed> {
         let broker = self.brokers.get(address)?;
-        if *broker.name == *name { self.remove(address) } else { None }
+        if *broker.name == *name {
+            self.remove(address)
+        } else {
+            None
+        }
     }
 
     /// Keeps the routes of a broker that says it restarts: it is expected back within `hold_ms` (at most
@@ -322,7 +362,8 @@ impl Routes {
         match self.brokers.get_mut(address) {
             Some(broker) if *broker.name == *name => {
                 broker.connection = None;
-                broker.held_until = Some(Millis(now.0.saturating_add(hold_ms.clamp(0, HOLD_MAX_MS))));
+                broker.held_until =
+                    Some(Millis(now.0.saturating_add(hold_ms.clamp(0, HOLD_MAX_MS))));
                 true
             }
             _ => false,
@@ -346,7 +387,10 @@ impl Routes {
     /// When the first held route ends, for a sweep out of turn.
     #[must_use]
     pub fn first_hold_end(&self) -> Option<Millis> {
-        self.brokers.values().filter_map(|broker| broker.held_until).min()
+        self.brokers
+            .values()
+            .filter_map(|broker| broker.held_until)
+            .min()
     }
 
     /// Takes the write permission of every topic of a broker name, until that broker announces another version.
@@ -357,7 +401,9 @@ impl Routes {
 
     /// Gives read and write permission to every topic of a broker name. Returns the number of topics.
     pub fn add_write_perm(&mut self, name: &str) -> usize {
-        self.change_perm(name, |_| gantry_message::perm::READ | gantry_message::perm::WRITE)
+        self.change_perm(name, |_| {
+            gantry_message::perm::READ | gantry_message::perm::WRITE
+        })
     }
 
     /// Forgets a topic everywhere. False if it was not known.
@@ -367,9 +413,15 @@ impl Routes {
 
     /// Forgets a topic on the brokers of one cluster. Returns the number of brokers that had it.
     pub fn delete_topic_in_cluster(&mut self, topic: &str, cluster: &str) -> usize {
-        let Some(brokers) = self.topics.get_mut(topic) else { return 0 };
+        let Some(brokers) = self.topics.get_mut(topic) else {
+            return 0;
+        };
         let before = brokers.len();
-        brokers.retain(|name, _| self.names.get(name).is_none_or(|group| group.cluster != cluster));
+        brokers.retain(|name, _| {
+            self.names
+                .get(name)
+                .is_none_or(|group| group.cluster != cluster)
+        });
         let after = brokers.len();
         if after == 0 {
             self.topics.remove(topic);
@@ -378,9 +430,16 @@ impl Routes {
     }
 
     fn check_holder(&self, said: &Registration, now: Millis) -> Result<(), RegisterError> {
-        let holder = self.names.get(said.name.as_str()).and_then(|group| group.addresses.get(&said.id));
-        let Some(holder) = holder.filter(|holder| **holder != said.address) else { return Ok(()) };
-        let Some(broker) = self.brokers.get(holder) else { return Ok(()) };
+        let holder = self
+            .names
+            .get(said.name.as_str())
+            .and_then(|group| group.addresses.get(&said.id));
+        let Some(holder) = holder.filter(|holder| **holder != said.address) else {
+            return Ok(());
+        };
+        let Some(broker) = self.brokers.get(holder) else {
+            return Ok(());
+        };
         let quiet_ms = now.0.saturating_sub(broker.refreshed.0);
         if broker.connection.is_none() || OWNER_QUIET_MS <= quiet_ms {
             return Ok(());
@@ -396,7 +455,10 @@ impl Routes {
 
     /// Makes `said.address` the owner of its name and id, and of nothing else.
     fn take_place(&mut self, said: &Registration, events: &mut Vec<Event>) -> Name {
-        let known_as = self.brokers.get(&said.address).map(|broker| (broker.name.clone(), broker.id));
+        let known_as = self
+            .brokers
+            .get(&said.address)
+            .map(|broker| (broker.name.clone(), broker.id));
         match known_as {
             None => events.push(Event::NewBroker),
             Some((name, id)) if *name != *said.name || id != said.id => {
@@ -417,10 +479,10 @@ impl Routes {
             Some((name, _)) => name.clone(),
             None => Name::from(said.name.as_str()),
         };
-        let group = self
-            .names
-            .entry(name.clone())
-            .or_insert_with(|| Group { cluster: said.cluster.clone(), addresses: BTreeMap::new() });
+        let group = self.names.entry(name.clone()).or_insert_with(|| Group {
+            cluster: said.cluster.clone(),
+            addresses: BTreeMap::new(),
+        });
         if group.cluster != said.cluster {
             if said.id == MASTER_ID {
                 let from = std::mem::replace(&mut group.cluster, said.cluster.clone());
@@ -439,18 +501,21 @@ impl Routes {
 
     /// Writes down that the broker is alive; drops entries of its table that a whole one no longer has.
     fn refresh(&mut self, said: &Registration, name: &Name, connection: ConnectionId, now: Millis) {
-        let broker = self.brokers.entry(said.address.clone()).or_insert_with(|| Broker {
-            name: name.clone(),
-            id: said.id,
-            ha_address: None,
-            version: said.version,
-            connection: None,
-            refreshed: now,
-            held_until: None,
-            complete: false,
-            filter_servers: Vec::new(),
-            announced: BTreeMap::new(),
-        });
+        let broker = self
+            .brokers
+            .entry(said.address.clone())
+            .or_insert_with(|| Broker {
+                name: name.clone(),
+                id: said.id,
+                ha_address: None,
+                version: said.version,
+                connection: None,
+                refreshed: now,
+                held_until: None,
+                complete: false,
+                filter_servers: Vec::new(),
+                announced: BTreeMap::new(),
+            });
         broker.ha_address.clone_from(&said.ha_address);
         broker.connection = Some(connection);
         broker.refreshed = now;
@@ -473,7 +538,9 @@ impl Routes {
 
     /// Applies what differs from the broker's last word.
     fn announce(&mut self, said: &Registration, name: &Name, events: &mut Vec<Event>) {
-        let Some(broker) = self.brokers.get_mut(&said.address) else { return };
+        let Some(broker) = self.brokers.get_mut(&said.address) else {
+            return;
+        };
         let mut new = Vec::new();
         for (topic, queues) in &said.topics {
             if broker.announced.get(topic.as_str()) == Some(queues) {
@@ -492,7 +559,12 @@ impl Routes {
                 Some((topic, _)) => topic.clone(),
                 None => Name::from(topic.as_str()),
             };
-            match self.topics.entry(shared.clone()).or_default().insert(name.clone(), *queues) {
+            match self
+                .topics
+                .entry(shared.clone())
+                .or_default()
+                .insert(name.clone(), *queues)
+            {
                 None => new.push(shared.clone()),
                 Some(before) if before != *queues => {
                     events.push(Event::ChangedTopic(shared.clone(), before, *queues));
@@ -510,9 +582,16 @@ impl Routes {
         if said.id == MASTER_ID {
             return None;
         }
-        let address = self.names.get(said.name.as_str())?.addresses.get(&MASTER_ID)?;
+        let address = self
+            .names
+            .get(said.name.as_str())?
+            .addresses
+            .get(&MASTER_ID)?;
         let broker = self.brokers.get(address)?;
-        Some(Master { address: address.clone(), ha_address: broker.ha_address.clone() })
+        Some(Master {
+            address: address.clone(),
+            ha_address: broker.ha_address.clone(),
+        })
     }
 
     fn change_perm(&mut self, name: &str, change: impl Fn(i32) -> i32) -> usize {
@@ -527,9 +606,16 @@ impl Routes {
     }
 
     fn remove_where(&mut self, gone: impl Fn(&Broker) -> bool) -> Vec<Removed> {
-        let addresses: Vec<String> =
-            self.brokers.iter().filter(|(_, broker)| gone(broker)).map(|(address, _)| address.clone()).collect();
-        addresses.iter().filter_map(|address| self.remove(address)).collect()
+        let addresses: Vec<String> = self
+            .brokers
+            .iter()
+            .filter(|(_, broker)| gone(broker))
+            .map(|(address, _)| address.clone())
+            .collect();
+        addresses
+            .iter()
+            .filter_map(|address| self.remove(address))
+            .collect()
     }
 
     fn remove(&mut self, address: &str) -> Option<Removed> {
@@ -557,18 +643,27 @@ impl Routes {
 }
 
 fn check_names(said: &Registration) -> Result<(), RegisterError> {
-    let fields =
-        [("clusterName", &said.cluster), ("brokerName", &said.name), ("brokerAddr", &said.address)];
+    let fields = [
+        ("clusterName", &said.cluster),
+        ("brokerName", &said.name),
+        ("brokerAddr", &said.address),
+    ];
     for (field, value) in fields {
         if value.is_empty() {
             return Err(RegisterError::Empty { field });
         }
         if NAME_MAX < value.len() {
-            return Err(RegisterError::TooLong { field, size: value.len() });
+            return Err(RegisterError::TooLong {
+                field,
+                size: value.len(),
+            });
         }
     }
     match &said.ha_address {
-        Some(ha) if NAME_MAX < ha.len() => Err(RegisterError::TooLong { field: "haServerAddr", size: ha.len() }),
+        Some(ha) if NAME_MAX < ha.len() => Err(RegisterError::TooLong {
+            field: "haServerAddr",
+            size: ha.len(),
+        }),
         _ => Ok(()),
     }
 }
@@ -578,7 +673,10 @@ fn check_topic(topic: &str, queues: Queues) -> Result<(), String> {
         return Err("the name is empty".to_owned());
     }
     if NAME_MAX < topic.len() {
-        return Err(format!("the name has {} bytes, the limit is {NAME_MAX}", topic.len()));
+        return Err(format!(
+            "the name has {} bytes, the limit is {NAME_MAX}",
+            topic.len()
+        ));
     }
     if queues.read < 0 || queues.write < 0 {
         return Err(format!("a number of queues is negative: {queues}"));

@@ -101,7 +101,7 @@ impl Input {
         else {
             return Ok(None);
         };
-        if FRAME_MAX < size || size < 4 {
+        if !(4..=FRAME_MAX).contains(&size) {
             bail!(
                 "a frame of {size} bytes: not the remoting protocol, or beyond its limit of {FRAME_MAX}"
             );

@@ -68,14 +68,25 @@ impl Routes {
     #[must_use]
     pub fn route(&self, topic: &str) -> Option<Route<'_>> {
         let queues = self.topics.get(topic)?;
-        let brokers: Vec<_> = queues.keys().filter_map(|name| self.route_broker(name)).collect();
+        let brokers: Vec<_> = queues
+            .keys()
+            .filter_map(|name| self.route_broker(name))
+            .collect();
         let mut filter_servers = BTreeMap::new();
         for address in brokers.iter().flat_map(|broker| broker.addresses.values()) {
-            if let Some(broker) = self.brokers.get(address).filter(|broker| !broker.filter_servers.is_empty()) {
+            if let Some(broker) = self
+                .brokers
+                .get(address)
+                .filter(|broker| !broker.filter_servers.is_empty())
+            {
                 filter_servers.insert(address.as_str(), broker.filter_servers.as_slice());
             }
         }
-        Some(Route { queues, brokers, filter_servers })
+        Some(Route {
+            queues,
+            brokers,
+            filter_servers,
+        })
     }
 
     /// Every broker name.
@@ -106,8 +117,15 @@ impl Routes {
 
     /// Topics that some broker of this cluster has; none for an unknown cluster.
     pub fn topics_of_cluster<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a str> {
-        let inside = move |name: &Name| self.names.get(name).is_some_and(|group| group.cluster == cluster);
-        self.topics.iter().filter(move |(_, brokers)| brokers.keys().any(inside)).map(|(topic, _)| &**topic)
+        let inside = move |name: &Name| {
+            self.names
+                .get(name)
+                .is_some_and(|group| group.cluster == cluster)
+        };
+        self.topics
+            .iter()
+            .filter(move |(_, brokers)| brokers.keys().any(inside))
+            .map(|(topic, _)| &**topic)
     }
 
     /// Cluster names, broker names and one broker address.
@@ -118,13 +136,19 @@ impl Routes {
             names.insert(group.cluster.as_str());
             names.insert(name);
         }
-        let address = self.names.values().find_map(|group| group.addresses.values().next()).map(String::as_str);
+        let address = self
+            .names
+            .values()
+            .find_map(|group| group.addresses.values().next())
+            .map(String::as_str);
         SystemTopics { names, address }
     }
 
     /// Unit topics, told by the flags of a topic's first broker.
     pub fn unit_topics(&self, unit: Unit) -> impl Iterator<Item = &str> {
-        let first = |brokers: &BTreeMap<Name, Queues>| brokers.values().next().map(|queues| queues.sys_flag);
+        let first = |brokers: &BTreeMap<Name, Queues>| {
+            brokers.values().next().map(|queues| queues.sys_flag)
+        };
         self.topics
             .iter()
             .filter(move |(_, brokers)| first(brokers).is_some_and(|flag| unit.matches(flag)))
@@ -133,6 +157,10 @@ impl Routes {
 
     fn route_broker<'a>(&'a self, name: &'a Name) -> Option<RouteBroker<'a>> {
         let group = self.names.get(name)?;
-        Some(RouteBroker { cluster: &group.cluster, name, addresses: &group.addresses })
+        Some(RouteBroker {
+            cluster: &group.cluster,
+            name,
+            addresses: &group.addresses,
+        })
     }
 }

@@ -31,8 +31,15 @@ struct Model {
 
 impl Model {
     fn register(&mut self, said: &Registration, connection: ConnectionId, now: i64) -> bool {
-        let cluster = self.brokers.iter().find(|fact| fact.name == said.name).map(|fact| fact.cluster.clone());
-        let holder = self.brokers.iter().position(|fact| fact.name == said.name && fact.id == said.id);
+        let cluster = self
+            .brokers
+            .iter()
+            .find(|fact| fact.name == said.name)
+            .map(|fact| fact.cluster.clone());
+        let holder = self
+            .brokers
+            .iter()
+            .position(|fact| fact.name == said.name && fact.id == said.id);
         if let Some(at) = holder {
             let fact = &self.brokers[at];
             if fact.address != said.address {
@@ -42,7 +49,11 @@ impl Model {
                 self.brokers.remove(at);
             }
         }
-        let old = self.brokers.iter().position(|fact| fact.address == said.address).map(|at| self.brokers.remove(at));
+        let old = self
+            .brokers
+            .iter()
+            .position(|fact| fact.address == said.address)
+            .map(|at| self.brokers.remove(at));
         let same = old.filter(|fact| fact.name == said.name && fact.id == said.id);
         let announced = match &same {
             Some(fact) if fact.version == said.version => fact.announced.clone(),
@@ -66,17 +77,27 @@ impl Model {
         };
         if said.id == MASTER_ID {
             for (topic, queues) in &said.topics {
-                if fact.announced.iter().any(|(known, last)| known == topic && last == queues) {
+                if fact
+                    .announced
+                    .iter()
+                    .any(|(known, last)| known == topic && last == queues)
+                {
                     continue;
                 }
                 fact.announced.retain(|(known, _)| known != topic);
                 fact.announced.push((topic.clone(), *queues));
-                self.offers.retain(|(known, name, _)| known != topic || *name != said.name);
-                self.offers.push((topic.clone(), said.name.clone(), *queues));
+                self.offers
+                    .retain(|(known, name, _)| known != topic || *name != said.name);
+                self.offers
+                    .push((topic.clone(), said.name.clone(), *queues));
             }
         }
         if said.id == MASTER_ID {
-            for other in self.brokers.iter_mut().filter(|other| other.name == said.name) {
+            for other in self
+                .brokers
+                .iter_mut()
+                .filter(|other| other.name == said.name)
+            {
                 other.cluster.clone_from(&said.cluster);
             }
         } else if let Some(cluster) = cluster {
@@ -88,7 +109,12 @@ impl Model {
     }
 
     fn remove_where(&mut self, gone: impl Fn(&Fact) -> bool) -> BTreeSet<String> {
-        let removed = self.brokers.iter().filter(|fact| gone(fact)).map(|fact| fact.address.clone()).collect();
+        let removed = self
+            .brokers
+            .iter()
+            .filter(|fact| gone(fact))
+            .map(|fact| fact.address.clone())
+            .collect();
         self.brokers.retain(|fact| !gone(fact));
         self.drop_orphans();
         removed
@@ -115,7 +141,12 @@ impl Random {
         let mut topics: Vec<(String, Queues)> = Vec::new();
         for _ in 0..count {
             let topic = format!("t{}", self.below(4));
-            let queues = Queues { read: 4, write: 4, perm: [4, 6][usize::from(self.below(8) == 0)], sys_flag: 0 };
+            let queues = Queues {
+                read: 4,
+                write: 4,
+                perm: [4, 6][usize::from(self.below(8) == 0)],
+                sys_flag: 0,
+            };
             if topics.iter().all(|(known, _)| *known != topic) {
                 topics.push((topic, queues));
             }
@@ -126,7 +157,10 @@ impl Random {
             id: i64::from(self.below(3) == 0),
             address: format!("h{}", self.below(5)),
             ha_address: None,
-            version: Version { timestamp: 0, counter: i64::from(self.below(3) == 0) },
+            version: Version {
+                timestamp: 0,
+                counter: i64::from(self.below(3) == 0),
+            },
             topics,
             filter_servers: None,
         }
@@ -147,23 +181,41 @@ fn replay(seed: u64) {
                 let said = random.registration();
                 let connection = ConnectionId(random.below(4));
                 let taken = routes.register(&said, connection, Millis(now)).is_ok();
-                assert_eq!(taken, model.register(&said, connection, now), "{at}: {said:?}");
+                assert_eq!(
+                    taken,
+                    model.register(&said, connection, now),
+                    "{at}: {said:?}"
+                );
             }
             8 => {
                 let connection = ConnectionId(random.below(4));
                 let gone = addresses(routes.connection_closed(connection));
-                assert_eq!(gone, model.remove_where(|fact| fact.connection == Some(connection)), "{at}");
+                assert_eq!(
+                    gone,
+                    model.remove_where(|fact| fact.connection == Some(connection)),
+                    "{at}"
+                );
             }
             9 => {
-                let (name, address) = (format!("b{}", random.below(3)), format!("h{}", random.below(5)));
+                let (name, address) = (
+                    format!("b{}", random.below(3)),
+                    format!("h{}", random.below(5)),
+                );
                 let gone = addresses(routes.unregister(&name, &address).into_iter().collect());
-                let expected = model.remove_where(|fact| fact.name == name && fact.address == address);
+                let expected =
+                    model.remove_where(|fact| fact.name == name && fact.address == address);
                 assert_eq!(gone, expected, "{at}");
             }
             10 => {
-                let (name, address) = (format!("b{}", random.below(3)), format!("h{}", random.below(5)));
+                let (name, address) = (
+                    format!("b{}", random.below(3)),
+                    format!("h{}", random.below(5)),
+                );
                 let held = routes.hold(&name, &address, 5_000, Millis(now));
-                let fact = model.brokers.iter_mut().find(|fact| fact.name == name && fact.address == address);
+                let fact = model
+                    .brokers
+                    .iter_mut()
+                    .find(|fact| fact.name == name && fact.address == address);
                 assert_eq!(held, fact.is_some(), "{at}");
                 if let Some(fact) = fact {
                     fact.connection = None;
@@ -197,31 +249,64 @@ fn replay(seed: u64) {
 }
 
 fn compare(routes: &Routes, model: &Model, at: &str) {
-    let mut brokers: Vec<_> =
-        model.brokers.iter().map(|f| (f.name.as_str(), f.id, f.address.as_str(), f.cluster.as_str())).collect();
+    let mut brokers: Vec<_> = model
+        .brokers
+        .iter()
+        .map(|f| {
+            (
+                f.name.as_str(),
+                f.id,
+                f.address.as_str(),
+                f.cluster.as_str(),
+            )
+        })
+        .collect();
     brokers.sort_unstable();
     let ours: Vec<_> = routes
         .brokers()
-        .flat_map(|b| b.addresses.iter().map(move |(id, address)| (b.name, *id, address.as_str(), b.cluster)))
+        .flat_map(|b| {
+            b.addresses
+                .iter()
+                .map(move |(id, address)| (b.name, *id, address.as_str(), b.cluster))
+        })
         .collect();
     assert_eq!(ours, brokers, "{at}");
-    let mut offers: Vec<_> =
-        model.offers.iter().map(|(topic, name, queues)| (topic.as_str(), name.as_str(), queues.perm)).collect();
+    let mut offers: Vec<_> = model
+        .offers
+        .iter()
+        .map(|(topic, name, queues)| (topic.as_str(), name.as_str(), queues.perm))
+        .collect();
     offers.sort_unstable();
     let ours: Vec<_> = routes
         .topics()
         .flat_map(|topic| {
             let route = routes.route(topic).unwrap();
-            assert_eq!(route.brokers.len(), route.queues.len(), "{at}: a topic on a broker that is not registered");
-            route.queues.iter().map(move |(name, queues)| (topic, &**name, queues.perm)).collect::<Vec<_>>()
+            assert_eq!(
+                route.brokers.len(),
+                route.queues.len(),
+                "{at}: a topic on a broker that is not registered"
+            );
+            route
+                .queues
+                .iter()
+                .map(move |(name, queues)| (topic, &**name, queues.perm))
+                .collect::<Vec<_>>()
         })
         .collect();
     assert_eq!(ours, offers, "{at}");
     for fact in &model.brokers {
         let known = routes.brokers.get(&fact.address).unwrap();
-        assert_eq!((&*known.name, known.id), (fact.name.as_str(), fact.id), "{at}");
+        assert_eq!(
+            (&*known.name, known.id),
+            (fact.name.as_str(), fact.id),
+            "{at}"
+        );
     }
-    assert_eq!(routes.brokers.len(), model.brokers.len(), "{at}: an address without a place, or two places");
+    assert_eq!(
+        routes.brokers.len(),
+        model.brokers.len(),
+        "{at}: an address without a place, or two places"
+    );
 }
 
 #[test]

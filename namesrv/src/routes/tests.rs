@@ -6,7 +6,12 @@ const CONN: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
 
 fn queues(perm: i32) -> Queues {
-    Queues { read: 4, write: 4, perm, sys_flag: 0 }
+    Queues {
+        read: 4,
+        write: 4,
+        perm,
+        sys_flag: 0,
+    }
 }
 
 fn says(name: &str, id: i64, address: &str, counter: i64, topics: &[&str]) -> Registration {
@@ -16,13 +21,24 @@ fn says(name: &str, id: i64, address: &str, counter: i64, topics: &[&str]) -> Re
         id,
         address: address.into(),
         ha_address: Some(format!("{address}1")),
-        version: Version { timestamp: 1, counter },
-        topics: topics.iter().map(|topic| ((*topic).to_owned(), queues(6))).collect(),
+        version: Version {
+            timestamp: 1,
+            counter,
+        },
+        topics: topics
+            .iter()
+            .map(|topic| ((*topic).to_owned(), queues(6)))
+            .collect(),
         filter_servers: Some(Vec::new()),
     }
 }
 
-fn register(routes: &mut Routes, said: &Registration, connection: ConnectionId, now: i64) -> Registered {
+fn register(
+    routes: &mut Routes,
+    said: &Registration,
+    connection: ConnectionId,
+    now: i64,
+) -> Registered {
     routes.register(said, connection, Millis(now)).unwrap()
 }
 
@@ -31,24 +47,40 @@ fn topics(routes: &Routes) -> Vec<&str> {
 }
 
 fn perm(routes: &Routes, topic: &str, name: &str) -> Option<i32> {
-    routes.route(topic).and_then(|route| route.queues.get(name).map(|queues| queues.perm))
+    routes
+        .route(topic)
+        .and_then(|route| route.queues.get(name).map(|queues| queues.perm))
 }
 
 fn addresses(routes: &Routes, name: &str) -> Vec<(i64, String)> {
     routes
         .brokers()
         .find(|broker| broker.name == name)
-        .map(|broker| broker.addresses.iter().map(|(id, address)| (*id, address.clone())).collect())
+        .map(|broker| {
+            broker
+                .addresses
+                .iter()
+                .map(|(id, address)| (*id, address.clone()))
+                .collect()
+        })
         .unwrap_or_default()
 }
 
 #[test]
 fn a_registered_master_is_in_routes_clusters_and_lists() {
     let mut routes = Routes::new();
-    let done = register(&mut routes, &says("a", 0, "h1:1", 1, &["t2", "t1"]), CONN, 0);
+    let done = register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t2", "t1"]),
+        CONN,
+        0,
+    );
     assert_eq!(
         done.events,
-        [Event::NewBroker, Event::NewTopics(vec!["t2".into(), "t1".into()])]
+        [
+            Event::NewBroker,
+            Event::NewTopics(vec!["t2".into(), "t1".into()])
+        ]
     );
     assert_eq!(done.master, None);
     assert_eq!(topics(&routes), ["t1", "t2"]);
@@ -69,16 +101,28 @@ fn a_registered_master_is_in_routes_clusters_and_lists() {
 #[test]
 fn a_slave_learns_its_master_and_brings_no_topics() {
     let mut routes = Routes::new();
-    assert_eq!(register(&mut routes, &says("a", 1, "h2:1", 1, &["t9"]), OTHER, 0).master, None);
+    assert_eq!(
+        register(&mut routes, &says("a", 1, "h2:1", 1, &["t9"]), OTHER, 0).master,
+        None
+    );
     assert!(topics(&routes).is_empty());
     register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, 0);
     let done = register(&mut routes, &says("a", 1, "h2:1", 1, &[]), OTHER, 0);
-    assert_eq!(done.master, Some(Master { address: "h1:1".into(), ha_address: Some("h1:11".into()) }));
+    assert_eq!(
+        done.master,
+        Some(Master {
+            address: "h1:1".into(),
+            ha_address: Some("h1:11".into())
+        })
+    );
     // The master goes; its topics stay with the slave, from which consumers go on reading.
     routes.connection_closed(CONN);
     assert_eq!(addresses(&routes, "a"), [(1, "h2:1".to_owned())]);
     assert_eq!(topics(&routes), ["t1"]);
-    assert_eq!(register(&mut routes, &says("a", 1, "h2:1", 1, &[]), OTHER, 1).master, None);
+    assert_eq!(
+        register(&mut routes, &says("a", 1, "h2:1", 1, &[]), OTHER, 1).master,
+        None
+    );
     let gone = routes.connection_closed(OTHER);
     assert!(gone[0].last_of_name);
     assert!(routes.is_empty());
@@ -89,13 +133,21 @@ fn a_slave_learns_its_master_and_brings_no_topics() {
 #[test]
 fn registration_adds_and_changes_topics_but_never_removes_one() {
     let mut routes = Routes::new();
-    register(&mut routes, &says("a", 0, "h1:1", 1, &["t1", "t2"]), CONN, 0);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t1", "t2"]),
+        CONN,
+        0,
+    );
     let mut second = says("a", 0, "h1:1", 2, &["t2", "t3"]);
     second.topics[0].1.perm = 4;
     let done = register(&mut routes, &second, CONN, 1);
     assert_eq!(
         done.events,
-        [Event::ChangedTopic("t2".into(), queues(6), queues(4)), Event::NewTopics(vec!["t3".into()])]
+        [
+            Event::ChangedTopic("t2".into(), queues(6), queues(4)),
+            Event::NewTopics(vec!["t3".into()])
+        ]
     );
     assert_eq!(topics(&routes), ["t1", "t2", "t3"]);
     assert_eq!(perm(&routes, "t2", "a"), Some(4));
@@ -107,12 +159,23 @@ fn registration_adds_and_changes_topics_but_never_removes_one() {
 fn a_broker_first_heard_of_by_one_topic_is_not_taken_for_complete() {
     let mut routes = Routes::new();
     register(&mut routes, &says("a", 0, "h1:1", 7, &["new"]), CONN, 0);
-    let version = Version { timestamp: 1, counter: 7 };
+    let version = Version {
+        timestamp: 1,
+        counter: 7,
+    };
     assert_eq!(
         routes.check_version("h1:1", version, Millis(1)),
-        VersionCheck { changed: true, known: Some(version) }
+        VersionCheck {
+            changed: true,
+            known: Some(version)
+        }
     );
-    register(&mut routes, &says("a", 0, "h1:1", 7, &["new", "t1", "t2"]), CONN, 2);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 7, &["new", "t1", "t2"]),
+        CONN,
+        2,
+    );
     assert_eq!(topics(&routes), ["new", "t1", "t2"]);
     assert!(!routes.check_version("h1:1", version, Millis(3)).changed);
 }
@@ -120,11 +183,32 @@ fn a_broker_first_heard_of_by_one_topic_is_not_taken_for_complete() {
 #[test]
 fn a_lost_notice_is_made_good_by_the_next_whole_table() {
     let mut routes = Routes::new();
-    register(&mut routes, &says("a", 0, "h1:1", 1, &["t1", "t2"]), CONN, 0);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t1", "t2"]),
+        CONN,
+        0,
+    );
     // Version 2 created t3 and its notice was lost; version 3 created t4.
     register(&mut routes, &says("a", 0, "h1:1", 3, &["t4"]), CONN, 1);
-    assert!(routes.check_version("h1:1", Version { timestamp: 1, counter: 3 }, Millis(2)).changed);
-    register(&mut routes, &says("a", 0, "h1:1", 3, &["t1", "t2", "t3", "t4"]), CONN, 3);
+    assert!(
+        routes
+            .check_version(
+                "h1:1",
+                Version {
+                    timestamp: 1,
+                    counter: 3
+                },
+                Millis(2)
+            )
+            .changed
+    );
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 3, &["t1", "t2", "t3", "t4"]),
+        CONN,
+        3,
+    );
     assert_eq!(topics(&routes), ["t1", "t2", "t3", "t4"]);
 }
 
@@ -142,7 +226,12 @@ fn a_wiped_permission_and_a_deleted_topic_last_until_the_version_changes() {
     // A notice about another topic does not undo it either.
     register(&mut routes, &says("a", 0, "h1:1", 2, &["t3"]), CONN, 2);
     assert_eq!(perm(&routes, "t1", "a"), Some(4));
-    register(&mut routes, &says("a", 0, "h1:1", 3, &["t1", "t2", "t3"]), CONN, 3);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 3, &["t1", "t2", "t3"]),
+        CONN,
+        3,
+    );
     assert_eq!(perm(&routes, "t1", "a"), Some(6));
     assert_eq!(topics(&routes), ["t1", "t2", "t3"]);
 }
@@ -155,7 +244,10 @@ fn write_permission_is_taken_and_given_by_broker_name() {
     register(&mut routes, &table, CONN, 0);
     register(&mut routes, &says("b", 0, "h2:1", 1, &["t1"]), OTHER, 0);
     assert_eq!(routes.wipe_write_perm("a"), 2);
-    assert_eq!((perm(&routes, "t1", "a"), perm(&routes, "t1", "b")), (Some(5), Some(6)));
+    assert_eq!(
+        (perm(&routes, "t1", "a"), perm(&routes, "t1", "b")),
+        (Some(5), Some(6))
+    );
     assert_eq!(routes.add_write_perm("a"), 2);
     assert_eq!(perm(&routes, "t1", "a"), Some(6));
     assert_eq!(routes.wipe_write_perm("nobody"), 0);
@@ -164,13 +256,35 @@ fn write_permission_is_taken_and_given_by_broker_name() {
 #[test]
 fn an_unchanged_version_is_a_sign_of_life() {
     let mut routes = Routes::new();
-    register(&mut routes, &says("a", 0, "h1:1", 1, &["t1", "t2"]), CONN, 0);
-    let same = Version { timestamp: 1, counter: 1 };
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t1", "t2"]),
+        CONN,
+        0,
+    );
+    let same = Version {
+        timestamp: 1,
+        counter: 1,
+    };
     assert!(!routes.check_version("h1:1", same, Millis(100_000)).changed);
-    assert!(routes.check_version("h1:1", Version { timestamp: 2, counter: 1 }, Millis(200_000)).changed);
+    assert!(
+        routes
+            .check_version(
+                "h1:1",
+                Version {
+                    timestamp: 2,
+                    counter: 1
+                },
+                Millis(200_000)
+            )
+            .changed
+    );
     assert_eq!(
         routes.check_version("h9:1", same, Millis(0)),
-        VersionCheck { changed: true, known: None }
+        VersionCheck {
+            changed: true,
+            known: None
+        }
     );
     assert!(routes.expire(Millis(100_000 + EXPIRE_AFTER_MS)).is_empty());
     let gone = routes.expire(Millis(100_001 + EXPIRE_AFTER_MS));
@@ -184,7 +298,9 @@ fn a_second_live_master_of_one_name_is_refused_and_told_who_has_it() {
     let mut routes = Routes::new();
     register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, 0);
     let second = says("a", 0, "h2:1", 1, &["t1"]);
-    let refused = routes.register(&second, OTHER, Millis(OWNER_QUIET_MS - 1)).unwrap_err();
+    let refused = routes
+        .register(&second, OTHER, Millis(OWNER_QUIET_MS - 1))
+        .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "broker name a id 0 is held by h1:1, which is connected and registered 59999 ms ago; h2:1 is refused until \
@@ -192,26 +308,48 @@ fn a_second_live_master_of_one_name_is_refused_and_told_who_has_it() {
     );
     assert_eq!(addresses(&routes, "a"), [(0, "h1:1".to_owned())]);
     // The same address always replaces, over whatever connection.
-    register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), ConnectionId(9), OWNER_QUIET_MS - 1);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t1"]),
+        ConnectionId(9),
+        OWNER_QUIET_MS - 1,
+    );
     assert!(routes.connection_closed(CONN).is_empty());
     // Two slaves with one id are the same mistake.
     register(&mut routes, &says("a", 1, "h3:1", 1, &[]), CONN, 0);
-    assert!(routes.register(&says("a", 1, "h4:1", 1, &[]), OTHER, Millis(1)).is_err());
+    assert!(
+        routes
+            .register(&says("a", 1, "h4:1", 1, &[]), OTHER, Millis(1))
+            .is_err()
+    );
 }
 
 #[test]
 fn a_silent_or_closed_holder_loses_its_name() {
     let mut routes = Routes::new();
     register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, 0);
-    let done = register(&mut routes, &says("a", 0, "h2:1", 1, &["t1"]), OTHER, OWNER_QUIET_MS);
-    assert_eq!(done.events[..2], [Event::NewBroker, Event::TookOver("h1:1".into())]);
+    let done = register(
+        &mut routes,
+        &says("a", 0, "h2:1", 1, &["t1"]),
+        OTHER,
+        OWNER_QUIET_MS,
+    );
+    assert_eq!(
+        done.events[..2],
+        [Event::NewBroker, Event::TookOver("h1:1".into())]
+    );
     assert_eq!(addresses(&routes, "a"), [(0, "h2:1".to_owned())]);
     // The one that lost it is unknown now: its connection may close, and its goodbye must not hurt the new one.
     assert!(routes.connection_closed(CONN).is_empty());
     assert_eq!(routes.unregister("a", "h1:1"), None);
     assert_eq!(addresses(&routes, "a"), [(0, "h2:1".to_owned())]);
     routes.connection_closed(OTHER);
-    register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, OWNER_QUIET_MS + 1);
+    register(
+        &mut routes,
+        &says("a", 0, "h1:1", 1, &["t1"]),
+        CONN,
+        OWNER_QUIET_MS + 1,
+    );
 }
 
 #[test]
@@ -220,10 +358,18 @@ fn a_slave_that_becomes_master_has_one_entry() {
     register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, 0);
     register(&mut routes, &says("a", 1, "h2:1", 1, &["t1"]), OTHER, 0);
     routes.connection_closed(CONN);
-    let done = register(&mut routes, &says("a", 0, "h2:1", 1, &["t1", "t2"]), OTHER, 1);
+    let done = register(
+        &mut routes,
+        &says("a", 0, "h2:1", 1, &["t1", "t2"]),
+        OTHER,
+        1,
+    );
     assert_eq!(
         done.events,
-        [Event::WasKnownAs("a".into(), 1), Event::NewTopics(vec!["t2".into()])]
+        [
+            Event::WasKnownAs("a".into(), 1),
+            Event::NewTopics(vec!["t2".into()])
+        ]
     );
     assert_eq!(addresses(&routes, "a"), [(0, "h2:1".to_owned())]);
 }
@@ -242,7 +388,10 @@ fn a_renamed_broker_leaves_nothing_under_its_old_name() {
     assert_eq!(routes.clusters().into_keys().collect::<Vec<_>>(), ["c2"]);
     // A slave cannot move its master.
     let done = register(&mut routes, &says("b", 1, "h2:1", 1, &[]), OTHER, 2);
-    assert_eq!(done.events, [Event::NewBroker, Event::OtherCluster("c1".into())]);
+    assert_eq!(
+        done.events,
+        [Event::NewBroker, Event::OtherCluster("c1".into())]
+    );
     assert_eq!(routes.clusters().into_keys().collect::<Vec<_>>(), ["c2"]);
 }
 
@@ -295,7 +444,10 @@ fn deleting_in_one_cluster_leaves_the_others() {
     register(&mut routes, &elsewhere, OTHER, 0);
     assert_eq!(routes.delete_topic_in_cluster("t1", "nowhere"), 0);
     assert_eq!(routes.delete_topic_in_cluster("t1", "c1"), 1);
-    assert_eq!((perm(&routes, "t1", "a"), perm(&routes, "t1", "b")), (None, Some(6)));
+    assert_eq!(
+        (perm(&routes, "t1", "a"), perm(&routes, "t1", "b")),
+        (None, Some(6))
+    );
     assert_eq!(routes.delete_topic_in_cluster("t1", "c2"), 1);
     assert!(routes.route("t1").is_none());
 }
@@ -308,7 +460,10 @@ fn filter_servers_follow_their_broker() {
     register(&mut routes, &table, CONN, 0);
     table.filter_servers = None;
     register(&mut routes, &table, CONN, 0);
-    assert_eq!(routes.route("t1").unwrap().filter_servers["h1:1"], ["h1:30000"]);
+    assert_eq!(
+        routes.route("t1").unwrap().filter_servers["h1:1"],
+        ["h1:30000"]
+    );
     table.filter_servers = Some(Vec::new());
     register(&mut routes, &table, CONN, 0);
     assert!(routes.route("t1").unwrap().filter_servers.is_empty());
@@ -333,20 +488,36 @@ fn bad_names_are_refused_and_bad_topics_left_out() {
     let check = |change: &dyn Fn(&mut Registration), expected: &str| {
         let mut said = says("a", 0, "h1:1", 1, &["t1"]);
         change(&mut said);
-        assert_eq!(Routes::new().register(&said, CONN, Millis(0)).unwrap_err().to_string(), expected);
+        assert_eq!(
+            Routes::new()
+                .register(&said, CONN, Millis(0))
+                .unwrap_err()
+                .to_string(),
+            expected
+        );
     };
     check(&|said| said.cluster.clear(), "clusterName is empty");
     check(&|said| said.name.clear(), "brokerName is empty");
     check(&|said| said.address.clear(), "brokerAddr is empty");
-    check(&|said| said.name = "x".repeat(256), "brokerName has 256 bytes, the limit is 255");
-    check(&|said| said.ha_address = Some("x".repeat(256)), "haServerAddr has 256 bytes, the limit is 255");
+    check(
+        &|said| said.name = "x".repeat(256),
+        "brokerName has 256 bytes, the limit is 255",
+    );
+    check(
+        &|said| said.ha_address = Some("x".repeat(256)),
+        "haServerAddr has 256 bytes, the limit is 255",
+    );
 
     let mut routes = Routes::new();
     let mut table = says("a", 0, "h1:1", 1, &["", "neg", "good"]);
     table.topics[1].1.read = -1;
     table.topics.push(("x".repeat(256), queues(6)));
     let done = register(&mut routes, &table, CONN, 0);
-    let skipped: Vec<_> = done.events.iter().filter(|event| matches!(event, Event::SkippedTopic(..))).collect();
+    let skipped: Vec<_> = done
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::SkippedTopic(..)))
+        .collect();
     assert_eq!(skipped.len(), 3);
     assert_eq!(topics(&routes), ["good"]);
 }
@@ -355,7 +526,12 @@ fn bad_names_are_refused_and_bad_topics_left_out() {
 fn more_brokers_than_the_limit_are_refused_but_known_ones_go_on() {
     let mut routes = Routes::new();
     for i in 0..BROKERS_MAX {
-        register(&mut routes, &says(&format!("b{i}"), 0, &format!("h{i}:1"), 1, &[]), CONN, 0);
+        register(
+            &mut routes,
+            &says(&format!("b{i}"), 0, &format!("h{i}:1"), 1, &[]),
+            CONN,
+            0,
+        );
     }
     assert!(matches!(
         routes.register(&says("one-more", 0, "h:2", 1, &[]), CONN, Millis(0)),
