@@ -1,6 +1,9 @@
 //! The key table of the name server: its own keys here, and what every daemon has (`server`, `tls`).
 
+use std::path::{Path, PathBuf};
+
 use gantry_config::{ServerSettings, TlsSettings, settings};
+use gantry_service::Program;
 
 const NO_LOOKUP: &str = "this version looks topics up nowhere else";
 
@@ -38,5 +41,22 @@ fn path(text: &str) -> Result<(), &'static str> {
         Err("the path of a file")
     } else {
         Ok(())
+    }
+}
+
+/// Name of the file beside the KV table that holds changes made at run time.
+pub const OVERRIDE_FILE: &str = "gantry-override.properties";
+
+/// For [`gantry_service::startup::begin`].
+pub const PROGRAM: Program<NamesrvConfig> = Program {
+    name: "mqnamesrv",
+    override_file: NamesrvConfig::override_file,
+    settle: |_| {},
+};
+
+impl NamesrvConfig {
+    /// Where changes made at run time are kept.
+    pub fn override_file(&self) -> PathBuf {
+        Path::new(&self.kv_config_path).with_file_name(OVERRIDE_FILE)
     }
 }

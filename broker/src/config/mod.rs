@@ -3,11 +3,14 @@
 //!
 //! A row is everything there is to say about a key: struct field, parser, `-p`, samples and documentation come from it.
 
+pub mod address;
+pub mod boot;
 pub mod outgoing;
 pub mod store;
 
 use gantry_config::{ServerSettings, TlsSettings, choices, settings};
 
+pub use boot::PROGRAM;
 pub use outgoing::OutgoingSettings;
 pub use store::{BrokerRole, FlushDiskType, StoreSettings};
 
@@ -32,8 +35,7 @@ impl OverloadCode {
 }
 
 const NO_POOLS: &str = "requests are served on the I/O threads; there is no pool to size";
-const NO_QUEUES: &str =
-    "requests do not wait in queues; maxInFlightPerConnection bounds what a connection may have open";
+const NO_QUEUES: &str = "requests do not wait in queues; maxInFlightPerConnection bounds what a connection may have open";
 const DEAD: &str = "RocketMQ 4.9 does not use it either";
 const NO_TRANSACTIONS: &str = "this version refuses transactional messages";
 const NO_SQL: &str = "this version filters by tags only";
@@ -275,14 +277,24 @@ settings! {
 
 /// Names end up in topic names, file names and JSON.
 fn name(text: &str) -> Result<(), &'static str> {
-    let fits = !text.is_empty() && text.len() <= 127 && text.chars().all(|c| !c.is_control() && !"/\\;@".contains(c));
-    if fits { Ok(()) } else { Err("1 to 127 characters without control characters and none of / \\ ; @") }
+    let fits = !text.is_empty()
+        && text.len() <= 127
+        && text
+            .chars()
+            .all(|c| !c.is_control() && !"/\\;@".contains(c));
+    if fits {
+        Ok(())
+    } else {
+        Err("1 to 127 characters without control characters and none of / \\ ; @")
+    }
 }
 
 /// What `InetSocketAddress` would take as a host, port excluded.
 fn host_address(text: &str) -> Result<(), &'static str> {
     let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let is_name = bare.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+    let is_name = bare
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
     if bare.is_empty() || is_name || bare.parse::<std::net::IpAddr>().is_ok() {
         return Ok(());
     }
@@ -291,13 +303,21 @@ fn host_address(text: &str) -> Result<(), &'static str> {
 
 fn name_servers(text: &str) -> Result<(), &'static str> {
     let good = name_server_list(text).all(|address| match address.rsplit_once(':') {
-        Some((host, port)) => !host.is_empty() && host_address(host).is_ok() && port.parse::<u16>().is_ok(),
+        Some((host, port)) => {
+            !host.is_empty() && host_address(host).is_ok() && port.parse::<u16>().is_ok()
+        }
         None => false,
     });
-    if good { Ok(()) } else { Err("host:port;host:port (for example 127.0.0.1:9876;192.168.0.1:9876)") }
+    if good {
+        Ok(())
+    } else {
+        Err("host:port;host:port (for example 127.0.0.1:9876;192.168.0.1:9876)")
+    }
 }
 
 /// The addresses of a name server list: `;` between them, `,` understood, blanks dropped.
 pub fn name_server_list(text: &str) -> impl Iterator<Item = &str> {
-    text.split([';', ',']).map(str::trim).filter(|address| !address.is_empty())
+    text.split([';', ','])
+        .map(str::trim)
+        .filter(|address| !address.is_empty())
 }

@@ -239,16 +239,30 @@ settings! {
 }
 
 fn path(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.contains('\0') { Err("the path of a folder") } else { Ok(()) }
+    if text.is_empty() || text.contains('\0') {
+        Err("the path of a folder")
+    } else {
+        Ok(())
+    }
 }
 
 fn one_character(text: &str) -> Result<(), &'static str> {
-    if text.chars().count() == 1 { Ok(()) } else { Err("one character") }
+    if text.chars().count() == 1 {
+        Ok(())
+    } else {
+        Err("one character")
+    }
 }
 
 fn hours(text: &str) -> Result<(), &'static str> {
-    let good = text.split(';').all(|hour| hour.trim().parse::<u8>().is_ok_and(|hour| hour < 24));
-    if good { Ok(()) } else { Err("hours from 00 to 23 with ; between them") }
+    let good = text
+        .split(';')
+        .all(|hour| hour.trim().parse::<u8>().is_ok_and(|hour| hour < 24));
+    if good {
+        Ok(())
+    } else {
+        Err("hours from 00 to 23 with ; between them")
+    }
 }
 
 fn delay_levels(text: &str) -> Result<(), &'static str> {
@@ -265,7 +279,10 @@ pub fn parse_delay_levels(text: &str) -> Option<Vec<u64>> {
 }
 
 fn parse_delay(text: &str) -> Option<u64> {
-    let unit_at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?;
+    let unit_at = text
+        .len()
+        .checked_sub(1)
+        .filter(|at| text.is_char_boundary(*at))?;
     let (number, unit) = text.split_at(unit_at);
     let unit_ms: u64 = match unit {
         "s" => 1_000,

@@ -12,11 +12,19 @@ pub fn markdown<C: Settings>() -> String {
     let mut out = String::new();
     for (section, rows) in sections::<C>() {
         // Writing into a String cannot fail, here and below.
-        let _ = write!(out, "### {section}\n\n| key | allowed | default | meaning |\n|---|---|---|---|\n");
+        let _ = write!(
+            out,
+            "### {section}\n\n| key | allowed | default | meaning |\n|---|---|---|---|\n"
+        );
         for row in rows {
             let default = cell(&default_of(&config, row));
-            let default = if default.is_empty() { "(none)".into() } else { format!("`{default}`") };
-            let (name, allowed, meaning) = (marked_name(row), cell(&row.allowed()), cell(&meaning(row)));
+            let default = if default.is_empty() {
+                "(none)".into()
+            } else {
+                format!("`{default}`")
+            };
+            let (name, allowed, meaning) =
+                (marked_name(row), cell(&row.allowed()), cell(&meaning(row)));
             let _ = writeln!(out, "| {name} | {allowed} | {default} | {meaning} |");
         }
         out.push('\n');
@@ -41,15 +49,23 @@ pub fn sample_toml<C: Settings>(introduction: &str) -> String {
         let _ = writeln!(out, "{}", format!("# {line}").trim_end());
     }
     for (section, rows) in sections::<C>() {
-        let honoured: Vec<&Row> =
-            rows.into_iter().filter(|row| !matches!(row.rule.verdict, Verdict::WithoutEffect(_))).collect();
+        let honoured: Vec<&Row> = rows
+            .into_iter()
+            .filter(|row| !matches!(row.rule.verdict, Verdict::WithoutEffect(_)))
+            .collect();
         if honoured.is_empty() {
             continue;
         }
         let _ = write!(out, "\n## {section}\n");
         for row in honoured {
             let value = toml_value(row, &default_of(&config, row));
-            let _ = write!(out, "\n# {}\n# Allowed: {}.\n#{} = {value}\n", row.description(), row.allowed(), row.name);
+            let _ = write!(
+                out,
+                "\n# {}\n# Allowed: {}.\n#{} = {value}\n",
+                row.description(),
+                row.allowed(),
+                row.name
+            );
         }
     }
     out
@@ -67,17 +83,27 @@ fn sections<C: Settings>() -> Vec<(&'static str, Vec<&'static Row>)> {
 }
 
 fn default_of<C: Settings>(config: &C, row: &Row) -> String {
-    row.rule.shown.map_or_else(|| config.text(row.name).unwrap_or_default(), str::to_owned)
+    row.rule
+        .shown
+        .map_or_else(|| config.text(row.name).unwrap_or_default(), str::to_owned)
 }
 
 fn toml_value(row: &Row, default: &str) -> String {
     let is_bare = row.rule.shown.is_none() && !matches!(row.kind, Kind::Text | Kind::Choice(_));
-    if is_bare { default.to_owned() } else { format!("\"{default}\"") }
+    if is_bare {
+        default.to_owned()
+    } else {
+        format!("\"{default}\"")
+    }
 }
 
 fn marked_name(row: &Row) -> String {
     let important = if row.rule.important { " (i)" } else { "" };
-    let ours = if row.rule.since == "4.x" { String::new() } else { format!("<br>since {}", row.rule.since) };
+    let ours = if row.rule.since == "4.x" {
+        String::new()
+    } else {
+        format!("<br>since {}", row.rule.since)
+    };
     format!("`{}`{important}{ours}", row.name)
 }
 
@@ -93,7 +119,9 @@ fn meaning(row: &Row) -> String {
         }
     }
     match row.rule.change {
-        Change::Update if row.rule.verdict == Verdict::Honoured => text.push_str(" Changeable at run time."),
+        Change::Update if row.rule.verdict == Verdict::Honoured => {
+            text.push_str(" Changeable at run time.")
+        }
         Change::Reload => text.push_str(" Taken up by a reload."),
         Change::Update | Change::Restart => {}
     }
@@ -101,8 +129,13 @@ fn meaning(row: &Row) -> String {
     if !variables.is_empty() {
         let _ = write!(text, " Variable: {}.", variables.join(", "));
     }
-    let others: Vec<String> =
-        row.rule.aliases.iter().chain(row.rule.misspellings).map(|name| format!("`{name}`")).collect();
+    let others: Vec<String> = row
+        .rule
+        .aliases
+        .iter()
+        .chain(row.rule.misspellings)
+        .map(|name| format!("`{name}`"))
+        .collect();
     if !others.is_empty() {
         let _ = write!(text, " Also: {}.", others.join(", "));
     }

@@ -19,7 +19,12 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, SyntaxError> {
     Ok(entries)
 }
 
-fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) -> Result<(), SyntaxError> {
+fn flatten(
+    text: &str,
+    prefix: &str,
+    table: &DeTable<'_>,
+    entries: &mut Vec<Entry>,
+) -> Result<(), SyntaxError> {
     for (key, value) in table {
         let line = line_at(text, key.span().start);
         let name = match prefix {
@@ -38,13 +43,21 @@ fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, entries: &mut Vec<Entr
             DeValue::Array(_) => return Err(not_a_value(line, &name, "a list")),
             DeValue::Datetime(_) => return Err(not_a_value(line, &name, "a date or time")),
         };
-        entries.push(Entry { key: name, value, line, written });
+        entries.push(Entry {
+            key: name,
+            value,
+            line,
+            written,
+        });
     }
     Ok(())
 }
 
 fn not_a_value(line: u32, key: &str, what: &str) -> SyntaxError {
-    SyntaxError { line, misdeed: format!("{key}: {what} is not a value of any key") }
+    SyntaxError {
+        line,
+        misdeed: format!("{key}: {what} is not a value of any key"),
+    }
 }
 
 /// Hexadecimal and the like in the decimal form that value parsers know; what does not fit stays as it is and fails there.
@@ -56,6 +69,11 @@ fn decimal(digits: &str, radix: u32) -> String {
 }
 
 fn line_at(text: &str, offset: usize) -> u32 {
-    let lines = text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count();
+    let lines = text
+        .as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|&&byte| byte == b'\n')
+        .count();
     u32::try_from(lines).unwrap_or(u32::MAX).saturating_add(1)
 }

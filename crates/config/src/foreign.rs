@@ -19,24 +19,50 @@ pub const KEYS: &[(&str, &str)] = &[
     ("storePathAbort", DERIVED),
     ("checkTransactionMessageEnable", UNUSED),
     ("rocketmqRole", UNUSED),
-    ("brokerConfigPath", "it names the file itself; RocketMQ 4.x ignores it in a file"),
+    (
+        "brokerConfigPath",
+        "it names the file itself; RocketMQ 4.x ignores it in a file",
+    ),
     ("com.rocketmq.remoting.socket.sndbuf.size", SERVER_KEYS),
     ("com.rocketmq.remoting.socket.rcvbuf.size", SERVER_KEYS),
     ("com.rocketmq.remoting.socket.backlog", SERVER_KEYS),
-    ("com.rocketmq.remoting.clientAsyncSemaphoreValue", CLIENT_KEYS),
-    ("com.rocketmq.remoting.clientOnewaySemaphoreValue", CLIENT_KEYS),
+    (
+        "com.rocketmq.remoting.clientAsyncSemaphoreValue",
+        CLIENT_KEYS,
+    ),
+    (
+        "com.rocketmq.remoting.clientOnewaySemaphoreValue",
+        CLIENT_KEYS,
+    ),
     ("com.rocketmq.remoting.client.worker.size", CLIENT_KEYS),
     ("com.rocketmq.remoting.client.connect.timeout", CLIENT_KEYS),
-    ("com.rocketmq.remoting.client.channel.maxIdleTimeSeconds", CLIENT_KEYS),
-    ("com.rocketmq.remoting.client.closeSocketIfTimeout", CLIENT_KEYS),
-    ("com.rocketmq.remoting.write.buffer.high.water.mark", "maxOutboundBytesPerConnection decides"),
-    ("com.rocketmq.remoting.write.buffer.low.water.mark", "maxOutboundBytesPerConnection decides"),
-    ("com.rocketmq.remoting.nettyPooledByteBufAllocatorEnable", NETTY),
+    (
+        "com.rocketmq.remoting.client.channel.maxIdleTimeSeconds",
+        CLIENT_KEYS,
+    ),
+    (
+        "com.rocketmq.remoting.client.closeSocketIfTimeout",
+        CLIENT_KEYS,
+    ),
+    (
+        "com.rocketmq.remoting.write.buffer.high.water.mark",
+        "maxOutboundBytesPerConnection decides",
+    ),
+    (
+        "com.rocketmq.remoting.write.buffer.low.water.mark",
+        "maxOutboundBytesPerConnection decides",
+    ),
+    (
+        "com.rocketmq.remoting.nettyPooledByteBufAllocatorEnable",
+        NETTY,
+    ),
     ("dledger.disk.ratio.check", NO_DLEDGER),
     ("dledger.disk.ratio.clean", NO_DLEDGER),
 ];
 
 /// Why nothing comes of this key, if it is one of them.
 pub fn reason(key: &str) -> Option<&'static str> {
-    KEYS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason)
+    KEYS.iter()
+        .find(|(name, _)| *name == key)
+        .map(|(_, reason)| *reason)
 }

@@ -23,6 +23,8 @@ pub use entry::{Entry, SyntaxError, Written};
 pub use load::{Finding, Loaded, Place, Severity, Source, UnknownKeys};
 pub use options::{Action, OptionError, Options};
 pub use server::{LogLevel, SerializeType, ServerSettings};
-pub use settings::{Bounds, Change, Expected, Host, Kind, Row, Rule, Setting, Settings, Verdict, assign};
+pub use settings::{
+    Bounds, Change, Expected, Host, Kind, Row, Rule, Setting, Settings, Verdict, assign,
+};
 pub use tls::{TlsMode, TlsSettings};
 pub use update::{Update, UpdateError, plan_update, render_overrides};

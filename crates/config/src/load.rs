@@ -106,7 +106,12 @@ pub struct Loaded<C> {
 impl<C: Settings> Loaded<C> {
     /// All defaults.
     pub fn defaults(host: &Host, unknown_keys: UnknownKeys) -> Self {
-        Self { config: C::defaults(host), findings: Vec::new(), sources: BTreeMap::new(), unknown_keys }
+        Self {
+            config: C::defaults(host),
+            findings: Vec::new(),
+            sources: BTreeMap::new(),
+            unknown_keys,
+        }
     }
 
     /// Takes over what environment variables say; `variable` looks one up. Empty ones count as not set.
@@ -147,10 +152,16 @@ impl<C: Settings> Loaded<C> {
     pub fn judge(&mut self) {
         for row in C::rows() {
             let source = self.source(row.name);
-            let stated = matches!(source, Source::File(_) | Source::Override(_) | Source::CommandLine(_));
+            let stated = matches!(
+                source,
+                Source::File(_) | Source::Override(_) | Source::CommandLine(_)
+            );
             match row.rule.verdict {
                 Verdict::WithoutEffect(reason) if stated => {
-                    self.find(Severity::Note, format!("{source}: {}: accepted, without effect: {reason}", row.name));
+                    self.find(
+                        Severity::Note,
+                        format!("{source}: {}: accepted, without effect: {reason}", row.name),
+                    );
                 }
                 Verdict::Only(value, reason) => {
                     let text = self.config.text(row.name).unwrap_or_default();
@@ -158,7 +169,9 @@ impl<C: Settings> Loaded<C> {
                         let name = row.name;
                         self.find(
                             Severity::Error,
-                            format!("{source}: {name}={text}: only {name}={value} is possible: {reason}"),
+                            format!(
+                                "{source}: {name}={text}: only {name}={value} is possible: {reason}"
+                            ),
                         );
                     }
                 }
@@ -174,7 +187,9 @@ impl<C: Settings> Loaded<C> {
 
     /// True if an error was found: the program must not run.
     pub fn refused(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+        self.findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Error)
     }
 
     /// Adds a finding.
@@ -182,21 +197,37 @@ impl<C: Settings> Loaded<C> {
         self.findings.push(Finding { severity, text });
     }
 
-    fn entries(&mut self, file: &str, parsed: Result<Vec<Entry>, SyntaxError>, source: fn(Place) -> Source) {
+    fn entries(
+        &mut self,
+        file: &str,
+        parsed: Result<Vec<Entry>, SyntaxError>,
+        source: fn(Place) -> Source,
+    ) {
         let entries = match parsed {
             Ok(entries) => entries,
             Err(error) => {
-                self.find(Severity::Error, format!("{file}:{}: {}", error.line, error.misdeed));
+                self.find(
+                    Severity::Error,
+                    format!("{file}:{}: {}", error.line, error.misdeed),
+                );
                 return;
             }
         };
         let rows = C::rows();
         let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
         for entry in &entries {
-            let place = Place { file: file.to_owned(), line: entry.line };
-            let Some(row) = self.resolve(&rows, entry, &place) else { continue };
+            let place = Place {
+                file: file.to_owned(),
+                line: entry.line,
+            };
+            let Some(row) = self.resolve(&rows, entry, &place) else {
+                continue;
+            };
             if let Some(first) = seen.insert(row.name, entry.line) {
-                let text = format!("{place}: {} is also on line {first}; this one counts", row.name);
+                let text = format!(
+                    "{place}: {} is also on line {first}; this one counts",
+                    row.name
+                );
                 self.find(Severity::Warning, text);
             }
             self.assign(row, &entry.value, entry.written, source(place));
@@ -204,13 +235,24 @@ impl<C: Settings> Loaded<C> {
     }
 
     /// The row of a key, other names included; says so if there is none.
-    fn resolve(&mut self, rows: &[&'static Row], entry: &Entry, place: &Place) -> Option<&'static Row> {
+    fn resolve(
+        &mut self,
+        rows: &[&'static Row],
+        entry: &Entry,
+        place: &Place,
+    ) -> Option<&'static Row> {
         let key = entry.key.as_str();
-        if let Some(row) = rows.iter().find(|row| row.name == key || row.rule.aliases.contains(&key)) {
+        if let Some(row) = rows
+            .iter()
+            .find(|row| row.name == key || row.rule.aliases.contains(&key))
+        {
             return Some(row);
         }
         if let Some(reason) = foreign::reason(key) {
-            self.find(Severity::Note, format!("{place}: {key}: accepted, without effect: {reason}"));
+            self.find(
+                Severity::Note,
+                format!("{place}: {key}: accepted, without effect: {reason}"),
+            );
             return None;
         }
         let severity = match self.unknown_keys {
@@ -218,12 +260,20 @@ impl<C: Settings> Loaded<C> {
             UnknownKeys::Refuse => Severity::Error,
         };
         if let Some(row) = rows.iter().find(|row| row.rule.misspellings.contains(&key)) {
-            self.find(severity, format!("{place}: unknown key {key}, taken as {}", row.name));
+            self.find(
+                severity,
+                format!("{place}: unknown key {key}, taken as {}", row.name),
+            );
             return Some(row);
         }
         let guess = nearest(key, rows.iter().map(|row| row.name));
-        let hint = guess.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        self.find(severity, format!("{place}: unknown key {key}, ignored{hint}"));
+        let hint = guess
+            .map(|name| format!("; did you mean {name}?"))
+            .unwrap_or_default();
+        self.find(
+            severity,
+            format!("{place}: unknown key {key}, ignored{hint}"),
+        );
         None
     }
 
@@ -236,7 +286,10 @@ impl<C: Settings> Loaded<C> {
         let mut text = value;
         if row.ignores_blanks() && text.trim() != text {
             text = text.trim();
-            self.find(Severity::Note, format!("{source}: {name}: blanks around {text} are ignored"));
+            self.find(
+                Severity::Note,
+                format!("{source}: {name}: blanks around {text} are ignored"),
+            );
         }
         match self.config.set(name, text) {
             Some(Ok(())) => {
@@ -244,7 +297,10 @@ impl<C: Settings> Loaded<C> {
             }
             Some(Err(expected)) => {
                 let shown = if row.rule.secret { "******" } else { value };
-                self.find(Severity::Error, format!("{source}: {name}={shown}: must be {expected}"));
+                self.find(
+                    Severity::Error,
+                    format!("{source}: {name}={shown}: must be {expected}"),
+                );
             }
             None => {}
         }
@@ -276,7 +332,11 @@ fn wrong_form(row: &Row, written: Written) -> Option<&'static str> {
         | (Kind::Text | Kind::Choice(_), Written::Quoted)
         | (Kind::Switch, Written::Switch)
         | (Kind::Integer | Kind::Decimal, Written::Number) => None,
-        (Kind::Choice(words), Written::Number) if words.iter().all(|word| word.parse::<i64>().is_ok()) => None,
+        (Kind::Choice(words), Written::Number)
+            if words.iter().all(|word| word.parse::<i64>().is_ok()) =>
+        {
+            None
+        }
         (Kind::Text | Kind::Choice(_), _) => Some("a text in quotes"),
         (Kind::Switch, _) => Some("true or false, without quotes"),
         (Kind::Integer | Kind::Decimal, _) => Some("a number, without quotes"),
@@ -286,7 +346,9 @@ fn wrong_form(row: &Row, written: Written) -> Option<&'static str> {
 /// Variables that set a key: names with dots are RocketMQ's system properties, which become `TLS_SERVER_MODE`
 /// and the like and win over the others, as they do in Java.
 pub fn env_names(row: &Row) -> impl Iterator<Item = String> {
-    let dotted = std::iter::once(row.name).chain(row.rule.aliases.iter().copied()).filter(|name| name.contains('.'));
+    let dotted = std::iter::once(row.name)
+        .chain(row.rule.aliases.iter().copied())
+        .filter(|name| name.contains('.'));
     let properties = dotted.map(|name| name.replace('.', "_").to_ascii_uppercase());
     properties.chain(row.rule.env.iter().map(|&name| name.to_owned()))
 }

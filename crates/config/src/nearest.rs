@@ -13,14 +13,17 @@ pub(crate) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -
 
 /// Letters to insert, drop, change or swap with their neighbour to make `a` from `b`.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(128).collect(), b.chars().take(128).collect());
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(128).collect(), b.chars().take(128).collect());
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, &x) in a.iter().enumerate() {
         let mut row = Vec::with_capacity(b.len() + 1);
         row.push(i + 1);
         for (j, &y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut best = (last[j] + usize::from(x != y))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if 0 < i && 0 < j && x == b[j - 1] && a[i - 1] == y {
                 best = best.min(before_last[j - 1] + 1);
             }

@@ -107,7 +107,12 @@ const ROWS: &[Row] = &[
         meaning: Meaning::Do(Action::Check),
         doc: "print effective values and where each came from, then exit: 0, or 78 with a bad configuration",
     },
-    Row { short: Some('h'), long: "help", meaning: Meaning::Do(Action::Help), doc: "print help" },
+    Row {
+        short: Some('h'),
+        long: "help",
+        meaning: Meaning::Do(Action::Help),
+        doc: "print help",
+    },
     Row {
         short: Some('m'),
         long: "printImportantConfig",
@@ -126,8 +131,18 @@ const ROWS: &[Row] = &[
         meaning: Meaning::Do(Action::PrintAll),
         doc: "print all config item",
     },
-    Row { short: None, long: "strict", meaning: Meaning::Strict, doc: "refuse configuration keys that are not known" },
-    Row { short: None, long: "version", meaning: Meaning::Do(Action::Version), doc: "print the version" },
+    Row {
+        short: None,
+        long: "strict",
+        meaning: Meaning::Strict,
+        doc: "refuse configuration keys that are not known",
+    },
+    Row {
+        short: None,
+        long: "version",
+        meaning: Meaning::Do(Action::Version),
+        doc: "print the version",
+    },
 ];
 
 /// Understands a command line, program name excluded.
@@ -164,7 +179,11 @@ struct Parsed {
 
 impl Parsed {
     /// `-n`, `-nVALUE`, `-pm`, and long names behind one dash.
-    fn short(&mut self, arg: &str, args: &mut impl Iterator<Item = String>) -> Result<(), OptionError> {
+    fn short(
+        &mut self,
+        arg: &str,
+        args: &mut impl Iterator<Item = String>,
+    ) -> Result<(), OptionError> {
         let letters = &arg[1..];
         if letters.len() > 1
             && let Ok(Some(row)) = by_long(letters)
@@ -206,8 +225,17 @@ impl Parsed {
 
     fn finish(mut self) -> Options {
         // What only prints wins over serving, and what prints less needs less to be right.
-        let order = [Action::Help, Action::Version, Action::Check, Action::PrintAll, Action::PrintImportant];
-        let action = order.into_iter().find(|action| self.actions.contains(action)).unwrap_or(Action::Run);
+        let order = [
+            Action::Help,
+            Action::Version,
+            Action::Check,
+            Action::PrintAll,
+            Action::PrintImportant,
+        ];
+        let action = order
+            .into_iter()
+            .find(|action| self.actions.contains(action))
+            .unwrap_or(Action::Run);
         if action == Action::Check && self.config_file.is_none() && !self.ignored.is_empty() {
             self.config_file = Some(self.ignored.remove(0));
         }
@@ -226,7 +254,9 @@ fn by_long(name: &str) -> Result<Option<&'static Row>, OptionError> {
     if let Some(row) = ROWS.iter().find(|row| row.long == name) {
         return Ok(Some(row));
     }
-    let mut candidates = ROWS.iter().filter(|row| !name.is_empty() && row.long.starts_with(name));
+    let mut candidates = ROWS
+        .iter()
+        .filter(|row| !name.is_empty() && row.long.starts_with(name));
     let first = candidates.next();
     match candidates.next() {
         Some(_) => Err(OptionError::Ambiguous(format!("--{name}"))),
@@ -238,14 +268,26 @@ fn by_long(name: &str) -> Result<Option<&'static Row>, OptionError> {
 pub fn help(program: &str) -> String {
     let mut out = format!("usage: {program}");
     for row in ROWS {
-        let name = row.short.map_or_else(|| format!("--{}", row.long), |letter| format!("-{letter}"));
+        let name = row
+            .short
+            .map_or_else(|| format!("--{}", row.long), |letter| format!("-{letter}"));
         // Writing into a String cannot fail, here and below.
-        let _ = write!(out, " [{name}{}]", if row.takes_value() { " <arg>" } else { "" });
+        let _ = write!(
+            out,
+            " [{name}{}]",
+            if row.takes_value() { " <arg>" } else { "" }
+        );
     }
     out.push('\n');
     for row in ROWS {
-        let short = row.short.map_or_else(|| "   ".to_owned(), |letter| format!("-{letter},"));
-        let long = format!("--{}{}", row.long, if row.takes_value() { " <arg>" } else { "" });
+        let short = row
+            .short
+            .map_or_else(|| "   ".to_owned(), |letter| format!("-{letter},"));
+        let long = format!(
+            "--{}{}",
+            row.long,
+            if row.takes_value() { " <arg>" } else { "" }
+        );
         let _ = writeln!(out, " {short}{long:<25} {}", row.doc);
     }
     out

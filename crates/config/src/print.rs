@@ -29,14 +29,20 @@ fn list<C: Settings>(config: &C, wanted: impl Fn(&Row) -> bool) -> String {
 
 /// Every key with where its value came from; what somebody stated comes first.
 pub fn with_sources<C: Settings>(loaded: &Loaded<C>) -> String {
-    let (stated, defaults): (Vec<&Row>, Vec<&Row>) =
-        C::rows().into_iter().partition(|row| loaded.source(row.name) != Source::Default);
+    let (stated, defaults): (Vec<&Row>, Vec<&Row>) = C::rows()
+        .into_iter()
+        .partition(|row| loaded.source(row.name) != Source::Default);
     let mut out = String::new();
     for row in stated.iter().chain(&defaults) {
         let mut pair = String::new();
         properties::write(&mut pair, row.name, &shown(&loaded.config, row));
         // Writing into a String cannot fail.
-        let _ = writeln!(out, "{:<56} # {}", pair.trim_end_matches('\n'), loaded.source(row.name));
+        let _ = writeln!(
+            out,
+            "{:<56} # {}",
+            pair.trim_end_matches('\n'),
+            loaded.source(row.name)
+        );
     }
     out
 }

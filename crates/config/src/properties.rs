@@ -17,12 +17,25 @@ const fn ends_line(byte: u8) -> bool {
 
 /// All entries in file order, repeated keys included.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
-    let mut lines = LogicalLines { rest: bytes, line: 1 };
+    let mut lines = LogicalLines {
+        rest: bytes,
+        line: 1,
+    };
     let mut entries = Vec::new();
     while let Some((line, text)) = lines.next_line() {
         let (key, value) = split(&text);
-        let unescape = |part: &[u8]| unescape(part).map_err(|misdeed| SyntaxError { line, misdeed: misdeed.into() });
-        entries.push(Entry { key: unescape(key)?, value: unescape(value)?, line, written: Written::Plain });
+        let unescape = |part: &[u8]| {
+            unescape(part).map_err(|misdeed| SyntaxError {
+                line,
+                misdeed: misdeed.into(),
+            })
+        };
+        entries.push(Entry {
+            key: unescape(key)?,
+            value: unescape(value)?,
+            line,
+            written: Written::Plain,
+        });
     }
     Ok(entries)
 }
@@ -39,9 +52,17 @@ impl LogicalLines<'_> {
         if self.rest.is_empty() {
             return None;
         }
-        let length = self.rest.iter().position(|&byte| ends_line(byte)).unwrap_or(self.rest.len());
+        let length = self
+            .rest
+            .iter()
+            .position(|&byte| ends_line(byte))
+            .unwrap_or(self.rest.len());
         let (line, end) = self.rest.split_at(length);
-        let skip = if end.starts_with(b"\r\n") { 2 } else { end.len().min(1) };
+        let skip = if end.starts_with(b"\r\n") {
+            2
+        } else {
+            end.len().min(1)
+        };
         self.rest = &end[skip..];
         self.line = self.line.saturating_add(1);
         Some(line)
@@ -61,7 +82,10 @@ impl LogicalLines<'_> {
             if text.is_empty() {
                 // Java decides by what it has collected, so a "#" after a lone "\" starts a comment too.
                 first = number;
-                if line.first().is_none_or(|&byte| byte == b'#' || byte == b'!') {
+                if line
+                    .first()
+                    .is_none_or(|&byte| byte == b'#' || byte == b'!')
+                {
                     continue;
                 }
             } else if continued && line.is_empty() {
@@ -119,12 +143,16 @@ fn unescape(text: &[u8]) -> Result<String, &'static str> {
             Some(b'n') => units.push(10),
             Some(b'f') => units.push(12),
             Some(b'r') => units.push(13),
-            Some(b'u') => units.push(code_unit(&mut bytes).ok_or("\\u needs four hexadecimal digits")?),
+            Some(b'u') => {
+                units.push(code_unit(&mut bytes).ok_or("\\u needs four hexadecimal digits")?)
+            }
             Some(other) => units.push(u16::from(other)),
             None => {}
         }
     }
-    Ok(char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect())
+    Ok(char::decode_utf16(units)
+        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
+        .collect())
 }
 
 fn code_unit(bytes: &mut impl Iterator<Item = u8>) -> Option<u16> {

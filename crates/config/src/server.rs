@@ -117,7 +117,11 @@ settings! {
 impl ServerSettings {
     /// Defaults with the daemon's own port and black list.
     pub fn for_daemon(host: &Host, port: u16, black_list: &str) -> Self {
-        Self { listen_port: port, config_black_list: black_list.into(), ..Self::defaults(host) }
+        Self {
+            listen_port: port,
+            config_black_list: black_list.into(),
+            ..Self::defaults(host)
+        }
     }
 }
 

@@ -59,14 +59,27 @@ impl fmt::Display for UpdateError {
         match self {
             Self::Syntax(error) => write!(f, "string2Properties error: {error}"),
             Self::Unknown { key } => write!(f, "unknown key {key}"),
-            Self::NotUpdatable { key, change: Change::Reload } => {
-                write!(f, "{REFUSED} {key} is changed in the configuration file only, then reload")
+            Self::NotUpdatable {
+                key,
+                change: Change::Reload,
+            } => {
+                write!(
+                    f,
+                    "{REFUSED} {key} is changed in the configuration file only, then reload"
+                )
             }
             Self::NotUpdatable { key, .. } => {
-                write!(f, "{REFUSED} {key} is changed in the configuration file only, then restart")
+                write!(
+                    f,
+                    "{REFUSED} {key} is changed in the configuration file only, then restart"
+                )
             }
             Self::BlackListed { key } => write!(f, "{REFUSED} {key} is on configBlackList"),
-            Self::BadValue { key, value, expected } => write!(f, "{key}={value}: must be {expected}"),
+            Self::BadValue {
+                key,
+                value,
+                expected,
+            } => write!(f, "{key}={value}: must be {expected}"),
         }
     }
 }
@@ -83,10 +96,17 @@ pub fn plan_update<C: Settings>(current: &C, text: &[u8]) -> Result<Update<C>, U
     let mut changes: BTreeMap<&'static str, String> = BTreeMap::new();
     for entry in entries {
         let key = entry.key;
-        let Some(row) = rows.iter().find(|row| row.name == key || row.rule.aliases.contains(&key.as_str())) else {
+        let Some(row) = rows
+            .iter()
+            .find(|row| row.name == key || row.rule.aliases.contains(&key.as_str()))
+        else {
             return Err(UpdateError::Unknown { key });
         };
-        let value = if row.ignores_blanks() { entry.value.trim() } else { entry.value.as_str() };
+        let value = if row.ignores_blanks() {
+            entry.value.trim()
+        } else {
+            entry.value.as_str()
+        };
         let before = current.text(row.name).unwrap_or_default();
         if value == before || (row.rule.secret && value == crate::print::MASK) {
             continue;
@@ -94,13 +114,22 @@ pub fn plan_update<C: Settings>(current: &C, text: &[u8]) -> Result<Update<C>, U
         admit(row, &black_list)?;
         match config.set(row.name, value) {
             Some(Ok(())) => {}
-            Some(Err(expected)) => return Err(UpdateError::BadValue { key, value: entry.value, expected }),
+            Some(Err(expected)) => {
+                return Err(UpdateError::BadValue {
+                    key,
+                    value: entry.value,
+                    expected,
+                });
+            }
             None => return Err(UpdateError::Unknown { key }),
         }
         changes.insert(row.name, config.text(row.name).unwrap_or_default());
     }
     changes.retain(|key, value| current.text(key).as_ref() != Some(value));
-    Ok(Update { config, changes: changes.into_iter().collect() })
+    Ok(Update {
+        config,
+        changes: changes.into_iter().collect(),
+    })
 }
 
 fn admit(row: &Row, black_list: &str) -> Result<(), UpdateError> {
@@ -120,9 +149,14 @@ fn admit(row: &Row, black_list: &str) -> Result<(), UpdateError> {
 /// let changed = gantry_config::render_overrides(b"fileReservedTime=48\n", &[("brokerPermission", "4".into())]).unwrap();
 /// assert!(changed.ends_with("brokerPermission=4\nfileReservedTime=48\n"));
 /// ```
-pub fn render_overrides(existing: &[u8], changes: &[(&'static str, String)]) -> Result<String, SyntaxError> {
-    let mut values: BTreeMap<String, String> =
-        properties::parse(existing)?.into_iter().map(|entry| (entry.key, entry.value)).collect();
+pub fn render_overrides(
+    existing: &[u8],
+    changes: &[(&'static str, String)],
+) -> Result<String, SyntaxError> {
+    let mut values: BTreeMap<String, String> = properties::parse(existing)?
+        .into_iter()
+        .map(|entry| (entry.key, entry.value))
+        .collect();
     for (key, value) in changes {
         values.insert((*key).to_owned(), value.clone());
     }

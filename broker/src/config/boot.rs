@@ -1,0 +1,177 @@
+//! What follows from the values once they are all known: role and id, derived ports, the announced address.
+//!
+//! Same rules as RocketMQ's start, but where that changes a value without a word, this says so.
+
+use gantry_config::{Loaded, Severity, Source};
+use gantry_service::Program;
+
+use super::address::Network;
+use super::{BrokerConfig, BrokerRole};
+
+/// Name of the file in the store's `config` folder that holds changes made at run time.
+pub const OVERRIDE_FILE: &str = "gantry-override.properties";
+
+/// For [`gantry_service::startup::begin`].
+pub const PROGRAM: Program<BrokerConfig> = Program {
+    name: "mqbroker",
+    override_file: BrokerConfig::override_file,
+    settle: settle_here,
+};
+
+impl BrokerConfig {
+    /// Where changes made at run time are kept.
+    pub fn override_file(&self) -> std::path::PathBuf {
+        std::path::Path::new(&self.store.store_path_root_dir)
+            .join("config")
+            .join(OVERRIDE_FILE)
+    }
+
+    /// `host:port` that is announced to clients.
+    pub fn broker_address(&self) -> String {
+        format!(
+            "{}:{}",
+            self.broker_ip1.as_deref().unwrap_or("127.0.0.1"),
+            self.server.listen_port
+        )
+    }
+
+    /// `host:port` that is announced to slaves.
+    pub fn ha_address(&self) -> String {
+        let host = self
+            .broker_ip2
+            .as_deref()
+            .or(self.broker_ip1.as_deref())
+            .unwrap_or("127.0.0.1");
+        format!("{host}:{}", self.store.ha_listen_port)
+    }
+
+    /// The port for clients that use the "VIP channel".
+    pub fn vip_port(&self) -> Option<u16> {
+        self.server
+            .listen_port
+            .checked_sub(2)
+            .filter(|port| 0 < *port)
+    }
+
+    /// Folder for log files.
+    pub fn log_folder(&self) -> std::path::PathBuf {
+        let folder = std::path::PathBuf::from(&self.server.log_dir);
+        match self.isolate_log_enable {
+            true => folder.join(format!("{}_{}", self.broker_name, self.broker_id)),
+            false => folder,
+        }
+    }
+}
+
+fn settle_here(loaded: &mut Loaded<BrokerConfig>) {
+    let network = Network::of_this_host(loaded.config.namesrv_addr.as_deref());
+    settle(loaded, &network);
+}
+
+/// Settles everything that follows from other values or from the network.
+pub fn settle(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
+    role_and_id(loaded);
+    ports(loaded);
+    addresses(loaded, network);
+    disk_ratios(loaded);
+    delay_of_registration(loaded);
+}
+
+fn role_and_id(loaded: &mut Loaded<BrokerConfig>) {
+    let id = loaded.config.broker_id;
+    match loaded.config.store.broker_role {
+        BrokerRole::Slave if id == 0 => {
+            let source = loaded.source("brokerId");
+            loaded.find(
+                Severity::Error,
+                format!("{source}: brokerId=0: Slave's brokerId must be > 0"),
+            );
+        }
+        BrokerRole::Slave => {}
+        role if id != 0 => {
+            let (source, role) = (loaded.source("brokerId"), role.as_str());
+            let text = format!(
+                "{source}: brokerId={id}: a master's is always 0; is brokerRole={role} what you mean?"
+            );
+            loaded.find(Severity::Warning, text);
+            loaded.config.broker_id = 0;
+            loaded.derived("brokerId", "a master's is always 0");
+        }
+        _ => {}
+    }
+}
+
+fn ports(loaded: &mut Loaded<BrokerConfig>) {
+    let port = loaded.config.server.listen_port;
+    if loaded.config.vip_port().is_none() || port == u16::MAX {
+        let source = loaded.source("listenPort");
+        let text = format!(
+            "{source}: listenPort={port}: must be a whole number from 3 to 65534, because the ports two below and one above are used too"
+        );
+        loaded.find(Severity::Error, text);
+        return;
+    }
+    if loaded.source("haListenPort") == Source::Default {
+        loaded.config.store.ha_listen_port = port + 1;
+        loaded.derived("haListenPort", "listenPort + 1");
+    } else if [port, port - 2].contains(&loaded.config.store.ha_listen_port) {
+        let (source, ha) = (
+            loaded.source("haListenPort"),
+            loaded.config.store.ha_listen_port,
+        );
+        loaded.find(
+            Severity::Error,
+            format!(
+                "{source}: haListenPort={ha}: listenPort={port} takes {port} and {}",
+                port - 2
+            ),
+        );
+    }
+}
+
+fn addresses(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
+    if loaded.config.broker_ip1.is_none() {
+        let found = network.choose();
+        let text = format!(
+            "brokerIP1 is not set; announcing {} ({}). Candidates: {network}",
+            found.address,
+            found.reason.trim_start_matches("found: ")
+        );
+        loaded.find(Severity::Note, text);
+        loaded.config.broker_ip1 = Some(found.address);
+        loaded.derived("brokerIP1", found.reason);
+    }
+    if loaded.config.broker_ip2.is_none() {
+        loaded.config.broker_ip2 = loaded.config.broker_ip1.clone();
+        loaded.derived("brokerIP2", "as brokerIP1");
+    }
+}
+
+fn disk_ratios(loaded: &mut Loaded<BrokerConfig>) {
+    let store = &loaded.config.store;
+    let (clean, warn) = (
+        store.disk_space_clean_forcibly_ratio,
+        store.disk_space_warning_level_ratio,
+    );
+    if warn < clean {
+        let source = loaded.source("rocketmq.broker.diskSpaceWarningLevelRatio");
+        let text = format!(
+            "{source}: sends are refused from {warn}, before files are deleted before their time from {clean}"
+        );
+        loaded.find(Severity::Warning, text);
+    }
+}
+
+fn delay_of_registration(loaded: &mut Loaded<BrokerConfig>) {
+    let period = loaded.config.register_name_server_period;
+    let kept_to = period.clamp(10_000, 60_000);
+    if kept_to != period {
+        let source = loaded.source("registerNameServerPeriod");
+        loaded.find(
+            Severity::Warning,
+            format!("{source}: registerNameServerPeriod={period}: {kept_to} is kept to"),
+        );
+        loaded.config.register_name_server_period = kept_to;
+        loaded.derived("registerNameServerPeriod", "10000 to 60000 are kept to");
+    }
+}

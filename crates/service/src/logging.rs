@@ -1,0 +1,452 @@
+//! Logs: into the journal under systemd, else into `<logDir>/<name>.log` in RocketMQ's form
+//! (`2026-11-23 15:04:05 INFO main - message`), else, if no file can be made, to stderr.
+//!
+//! Nobody who logs ever waits for a disk: lines go through a bounded queue to one thread; what does not fit is
+//! counted, and the number is logged when there is room again. Bodies and secrets are never logged, by anybody.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gantry_config::LogLevel;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::reload;
+
+use crate::rotating::{FILE_BYTES, RotatingFile};
+
+/// Lines that may wait for the disk.
+const QUEUE_LINES: usize = 4_096;
+/// A longer line is cut.
+const LINE_BYTES: usize = 16 << 10;
+/// How long a dying process waits for its last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Target of lines that are written as they are.
+const BANNER: &str = "gantry::banner";
+
+/// Where logs of a daemon go.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// File name without ending: `broker` or `namesrv`.
+    pub name: &'static str,
+    /// Folder for it.
+    pub folder: PathBuf,
+    /// Least level.
+    pub level: LogLevel,
+}
+
+/// Where logs go in fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// systemd's journal.
+    Journal,
+    /// This file.
+    File(PathBuf),
+    /// stderr, because the folder could not be used for this reason.
+    Stderr(String),
+}
+
+/// Keeps logging alive; dropping it writes what is waiting.
+#[derive(Debug)]
+pub struct Logging {
+    destination: Destination,
+    level: reload::Handle<LevelFilter, tracing_subscriber::Registry>,
+    writer: Option<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts logging for the process. Call it once, early, from `main`. It cannot fail: stderr is always there.
+pub fn start(plan: &Plan) -> Logging {
+    let (filter, level) = reload::Layer::new(filter(plan.level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = if under_systemd() {
+        tracing_journald::layer().ok()
+    } else {
+        None
+    };
+    let (destination, writer) = match journal {
+        Some(journal) => {
+            let journal = journal
+                .with_field_prefix(Some("GANTRY".into()))
+                .with_priority_mappings(journal_priorities())
+                .with_syslog_identifier(format!("mq{}", plan.name));
+            install(registry.with(journal));
+            (Destination::Journal, None)
+        }
+        None => {
+            let (output, destination) = open(plan);
+            let (writer, queue) = start_writer(output);
+            install(registry.with(Lines { queue }));
+            (destination, writer)
+        }
+    };
+    log_panics(writer.as_ref().map(|writer| Arc::clone(&writer.queue)));
+    if let Destination::Stderr(reason) = &destination {
+        tracing::warn!("no log file: {reason}");
+    }
+    Logging {
+        destination,
+        level,
+        writer,
+    }
+}
+
+impl Logging {
+    /// Where logs go.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Changes the least level.
+    pub fn set_level(&self, level: LogLevel) {
+        // It fails only when the subscriber is gone, and it lives as long as the process.
+        let _ = self.level.modify(|current| *current = filter(level));
+    }
+
+    /// Lines that found no room, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.writer
+            .as_ref()
+            .map_or(0, |writer| writer.queue.dropped.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.queue.flush(LAST_WORDS);
+            // A blocking send could wait for a disk that never answers; then the thread ends with the process.
+            if writer.queue.sender.try_send(Item::Stop).is_ok()
+                && let Some(thread) = writer.thread.take()
+            {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Logs a line as it is, without time and level, and prints it: the line by which people and scripts see that
+/// a daemon serves.
+pub fn banner(line: &str) {
+    tracing::info!(target: BANNER, "{line}");
+    crate::exit::say(&format!("{line}\n"));
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn journal_priorities() -> tracing_journald::PriorityMappings {
+    use tracing_journald::Priority;
+    tracing_journald::PriorityMappings {
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        ..tracing_journald::PriorityMappings::new()
+    }
+}
+
+/// Only one subscriber can be installed; a second start in one process (tests) logs where the first does.
+fn install(subscriber: impl Subscriber + Send + Sync) {
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// True if systemd gave us stderr, or a socket to talk to it.
+///
+/// `INVOCATION_ID` is no sign: every program started from a desktop session inherits it.
+fn under_systemd() -> bool {
+    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty()) {
+        return true;
+    }
+    let stderr =
+        std::fs::metadata("/proc/self/fd/2").map(|file| format!("{}:{}", file.dev(), file.ino()));
+    stderr.is_ok_and(|stderr| std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == stderr))
+}
+
+enum Output {
+    File(RotatingFile),
+    Stderr,
+}
+
+impl Output {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write(lines),
+            Self::Stderr => io::Write::write_all(&mut io::stderr(), lines),
+        }
+    }
+}
+
+fn open(plan: &Plan) -> (Output, Destination) {
+    let path = plan.folder.join(format!("{}.log", plan.name));
+    match RotatingFile::open(&plan.folder, plan.name, FILE_BYTES) {
+        Ok(file) => (Output::File(file), Destination::File(path)),
+        Err(error) => (
+            Output::Stderr,
+            Destination::Stderr(format!("{}: {error}", path.display())),
+        ),
+    }
+}
+
+enum Item {
+    Line(String),
+    Flush(Sender<()>),
+    Stop,
+}
+
+/// The way of lines to the writing thread.
+struct Queue {
+    sender: SyncSender<Item>,
+    dropped: AtomicU64,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn line(&self, line: String) {
+        match self.sender.try_send(Item::Line(line)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits until everything before is written, at most this long.
+    fn flush(&self, patience: Duration) {
+        let (done, wait) = channel();
+        if self.sender.try_send(Item::Flush(done)).is_ok() {
+            // Time is up, or the writer is gone: either way the process goes on.
+            let _ = wait.recv_timeout(patience);
+        }
+    }
+}
+
+fn start_writer(output: Output) -> (Option<Writer>, Arc<Queue>) {
+    let (sender, receiver) = sync_channel(QUEUE_LINES);
+    let queue = Arc::new(Queue {
+        sender,
+        dropped: AtomicU64::new(0),
+    });
+    let seen = Arc::clone(&queue);
+    let work = move || write_lines(output, &receiver, &seen);
+    // Without a thread every line is dropped and counted; the daemon itself would not come far either.
+    let thread = std::thread::Builder::new()
+        .name("log-writer".into())
+        .spawn(work)
+        .ok();
+    (
+        Some(Writer {
+            queue: Arc::clone(&queue),
+            thread,
+        }),
+        queue,
+    )
+}
+
+fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
+    let mut reported = 0;
+    let mut lines = Vec::new();
+    while let Ok(first) = items.recv() {
+        let mut next = Some(first);
+        let mut waiting = Vec::new();
+        let mut stop = false;
+        while let Some(item) = next {
+            match item {
+                Item::Line(line) => lines.extend_from_slice(line.as_bytes()),
+                Item::Flush(done) => waiting.push(done),
+                Item::Stop => stop = true,
+            }
+            next = if lines.len() < LINE_BYTES {
+                items.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        let dropped = queue.dropped.load(Ordering::Relaxed);
+        if reported < dropped {
+            let line = format_line(
+                Level::WARN,
+                &format!("{} log lines were dropped", dropped - reported),
+            );
+            lines.extend_from_slice(line.as_bytes());
+            reported = dropped;
+        }
+        if !lines.is_empty() && output.write(&lines).is_err() {
+            // Nowhere to say it: the disk that logs are on is what fails.
+            queue.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        lines.clear();
+        for done in waiting {
+            // Who waited may have lost patience.
+            let _ = done.send(());
+        }
+        if stop {
+            break;
+        }
+    }
+    if let Output::File(file) = &mut output {
+        file.finish();
+    }
+}
+
+/// Turns events into lines.
+struct Lines {
+    queue: Arc<Queue>,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let Text { message, fields } = text;
+        let metadata = event.metadata();
+        let line = if metadata.target() == BANNER {
+            format!("{message}\n")
+        } else {
+            format_line(*metadata.level(), &(message + &fields))
+        };
+        self.queue.line(line);
+    }
+}
+
+/// The parts of an event.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing into a String cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            name => {
+                let _ = write!(self.fields, " {name}={value}");
+            }
+        }
+    }
+}
+
+fn format_line(level: Level, text: &str) -> String {
+    let now = jiff::Zoned::now();
+    let thread = std::thread::current();
+    let mut line = format!(
+        "{} {level} {} - ",
+        now.strftime("%Y-%m-%d %H:%M:%S"),
+        thread.name().unwrap_or("thread")
+    );
+    let room = LINE_BYTES.saturating_sub(line.len());
+    let cut = (0..=room.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0);
+    // A line break from a peer must not look like a line of its own.
+    line.extend(
+        text[..cut]
+            .chars()
+            .map(|character| if character == '\n' { ' ' } else { character }),
+    );
+    line.push('\n');
+    line
+}
+
+/// Panics go to the log too, and are on disk before the process dies of them.
+fn log_panics(queue: Option<Arc<Queue>>) {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    if INSTALLED.set(()).is_err() {
+        return;
+    }
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tracing::error!("panic: {info}");
+        if let Some(queue) = &queue {
+            queue.flush(LAST_WORDS);
+        }
+        usual(info);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_looks_like_one_of_rocketmq() {
+        let line = format_line(Level::INFO, "first\nsecond");
+        let (time, rest) = line.split_at(19);
+        assert!(
+            jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", time).is_ok(),
+            "{line}"
+        );
+        assert!(
+            rest.starts_with(" INFO ") && rest.ends_with(" - first second\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_a_character() {
+        let line = format_line(Level::INFO, &"ä".repeat(LINE_BYTES));
+        assert!(
+            line.len() <= LINE_BYTES + 1 && line.ends_with("ä\n"),
+            "{}",
+            line.len()
+        );
+    }
+
+    #[test]
+    fn lines_that_find_no_room_are_counted_and_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, items) = sync_channel(2);
+        let queue = Queue {
+            sender,
+            dropped: AtomicU64::new(0),
+        };
+        for number in 0..5 {
+            queue.line(format!("line {number}\n"));
+        }
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
+        let output = Output::File(RotatingFile::open(folder.path(), "broker", FILE_BYTES).unwrap());
+        std::thread::scope(|scope| {
+            let seen = &queue;
+            scope.spawn(move || write_lines(output, &items, seen));
+            queue.sender.send(Item::Stop).unwrap();
+        });
+        let text = std::fs::read_to_string(folder.path().join("broker.log")).unwrap();
+        assert!(text.starts_with("line 0\nline 1\n"), "{text}");
+        assert!(text.ends_with(" - 3 log lines were dropped\n"), "{text}");
+    }
+}

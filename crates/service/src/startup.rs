@@ -1,0 +1,189 @@
+//! From the command line to a checked configuration, or to the exit code of a program that has nothing to run.
+//!
+//! The shell around `gantry-config`: it reads arguments, environment and files and prints; it decides nothing about
+//! values. Nothing that the operator wrote is ever written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gantry_config::{
+    Action, Finding, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
+};
+
+use crate::exit::{BAD_CONFIG, FAILED, OK, complain, say};
+use crate::host::this_host;
+
+/// What differs between daemons.
+#[derive(Debug)]
+pub struct Program<C> {
+    /// Name of the program.
+    pub name: &'static str,
+    /// Where changes made at run time are kept.
+    pub override_file: fn(&C) -> PathBuf,
+    /// Settles what follows from other values or from the machine, and adds findings.
+    pub settle: fn(&mut Loaded<C>),
+}
+
+/// What `main` does next.
+#[derive(Debug)]
+pub enum Start<C> {
+    /// Serve with this configuration.
+    Run(Box<Loaded<C>>),
+    /// End with this code; all is said.
+    Exit(ExitCode),
+}
+
+/// Reads options, environment and files of this process.
+pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned());
+    let options = match options::parse(args) {
+        Ok(options) => options,
+        Err(error) => {
+            complain(&error.to_string());
+            say(&options::help(program.name));
+            return Start::Exit(ExitCode::from(FAILED));
+        }
+    };
+    match options.action {
+        Action::Help => {
+            say(&options::help(program.name));
+            return Start::Exit(ExitCode::from(OK));
+        }
+        Action::Version => {
+            say(&format!(
+                "{} {} (Gantry, RocketMQ 4.9 protocol)\n",
+                program.name,
+                env!("CARGO_PKG_VERSION")
+            ));
+            return Start::Exit(ExitCode::from(OK));
+        }
+        Action::Run | Action::Check | Action::PrintAll | Action::PrintImportant => {}
+    }
+    let loaded = load(program, &options, |name| std::env::var(name).ok());
+    conclude(program, &options, loaded)
+}
+
+/// All layers in their order.
+pub fn load<C: Settings>(
+    program: &Program<C>,
+    options: &Options,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Loaded<C> {
+    let unknown_keys = if options.strict {
+        UnknownKeys::Refuse
+    } else {
+        UnknownKeys::Warn
+    };
+    let mut loaded = Loaded::defaults(&this_host(), unknown_keys);
+    for argument in &options.ignored {
+        loaded.find(
+            Severity::Warning,
+            format!("command line: {argument} belongs to no option, ignored"),
+        );
+    }
+    loaded.environment(variable);
+    if let Some(file) = &options.config_file {
+        administrators_file(&mut loaded, file);
+    }
+    let overrides = (program.override_file)(&loaded.config);
+    override_file(&mut loaded, &overrides);
+    if let Some(name_servers) = &options.name_servers {
+        loaded.command_line("-n", "namesrvAddr", name_servers);
+    }
+    (program.settle)(&mut loaded);
+    loaded.judge();
+    loaded
+}
+
+fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
+    if let Some(other) = twin(Path::new(file)) {
+        let text = format!("{file}: {} is there too; keep one of them", other.display());
+        loaded.find(Severity::Error, text);
+    }
+    match std::fs::read(file) {
+        Ok(bytes) => loaded.file(file, &bytes),
+        Err(error) => loaded.find(
+            Severity::Error,
+            format!("{file}: cannot read the configuration file: {error}"),
+        ),
+    }
+}
+
+/// The same file in the other form, if there is one: nobody could tell which of the two counts.
+fn twin(file: &Path) -> Option<PathBuf> {
+    let other = match file.extension()?.to_str()? {
+        "toml" => "properties",
+        "properties" => "toml",
+        _ => return None,
+    };
+    Some(file.with_extension(other)).filter(|path| path.exists())
+}
+
+fn override_file<C: Settings>(loaded: &mut Loaded<C>, path: &Path) {
+    match std::fs::read(path) {
+        Ok(bytes) => loaded.overrides(&path.display().to_string(), &bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            let text = format!(
+                "{}: cannot read settings changed at run time: {error}",
+                path.display()
+            );
+            loaded.find(Severity::Error, text);
+        }
+    }
+}
+
+fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded<C>) -> Start<C> {
+    match options.action {
+        Action::Check => say(&print::with_sources(&loaded)),
+        Action::PrintAll if !loaded.refused() => say(&print::all(&loaded.config)),
+        Action::PrintImportant if !loaded.refused() => say(&print::important(&loaded.config)),
+        _ => {}
+    }
+    let runs = options.action == Action::Run;
+    if loaded.refused() || !runs {
+        let least = if options.action == Action::Check {
+            Severity::Note
+        } else {
+            Severity::Warning
+        };
+        for finding in loaded
+            .findings
+            .iter()
+            .filter(|finding| least <= finding.severity)
+        {
+            complain(&format!("{}: {}: {finding}", program.name, word(finding)));
+        }
+        return Start::Exit(ExitCode::from(if loaded.refused() {
+            BAD_CONFIG
+        } else {
+            OK
+        }));
+    }
+    Start::Run(Box::new(loaded))
+}
+
+/// Logs what was found; what needs attention is also said on stderr. Call it once logging is up.
+pub fn announce(program: &str, findings: &[Finding]) {
+    for finding in findings {
+        match finding.severity {
+            Severity::Note => tracing::info!("configuration: {finding}"),
+            Severity::Warning => tracing::warn!("configuration: {finding}"),
+            Severity::Error => tracing::error!("configuration: {finding}"),
+        }
+        if Severity::Note < finding.severity {
+            complain(&format!("{program}: {}: {finding}", word(finding)));
+        }
+    }
+}
+
+fn word(finding: &Finding) -> &'static str {
+    match finding.severity {
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
