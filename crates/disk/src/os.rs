@@ -1,0 +1,414 @@
+//! The real disk: files of the operating system, positional reads and writes, no buffering of our own.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{self, FallocateFlags, FcntlArg, PosixFadviseAdvice};
+use nix::sys::{statvfs, uio};
+use nix::unistd::{self, SysconfVar};
+
+use crate::{Advice, Disk, File, Listed, Lock, Meta, Open, Usage, map};
+
+/// The files of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        let file = fs::File::options()
+            .read(true)
+            .write(how != Open::Read)
+            .create(how == Open::Create)
+            .truncate(false)
+            .open(path)?;
+        Ok(Arc::new(OsFile {
+            file,
+            map: OnceLock::new(),
+        }))
+    }
+
+    fn meta(&self, path: &Path) -> io::Result<Option<Meta>> {
+        match fs::metadata(path) {
+            Ok(meta) => Ok(Some(Meta {
+                len: meta.len(),
+                is_dir: meta.is_dir(),
+                modified: meta.modified()?,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = match fs::metadata(entry.path()) {
+                Ok(meta) => meta,
+                // Removed since, or a link to nowhere: not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            all.push(Listed {
+                name,
+                len: meta.len(),
+                is_dir: meta.is_dir(),
+            });
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    fn create_dirs(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn sync_all(&self, dir: &Path) -> io::Result<()> {
+        Ok(unistd::syncfs(fs::File::open(dir)?)?)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match fcntl::fcntl(file.as_fd(), FcntlArg::F_SETLK(&first_byte())) {
+            Ok(_) => Ok(Some(Box::new(OsLock { _file: file }))),
+            Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn usage(&self, path: &Path) -> io::Result<Usage> {
+        let figures = statvfs::statvfs(path)?;
+        let fragment = figures.fragment_size();
+        Ok(Usage {
+            total: fragment.saturating_mul(figures.blocks()),
+            free: fragment.saturating_mul(figures.blocks_free()),
+            available: fragment.saturating_mul(figures.blocks_available()),
+        })
+    }
+
+    fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {
+        fs::File::options()
+            .write(true)
+            .open(path)?
+            .set_modified(time)
+    }
+
+    fn boot(&self) -> Option<String> {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+}
+
+/// The record lock `FileChannel.tryLock(0, 1, false)` takes: `fcntl`, so that a Java broker and we exclude each other.
+fn first_byte() -> nix::libc::flock {
+    // The integer types of these constants and fields differ between platforms; none of the values can be out of range.
+    #[expect(clippy::cast_possible_truncation, reason = "constants of one byte")]
+    nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as nix::libc::c_short,
+        l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
+        l_start: 0,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+/// The lock goes when the descriptor is closed. It would also go when this process closed *any* descriptor of the file,
+/// so nothing else may open it while the lock is held.
+#[derive(Debug)]
+struct OsLock {
+    _file: fs::File,
+}
+
+impl Lock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile {
+    file: fs::File,
+    /// The whole file, mapped at the first slice.
+    map: OnceLock<Bytes>,
+}
+
+impl OsFile {
+    fn mapped(&self) -> io::Result<&Bytes> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        let map = map::read_only(&self.file)?;
+        Ok(self.map.get_or_init(|| map))
+    }
+}
+
+impl File for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            match self
+                .file
+                .read_at(&mut into[done..], at.saturating_add(done as u64))
+            {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
+    fn write_vectored_at(&self, parts: &[&[u8]], at: u64) -> io::Result<()> {
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let offset = i64::try_from(at).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut written = match uio::pwritev(&self.file, &slices, offset) {
+            Ok(written) => written,
+            Err(Errno::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        // What a short write left goes out part by part.
+        let mut at = at;
+        for part in parts {
+            let done = written.min(part.len());
+            self.file.write_all_at(&part[done..], at + done as u64)?;
+            written -= done;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let bytes = i64::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        loop {
+            match fcntl::fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+                Ok(()) => break,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.len()? == len {
+            Ok(())
+        } else {
+            self.set_len(len)
+        }
+    }
+
+    fn zero(&self, range: Range<u64>) -> io::Result<()> {
+        let end = range.end.min(self.len()?);
+        let mut at = range.start;
+        if at >= end {
+            return Ok(());
+        }
+        let (Ok(start), Ok(len)) = (i64::try_from(at), i64::try_from(end - at)) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        // Keeps the space reserved; where the file system cannot, a hole; where it cannot do that either, zeros.
+        let ways = [
+            FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+            FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+        ];
+        for way in ways {
+            match fcntl::fallocate(&self.file, way, start, len) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let zeros = [0; 1 << 16];
+        while at < end {
+            let step = usize::try_from(end - at).map_or(zeros.len(), |left| left.min(zeros.len()));
+            self.file.write_all_at(&zeros[..step], at)?;
+            at += step as u64;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn slice(&self, range: Range<u64>) -> io::Result<Bytes> {
+        let map = self.mapped()?;
+        let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if !(start <= end && end <= map.len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(map.slice(start..end))
+    }
+
+    fn advise(&self, range: Range<u64>, advice: Advice) {
+        let advice = match advice {
+            Advice::WillNeed => PosixFadviseAdvice::POSIX_FADV_WILLNEED,
+            Advice::DontNeed => PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        };
+        let (Ok(start), Ok(len)) = (
+            i64::try_from(range.start),
+            i64::try_from(range.end - range.start),
+        ) else {
+            return;
+        };
+        // Only a hint: a file system that does not take it loses nothing.
+        let _ = fcntl::posix_fadvise(&self.file, start, len, advice);
+    }
+}
+
+/// How much memory the machine has, in bytes; `None` when it does not say.
+#[must_use]
+pub fn physical_memory() -> Option<u64> {
+    let ask = |what| {
+        unistd::sysconf(what)
+            .ok()
+            .flatten()
+            .and_then(|value| u64::try_from(value).ok())
+    };
+    ask(SysconfVar::_PHYS_PAGES)?.checked_mul(ask(SysconfVar::PAGE_SIZE)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(len: u64) -> (tempfile::TempDir, Arc<dyn File>) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsDisk.open(&dir.path().join("f"), Open::Create).unwrap();
+        file.allocate(len).unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn an_allocated_file_has_its_length_and_reads_as_zeros() {
+        let (_dir, file) = file(100_000);
+        assert_eq!(file.len().unwrap(), 100_000);
+        let mut bytes = [1; 10];
+        assert_eq!(file.read_at(&mut bytes, 99_995).unwrap(), 5);
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn parts_are_written_one_behind_the_other() {
+        let (_dir, file) = file(16);
+        file.write_vectored_at(&[b"ab", b"", b"cde"], 3).unwrap();
+        assert_eq!(&file.slice(2..9).unwrap()[..], b"\0abcde\0");
+        let mut short = [0; 4];
+        assert_eq!(
+            file.read_exact_at(&mut short, 14).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+
+    #[test]
+    fn a_zeroed_range_keeps_the_length() {
+        let (_dir, file) = file(10_000);
+        file.write_at(&[7; 10_000], 0).unwrap();
+        file.zero(5000..20_000).unwrap();
+        assert_eq!(file.len().unwrap(), 10_000);
+        let all = file.slice(0..10_000).unwrap();
+        assert!(
+            all[..5000].iter().all(|&byte| byte == 7) && all[5000..].iter().all(|&byte| byte == 0)
+        );
+    }
+
+    #[test]
+    fn a_slice_beyond_the_end_is_refused() {
+        let (_dir, file) = file(10);
+        assert!(file.slice(5..11).is_err());
+    }
+
+    #[test]
+    fn lists_are_sorted_and_missing_things_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b", "a"] {
+            OsDisk
+                .open(&dir.path().join(name), Open::Create)
+                .unwrap()
+                .set_len(3)
+                .unwrap();
+        }
+        OsDisk.create_dirs(&dir.path().join("c/d")).unwrap();
+        let listed = OsDisk.list(dir.path()).unwrap();
+        let names: Vec<_> = listed
+            .iter()
+            .map(|one| (one.name.as_str(), one.is_dir))
+            .collect();
+        assert_eq!(names, [("a", false), ("b", false), ("c", true)]);
+        assert_eq!(OsDisk.meta(&dir.path().join("x")).unwrap(), None);
+        assert_eq!(
+            OsDisk
+                .open(&dir.path().join("x"), Open::Write)
+                .unwrap_err()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn usage_rounds_up_like_df() {
+        assert_eq!(
+            Usage {
+                total: 1000,
+                free: 400,
+                available: 300
+            }
+            .used_percent(),
+            67
+        );
+        assert_eq!(
+            Usage {
+                total: 0,
+                free: 0,
+                available: 0
+            }
+            .used_percent(),
+            0
+        );
+        assert!(OsDisk.usage(Path::new("/")).unwrap().total > 0);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(physical_memory().unwrap() > 1 << 20);
+    }
+}
