@@ -1,0 +1,221 @@
+//! What the store is told: where its files are, how large they are, how often it works, how full the disk may be.
+//!
+//! The defaults are Apache's. The fields carry the names of the daemon's keys in their descriptions.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gantry_message::Millis;
+
+use crate::error::StoreError;
+use crate::format::{entry, index};
+
+/// Settings of a store. The default is Apache's for everything but [`StoreConfig::root`].
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `storePathRootDir`.
+    pub root: PathBuf,
+    /// `storePathCommitLog`, split; empty: `commitlog` below the root.
+    pub commit_log_paths: Vec<PathBuf>,
+    /// `readOnlyCommitLogStorePaths`: read and cleaned, never extended.
+    pub read_only_commit_log_paths: Vec<PathBuf>,
+    /// `mappedFileSizeCommitLog`.
+    pub segment_size: u64,
+    /// `mappedFileSizeConsumeQueue`, rounded up to whole entries.
+    pub queue_file_size: u64,
+    /// `maxHashSlotNum`.
+    pub index_slots: u32,
+    /// `maxIndexNum`.
+    pub index_entries: u32,
+    /// `messageIndexEnable`.
+    pub index_enabled: bool,
+    /// `maxMsgsNumBatch`: the most messages a query by key returns.
+    pub query_max: usize,
+    /// `maxMessageSize`.
+    pub max_message_size: u32,
+    /// `flushDiskType=SYNC_FLUSH`.
+    pub flush_sync: bool,
+    /// `flushIntervalCommitLog`, milliseconds.
+    pub flush_interval_ms: u64,
+    /// `flushCommitLogLeastPages`.
+    pub flush_least_pages: u32,
+    /// `flushCommitLogThoroughInterval`, milliseconds.
+    pub flush_thorough_interval_ms: u64,
+    /// `flushIntervalConsumeQueue`, milliseconds.
+    pub queue_flush_interval_ms: u64,
+    /// `flushConsumeQueueLeastPages`.
+    pub queue_flush_least_pages: u32,
+    /// `flushConsumeQueueThoroughInterval`, milliseconds.
+    pub queue_flush_thorough_interval_ms: u64,
+    /// `checkCRCOnRecover`.
+    pub check_crc_on_recover: bool,
+    /// `maxTransferBytesOnMessageInMemory`.
+    pub max_transfer_bytes_in_memory: u64,
+    /// `maxTransferCountOnMessageInMemory`.
+    pub max_transfer_count_in_memory: u32,
+    /// `maxTransferBytesOnMessageInDisk`.
+    pub max_transfer_bytes_on_disk: u64,
+    /// `maxTransferCountOnMessageInDisk`.
+    pub max_transfer_count_on_disk: u32,
+    /// `accessMessageInMemoryMaxRatio`, percent of the machine's memory.
+    pub memory_ratio: u32,
+    /// The machine's memory in bytes; 0: ask.
+    pub physical_memory: u64,
+    /// `osPageCacheBusyTimeOutMills`.
+    pub page_cache_busy_ms: u64,
+    /// `fileReservedTime`, hours.
+    pub reserved_hours: u64,
+    /// `deleteWhen`: local hours of the day.
+    pub delete_when: Vec<u8>,
+    /// `cleanResourceInterval`, milliseconds.
+    pub clean_interval_ms: u64,
+    /// `deleteCommitLogFilesInterval`, milliseconds between two files.
+    pub delete_log_interval_ms: u64,
+    /// `deleteConsumeQueueFilesInterval`, milliseconds between two files.
+    pub delete_queue_interval_ms: u64,
+    /// `cleanFileForciblyEnable`.
+    pub clean_forcibly: bool,
+    /// `diskMaxUsedSpaceRatio`, percent: above it, expired files are deleted at any hour.
+    pub disk_max_used_ratio: u64,
+    /// Percent; above it, files are deleted whatever their age.
+    pub disk_clean_forcibly_ratio: u64,
+    /// Percent; above it, messages are refused.
+    pub disk_full_ratio: u64,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::new(),
+            commit_log_paths: Vec::new(),
+            read_only_commit_log_paths: Vec::new(),
+            segment_size: 1 << 30,
+            queue_file_size: 300_000 * entry::LEN,
+            index_slots: 5_000_000,
+            index_entries: 20_000_000,
+            index_enabled: true,
+            query_max: 64,
+            max_message_size: 4 << 20,
+            flush_sync: false,
+            flush_interval_ms: 500,
+            flush_least_pages: 4,
+            flush_thorough_interval_ms: 10_000,
+            queue_flush_interval_ms: 1000,
+            queue_flush_least_pages: 2,
+            queue_flush_thorough_interval_ms: 60_000,
+            check_crc_on_recover: true,
+            max_transfer_bytes_in_memory: 256 << 10,
+            max_transfer_count_in_memory: 32,
+            max_transfer_bytes_on_disk: 64 << 10,
+            max_transfer_count_on_disk: 8,
+            memory_ratio: 40,
+            physical_memory: 0,
+            page_cache_busy_ms: 1000,
+            reserved_hours: 72,
+            delete_when: vec![4],
+            clean_interval_ms: 10_000,
+            delete_log_interval_ms: 100,
+            delete_queue_interval_ms: 100,
+            clean_forcibly: true,
+            disk_max_used_ratio: 75,
+            disk_clean_forcibly_ratio: 85,
+            disk_full_ratio: 90,
+            clock: Clock::default(),
+        }
+    }
+}
+
+impl StoreConfig {
+    /// The smallest segment: one record of the smallest kind and the blank record behind it.
+    pub const SEGMENT_SIZE_MIN: u64 = 256;
+    /// The largest segment: record sizes and blank records are 31-bit numbers.
+    pub const SEGMENT_SIZE_MAX: u64 = i32::MAX as u64;
+
+    /// A store below `root`, everything else by default.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Refuses what no store can work with and completes the rest.
+    pub(crate) fn checked(mut self) -> Result<Self, StoreError> {
+        if !(Self::SEGMENT_SIZE_MIN <= self.segment_size
+            && self.segment_size <= Self::SEGMENT_SIZE_MAX)
+        {
+            let reason = "256 to 2147483647 bytes";
+            return Err(StoreError::Config {
+                key: "mappedFileSizeCommitLog",
+                value: self.segment_size,
+                reason,
+            });
+        }
+        if !(entry::LEN <= self.queue_file_size && self.queue_file_size <= Self::SEGMENT_SIZE_MAX) {
+            let reason = "20 to 2147483647 bytes";
+            return Err(StoreError::Config {
+                key: "mappedFileSizeConsumeQueue",
+                value: self.queue_file_size,
+                reason,
+            });
+        }
+        if !(1 <= self.index_slots && self.index_slots <= index::SLOTS_MAX) {
+            let reason = "1 to 500000000 slots";
+            return Err(StoreError::Config {
+                key: "maxHashSlotNum",
+                value: u64::from(self.index_slots),
+                reason,
+            });
+        }
+        if !(2 <= self.index_entries && self.index_entries <= index::ENTRIES_MAX) {
+            let reason = "2 to 2000000000 entries";
+            return Err(StoreError::Config {
+                key: "maxIndexNum",
+                value: u64::from(self.index_entries),
+                reason,
+            });
+        }
+        self.queue_file_size = self.queue_file_size.div_ceil(entry::LEN) * entry::LEN;
+        if self.commit_log_paths.is_empty() {
+            self.commit_log_paths = vec![self.root.join("commitlog")];
+        }
+        if self.physical_memory == 0 {
+            self.physical_memory = gantry_disk::physical_memory().unwrap_or(24 << 30);
+        }
+        Ok(self)
+    }
+}
+
+/// Where the store's time comes from: the wall clock, or what a test says.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Millis + Send + Sync>);
+
+impl Clock {
+    /// A clock of one's own.
+    #[must_use]
+    pub fn new(now: impl Fn() -> Millis + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        (self.0)()
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(Millis::now)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

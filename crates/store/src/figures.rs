@@ -1,0 +1,125 @@
+//! What the store can say about itself, for runtime information and metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper ends of the ranges of [`StoreFigures::commit_times`], in milliseconds; the last range has none.
+pub const COMMIT_TIME_ENDS_MS: [u64; 12] = [
+    0, 10, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000, 10_000,
+];
+
+/// A snapshot of the store's figures.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFigures {
+    /// Used share of the log's disk, percent; the least used one of several. `None`: the system does not say.
+    pub log_disk_percent: Option<u64>,
+    /// Used share of the queues' disk, percent.
+    pub queue_disk_percent: Option<u64>,
+    /// Used share of the index's disk, percent.
+    pub index_disk_percent: Option<u64>,
+    /// How long the commit that runs right now has held the log, in milliseconds; 0: none runs.
+    pub locked_ms: u64,
+    /// Oldest byte of the log.
+    pub min_offset: u64,
+    /// End of the log.
+    pub max_offset: u64,
+    /// End of what is durable.
+    pub flushed_offset: u64,
+    /// Bytes of the log whose queue entries are not yet in files.
+    pub queue_behind_bytes: u64,
+    /// Bytes of the log that are not yet indexed.
+    pub index_behind_bytes: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Records stored since the start.
+    pub put_records: u64,
+    /// Bytes stored since the start.
+    pub put_bytes: u64,
+    /// Records refused by the log since the start.
+    pub put_failed: u64,
+    /// The longest commit since the start, in milliseconds.
+    pub put_slowest_ms: u64,
+    /// Records by the time their commit took; the ranges end at [`COMMIT_TIME_ENDS_MS`].
+    pub commit_times: [u64; 13],
+    /// Why the store takes no messages any more.
+    pub latched: Option<Arc<str>>,
+    /// Files moved to `quarantine/` since the start.
+    pub quarantined: u64,
+}
+
+/// Counters that the log keeps; relaxed, because nobody decides anything by them.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    records: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
+    slowest_ms: AtomicU64,
+    times: [AtomicU64; 13],
+    pub(crate) quarantined: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn stored(&self, records: u64, bytes: u64, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let range = if took.is_zero() {
+            0
+        } else {
+            COMMIT_TIME_ENDS_MS.partition_point(|&end| end < millis + 1)
+        };
+        // Below a millisecond counts as Java's clock would show it: 0.
+        let range = if millis == 0 { 0 } else { range };
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.times[range.min(12)].fetch_add(records, Ordering::Relaxed);
+        self.slowest_ms.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self, records: u64) {
+        self.failed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fill(&self, figures: &mut StoreFigures) {
+        figures.put_records = self.records.load(Ordering::Relaxed);
+        figures.put_bytes = self.bytes.load(Ordering::Relaxed);
+        figures.put_failed = self.failed.load(Ordering::Relaxed);
+        figures.put_slowest_ms = self.slowest_ms.load(Ordering::Relaxed);
+        figures.quarantined = self.quarantined.load(Ordering::Relaxed);
+        for (to, from) in figures.commit_times.iter_mut().zip(&self.times) {
+            *to = from.load(Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_counted_by_the_time_they_took() {
+        for (millis, range) in [
+            (0, 0),
+            (1, 1),
+            (9, 1),
+            (10, 2),
+            (49, 2),
+            (999, 6),
+            (10_000, 12),
+            (99_999, 12),
+        ] {
+            let counters = Counters::default();
+            counters.stored(3, 100, Duration::from_millis(millis));
+            let mut figures = StoreFigures::default();
+            counters.fill(&mut figures);
+            assert_eq!(figures.commit_times[range], 3, "{millis}");
+            assert_eq!(
+                (
+                    figures.put_records,
+                    figures.put_bytes,
+                    figures.put_slowest_ms
+                ),
+                (3, 100, millis)
+            );
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A consume queue's entry, 20 bytes: `log offset i64, record size i32, tags code i64`.
+
+use gantry_message::LogOffset;
+
+/// How long an entry is.
+pub(crate) const LEN: u64 = 20;
+const SIZE_AT: usize = 8;
+const TAGS_AT: usize = SIZE_AT + 4;
+const _: () = assert!(TAGS_AT + 8 == 20 && LEN == 20);
+
+/// One entry of a queue: where the message lies and what its tags hash to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where the record starts.
+    pub log_offset: LogOffset,
+    /// How long the record is.
+    pub size: u32,
+    /// The hash of its tags, or when it is due (delayed messages).
+    pub tags_code: i64,
+}
+
+/// What stands where a queue has no message: before its first one, and where messages were lost.
+pub(crate) const FILLER: Entry = Entry {
+    log_offset: LogOffset(0),
+    size: 0x7FFF_FFFF,
+    tags_code: 0,
+};
+
+impl Entry {
+    /// Reads an entry; `None` for what is none (zeros behind the last one, garbage).
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 20] = bytes.first_chunk()?;
+        let log_offset = u64::from_be_bytes(*bytes.first_chunk()?);
+        let size = u32::from_be_bytes(*bytes[SIZE_AT..].first_chunk()?);
+        let tags_code = i64::from_be_bytes(*bytes[TAGS_AT..].first_chunk()?);
+        let valid = i64::try_from(log_offset).is_ok() && 0 < size && i32::try_from(size).is_ok();
+        valid.then_some(Self {
+            log_offset: LogOffset(log_offset),
+            size,
+            tags_code,
+        })
+    }
+
+    pub(crate) fn encode(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..SIZE_AT].copy_from_slice(&self.log_offset.0.to_be_bytes());
+        bytes[SIZE_AT..TAGS_AT].copy_from_slice(&self.size.to_be_bytes());
+        bytes[TAGS_AT..].copy_from_slice(&self.tags_code.to_be_bytes());
+        bytes
+    }
+
+    /// Where the record ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.log_offset.0.saturating_add(u64::from(self.size))
+    }
+
+    pub(crate) fn is_filler(&self) -> bool {
+        *self == FILLER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_go_both_ways() {
+        let entry = Entry {
+            log_offset: LogOffset(211),
+            size: 211,
+            tags_code: -2,
+        };
+        let bytes = entry.encode();
+        assert_eq!(
+            bytes,
+            [
+                0, 0, 0, 0, 0, 0, 0, 211, 0, 0, 0, 211, 255, 255, 255, 255, 255, 255, 255, 254
+            ]
+        );
+        assert_eq!(Entry::decode(&bytes), Some(entry));
+        assert_eq!(Entry::decode(&FILLER.encode()), Some(FILLER));
+    }
+
+    #[test]
+    fn zeros_and_negative_numbers_are_no_entries() {
+        assert_eq!(Entry::decode(&[0; 20]), None);
+        assert_eq!(Entry::decode(&[0xFF; 20]), None);
+        assert_eq!(Entry::decode(&[1; 19]), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! An index file: `header 40 bytes, slots i32 each, entries 20 bytes each` (entry 0 is never used).
+
+use gantry_message::Millis;
+
+/// The header's length.
+pub(crate) const HEADER_LEN: u64 = 40;
+/// A slot's length.
+pub(crate) const SLOT_LEN: u64 = 4;
+/// An entry's length.
+pub(crate) const ENTRY_LEN: u64 = 20;
+/// More slots than any machine should have.
+pub(crate) const SLOTS_MAX: u32 = 500_000_000;
+/// Entry numbers are 31-bit.
+pub(crate) const ENTRIES_MAX: u32 = 2_000_000_000;
+
+/// What an index file says about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) begin_time: Millis,
+    pub(crate) end_time: Millis,
+    pub(crate) begin_offset: u64,
+    pub(crate) end_offset: u64,
+    pub(crate) slots_used: u32,
+    /// The number the next entry gets, from 1 on.
+    pub(crate) next: u32,
+}
+
+impl Header {
+    pub(crate) fn decode(bytes: &[u8; 40]) -> Self {
+        let i64_at = |at: usize| {
+            bytes[at..]
+                .first_chunk()
+                .map_or(0, |field| i64::from_be_bytes(*field))
+        };
+        let i32_at = |at: usize| {
+            bytes[at..]
+                .first_chunk()
+                .map_or(0, |field| i32::from_be_bytes(*field))
+        };
+        Self {
+            begin_time: Millis(i64_at(0)),
+            end_time: Millis(i64_at(8)),
+            begin_offset: u64::try_from(i64_at(16)).unwrap_or(0),
+            end_offset: u64::try_from(i64_at(24)).unwrap_or(0),
+            slots_used: u32::try_from(i32_at(32)).unwrap_or(0),
+            next: u32::try_from(i32_at(36)).unwrap_or(0).max(1),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        bytes[..8].copy_from_slice(&self.begin_time.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.end_time.0.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.begin_offset.to_be_bytes());
+        bytes[24..32].copy_from_slice(&self.end_offset.to_be_bytes());
+        bytes[32..36].copy_from_slice(&self.slots_used.to_be_bytes());
+        bytes[36..].copy_from_slice(&self.next.to_be_bytes());
+        bytes
+    }
+}
+
+/// One key of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) hash: u32,
+    pub(crate) offset: u64,
+    /// Seconds since the file's begin time.
+    pub(crate) seconds: u32,
+    /// The entry before it in its slot's chain; 0: none.
+    pub(crate) previous: u32,
+}
+
+impl Entry {
+    pub(crate) fn decode(bytes: &[u8; 20]) -> Self {
+        let u32_at = |at: usize| {
+            bytes[at..]
+                .first_chunk()
+                .map_or(0, |field| u32::from_be_bytes(*field))
+        };
+        let offset = bytes[4..]
+            .first_chunk()
+            .map_or(0, |field| u64::from_be_bytes(*field));
+        let positive = |value: u32| {
+            if value > i32::MAX.unsigned_abs() {
+                0
+            } else {
+                value
+            }
+        };
+        Self {
+            hash: u32_at(0),
+            offset,
+            seconds: positive(u32_at(12)),
+            previous: positive(u32_at(16)),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&self.hash.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.seconds.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.previous.to_be_bytes());
+        bytes
+    }
+}
+
+/// Where things lie in files of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) slots: u32,
+    pub(crate) entries: u32,
+}
+
+impl Layout {
+    pub(crate) fn file_len(self) -> u64 {
+        self.entry_at(0) + u64::from(self.entries) * ENTRY_LEN
+    }
+
+    pub(crate) fn slot_at(self, slot: u32) -> u64 {
+        HEADER_LEN + u64::from(slot) * SLOT_LEN
+    }
+
+    pub(crate) fn entry_at(self, entry: u32) -> u64 {
+        HEADER_LEN + u64::from(self.slots) * SLOT_LEN + u64::from(entry) * ENTRY_LEN
+    }
+
+    pub(crate) fn slot_of(self, hash: u32) -> u32 {
+        hash % self.slots
+    }
+}
+
+/// The hash that is stored: without sign; the one number that has no positive counterpart is 0.
+pub(crate) fn stored_hash(hash: i32) -> u32 {
+    if hash == i32::MIN {
+        0
+    } else {
+        hash.unsigned_abs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_apaches() {
+        let layout = Layout {
+            slots: 5_000_000,
+            entries: 20_000_000,
+        };
+        assert_eq!(layout.file_len(), 420_000_040);
+        assert_eq!((layout.slot_at(1), layout.entry_at(1)), (44, 20_000_060));
+    }
+
+    #[test]
+    fn headers_and_entries_go_both_ways() {
+        let header = Header {
+            begin_time: Millis(1),
+            end_time: Millis(2),
+            begin_offset: 3,
+            end_offset: 4,
+            slots_used: 5,
+            next: 6,
+        };
+        assert_eq!(Header::decode(&header.encode()), header);
+        assert_eq!(Header::decode(&[0; 40]).next, 1);
+        let entry = Entry {
+            hash: 7,
+            offset: 8,
+            seconds: 9,
+            previous: 10,
+        };
+        assert_eq!(Entry::decode(&entry.encode()), entry);
+        assert_eq!(Entry::decode(&[0xFF; 20]).previous, 0);
+    }
+
+    #[test]
+    fn hashes_have_no_sign() {
+        assert_eq!(
+            (stored_hash(-5), stored_hash(5), stored_hash(i32::MIN)),
+            (5, 5, 0)
+        );
+    }
+}

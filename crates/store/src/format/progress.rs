@@ -1,0 +1,137 @@
+//! Our own checkpoint, `gantry.checkpoint`: how far log, queues and index were written and synced, as text with a
+//! checksum. Apache ignores it.
+//!
+//! ```text
+//! gantry-checkpoint 1
+//! boot=6d9f...            the page cache that `written` was written to
+//! flushed=4096            the log is durable up to here
+//! written=4096            queue files hold everything below, as long as the boot is the same
+//! synced=2048             queue files hold everything below, durably
+//! anchor=1890             a record that starts there and ends at `written`...
+//! anchor_time=1700000000  ...was stored then; if not, the log is not the one this file speaks of
+//! index_file=20260101...  the newest index file
+//! index_next=17           its entries below this number are durable
+//! index_offset=2048       the log is indexed up to here
+//! clean=0                 1: nothing is missing anywhere
+//! crc=89abcdef
+//! ```
+
+use std::fmt::Write;
+
+use gantry_message::Millis;
+
+/// How far everything was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) boot: String,
+    pub(crate) flushed: u64,
+    pub(crate) written: u64,
+    pub(crate) synced: u64,
+    pub(crate) anchor: u64,
+    pub(crate) anchor_time: Millis,
+    pub(crate) index_file: String,
+    pub(crate) index_next: u32,
+    pub(crate) index_offset: u64,
+    pub(crate) clean: bool,
+}
+
+const FIRST_LINE: &str = "gantry-checkpoint 1";
+
+impl Progress {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut text = String::from(FIRST_LINE);
+        let mut line = |key: &str, value: &dyn std::fmt::Display| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "\n{key}={value}");
+        };
+        line("boot", &self.boot);
+        line("flushed", &self.flushed);
+        line("written", &self.written);
+        line("synced", &self.synced);
+        line("anchor", &self.anchor);
+        line("anchor_time", &self.anchor_time);
+        line("index_file", &self.index_file);
+        line("index_next", &self.index_next);
+        line("index_offset", &self.index_offset);
+        line("clean", &u8::from(self.clean));
+        text.push('\n');
+        let crc = crc32fast::hash(text.as_bytes());
+        let _ = writeln!(text, "crc={crc:08x}");
+        text.into_bytes()
+    }
+
+    /// `None` for a file that is torn, changed or of another version.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let crc_at = text.rfind("crc=")?;
+        let (body, crc) = text.split_at(crc_at);
+        if u32::from_str_radix(crc.strip_prefix("crc=")?.trim_end(), 16).ok()?
+            != crc32fast::hash(body.as_bytes())
+        {
+            return None;
+        }
+        let mut lines = body.lines();
+        if lines.next()? != FIRST_LINE {
+            return None;
+        }
+        let mut progress = Self::default();
+        for line in lines {
+            let (key, value) = line.split_once('=')?;
+            match key {
+                "boot" => value.clone_into(&mut progress.boot),
+                "flushed" => progress.flushed = value.parse().ok()?,
+                "written" => progress.written = value.parse().ok()?,
+                "synced" => progress.synced = value.parse().ok()?,
+                "anchor" => progress.anchor = value.parse().ok()?,
+                "anchor_time" => progress.anchor_time = Millis(value.parse().ok()?),
+                "index_file" => value.clone_into(&mut progress.index_file),
+                "index_next" => progress.index_next = value.parse().ok()?,
+                "index_offset" => progress.index_offset = value.parse().ok()?,
+                "clean" => progress.clean = value == "1",
+                // A later version's: not ours to understand.
+                _ => {}
+            }
+        }
+        Some(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress {
+            boot: "6d9f".into(),
+            flushed: 1,
+            written: 2,
+            synced: 3,
+            anchor: 4,
+            anchor_time: Millis(5),
+            index_file: "20260101000000000".into(),
+            index_next: 6,
+            index_offset: 7,
+            clean: true,
+        }
+    }
+
+    #[test]
+    fn progress_goes_both_ways() {
+        assert_eq!(Progress::decode(&progress().encode()), Some(progress()));
+    }
+
+    #[test]
+    fn no_cut_and_no_changed_byte_passes() {
+        let bytes = progress().encode();
+        for at in 0..bytes.len() - 1 {
+            assert_eq!(Progress::decode(&bytes[..at]), None, "cut at {at}");
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_ne!(
+                Progress::decode(&changed),
+                Some(progress()),
+                "changed at {at}"
+            );
+        }
+    }
+}
