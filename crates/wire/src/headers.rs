@@ -235,7 +235,7 @@ macro_rules! headers {
         #[cfg(test)]
         impl $(<$life>)? $crate::headers::Rows for $name $(<$life>)? {
             const NAME: &'static str = $java;
-            const ROWS: &'static [(&'static str, &'static str)] = &[$(($field_java, stringify!($type)),)*];
+            const ROWS: &'static [(&'static str, &'static str)] = &[$(($field_java, concat!(stringify!($type) $(, "=", stringify!($default))?)),)*];
         }
     )*};
     (@read $java:literal, $field_java:literal, $value:ident, $type:ty) => {
@@ -253,3 +253,6 @@ pub(crate) trait Rows {
     const NAME: &'static str;
     const ROWS: &'static [(&'static str, &'static str)];
 }
+
+#[cfg(test)]
+mod tests;

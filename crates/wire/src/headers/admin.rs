@@ -153,9 +153,9 @@ headers! {
     /// 321: raw entries of a queue.
     QueryConsumeQueue<'a> "QueryConsumeQueueRequestHeader" {
         topic: &'a str, "topic";
-        queue_id: i32, "queueId";
-        index: i64, "index";
-        count: i32, "count";
+        queue_id: i32 = 0, "queueId";
+        index: i64 = 0, "index";
+        count: i32 = 0, "count";
         consumer_group: Option<&'a str>, "consumerGroup";
     }
 

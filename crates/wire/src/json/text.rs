@@ -161,6 +161,7 @@ pub(super) fn write_ascii(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for unit in text.encode_utf16() {
         match u8::try_from(unit) {
+            Ok(b'/') => out.extend_from_slice(b"\\/"),
             Ok(byte) if byte < 0x7f && PLAIN[usize::from(byte)] => out.push(byte),
             _ => write_escape(out, unit),
         }
