@@ -3,4 +3,5 @@
 pub mod config;
 pub mod delay;
 pub mod live;
+pub mod refusal;
 pub mod stats;
