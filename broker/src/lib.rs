@@ -5,3 +5,4 @@ pub mod delay;
 pub mod live;
 pub mod refusal;
 pub mod stats;
+pub mod tables;
