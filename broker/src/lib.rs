@@ -3,6 +3,7 @@
 pub mod config;
 pub mod delay;
 pub mod live;
+pub mod locks;
 pub mod refusal;
 pub mod stats;
 pub mod tables;
