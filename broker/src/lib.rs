@@ -1,5 +1,6 @@
 //! The broker of Gantry.
 
+pub mod clients;
 pub mod config;
 pub mod delay;
 pub mod live;
