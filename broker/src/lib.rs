@@ -6,5 +6,6 @@ pub mod delay;
 pub mod live;
 pub mod locks;
 pub mod refusal;
+pub mod registration;
 pub mod stats;
 pub mod tables;
