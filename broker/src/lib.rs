@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod config;
 pub mod delay;
+pub mod handlers;
 pub mod live;
 pub mod locks;
 pub mod refusal;

@@ -484,9 +484,21 @@ impl Refusal {
         ))
     }
 
-    /// A table of clients is full; `what` names it, as in `consumers of group G`.
-    pub fn too_many_clients(what: &str, limit: usize) -> Self {
-        Refusal::system_error(format!("too many {what}, limit {limit}"))
+    /// 34: a limit of the client tables; the error names it.
+    pub fn not_registered(error: &dyn fmt::Display) -> Self {
+        Refusal::system_error(error.to_string())
+    }
+
+    /// 34: a name is longer than it may be; `what` names it.
+    pub fn name_too_long(what: &str, length: usize, limit: usize) -> Self {
+        Refusal::system_error(format!(
+            "the {what} is {length} characters long, limit {limit}"
+        ))
+    }
+
+    /// 15, pull: the position was not taken; the error names the limit.
+    pub fn offset_not_taken(error: &dyn fmt::Display) -> Self {
+        Refusal::system_error(error.to_string())
     }
 }
 
