@@ -59,18 +59,18 @@ impl TableError {
     }
 }
 
-pub(super) struct JsonFile {
+pub(crate) struct JsonFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl JsonFile {
-    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
         JsonFile { disk, path }
     }
 
     /// What the file holds, else what its `.bak` holds, else nothing. `now` names the file under which a damaged one is kept.
-    pub(super) fn load<T>(
+    pub(crate) fn load<T>(
         &self,
         now: Millis,
         parse: fn(&[u8]) -> Result<T, BodyError>,
@@ -95,7 +95,7 @@ impl JsonFile {
 
     /// Puts new content in place of the old, which stays beside it as `.bak`. Durable when it returns; after an error the file holds the old
     /// or the new content.
-    pub(super) fn replace(&self, content: &[u8]) -> Result<(), TableError> {
+    pub(crate) fn replace(&self, content: &[u8]) -> Result<(), TableError> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         self.disk
             .create_dirs(folder)

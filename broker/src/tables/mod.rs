@@ -11,6 +11,7 @@ mod offsets;
 mod table;
 mod topics;
 
+pub(crate) use file::JsonFile;
 pub use file::TableError;
 pub use groups::Groups;
 pub use offsets::{CommitError, Offsets, Positions};
