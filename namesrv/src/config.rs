@@ -20,12 +20,12 @@ settings! {
 
         section "Name server";
         /// File with the KV table (order configurations). The override file is beside it.
-        kv_config_path: String = format!("{}/namesrv/kvConfig.json", host.user_home), "kvConfigPath" [.check(path)];
+        kv_config_path: String = format!("{}/namesrv/kvConfig.json", host.user_home), "kvConfigPath" [.check(path).shown("~/namesrv/kvConfig.json")];
         /// Adds order configurations to routes.
         order_message_enable: bool = false, "orderMessageEnable" [.live()];
         /// Where RocketMQ writes changed settings.
         config_store_path: String = format!("{}/namesrv/namesrv.properties", host.user_home), "configStorePath"
-            [.without_effect("changed settings go to the override file; what you wrote is never rewritten")];
+            [.shown("~/namesrv/namesrv.properties").without_effect("changed settings go to the override file; what you wrote is never rewritten")];
         /// Looks up unknown topics in another environment.
         cluster_test: bool = false, "clusterTest" [.without_effect(NO_LOOKUP)];
         /// Name of that environment.
@@ -37,8 +37,8 @@ settings! {
 }
 
 fn path(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.contains('\0') {
-        Err("the path of a file")
+    if text.is_empty() || text.starts_with('~') || text.contains('\0') {
+        Err("the path of a file (~ is not understood)")
     } else {
         Ok(())
     }

@@ -8,6 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::name_server_list;
 
+/// A port for sockets that never send.
+const DISCARD: u16 = 9;
+/// Addresses of documentation: nobody's, so that only a default route leads to them.
+const FAR_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
 /// What can be seen of the network without sending anything.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
@@ -46,14 +52,11 @@ impl Network {
             .filter_map(|address| address.parse::<SocketAddr>().ok())
             .filter(|address| !address.ip().is_loopback())
             .find_map(route_to);
-        // Addresses set aside for documentation: nobody's, so only the default route leads to them.
-        let gateways = [
-            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        ];
-        let towards_gateway = gateways
-            .into_iter()
-            .find_map(|gateway| route_to(SocketAddr::new(gateway, 9)));
+        let towards_gateway = std::fs::read_to_string("/proc/net/route")
+            .ok()
+            .and_then(|routes| default_gateway(&routes))
+            .and_then(|gateway| route_to(SocketAddr::new(gateway.into(), DISCARD)))
+            .or_else(|| route_to(SocketAddr::new(FAR_V6.into(), DISCARD)));
         Self {
             interfaces: interfaces(),
             towards_name_server,
@@ -138,6 +141,26 @@ fn announced(address: IpAddr) -> String {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     }
+}
+
+/// The gateway of the default route with the lowest metric, from `/proc/net/route`; where packets go out without a
+/// gateway, an address far away stands for it.
+fn default_gateway(routes: &str) -> Option<Ipv4Addr> {
+    let defaults = routes.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "00000000", gateway, _, _, _, metric, "00000000", ..] = fields.as_slice() else {
+            return None;
+        };
+        // The kernel prints the address as a number in the byte order of the machine.
+        let gateway = u32::from_str_radix(gateway, 16).ok()?.to_ne_bytes();
+        Some((metric.parse::<u32>().ok()?, Ipv4Addr::from(gateway)))
+    });
+    let (_, gateway) = defaults.min()?;
+    Some(if gateway.is_unspecified() {
+        FAR_V4
+    } else {
+        gateway
+    })
 }
 
 fn route_to(peer: SocketAddr) -> Option<IpAddr> {
@@ -233,6 +256,39 @@ mod tests {
         ];
         for (network, expected) in cases {
             assert_eq!(network.choose().address, *expected, "{network:?}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_is_read_from_the_routes_of_the_kernel() {
+        let head =
+            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n";
+        let line = |destination: &str, gateway: Ipv4Addr, metric: u32, mask: &str| {
+            let gateway = u32::from_ne_bytes(gateway.octets());
+            format!("eth0\t{destination}\t{gateway:08X}\t0003\t0\t0\t{metric}\t{mask}\t0\t0\t0\n")
+        };
+        let (near, far, none) = (
+            Ipv4Addr::new(10, 0, 0, 1),
+            Ipv4Addr::new(192, 168, 1, 1),
+            Ipv4Addr::UNSPECIFIED,
+        );
+        let local = line("0000A8C0", none, 0, "00FFFFFF");
+        let cases = [
+            (head.to_owned() + &local, None),
+            (
+                head.to_owned()
+                    + &line("00000000", far, 200, "00000000")
+                    + &line("00000000", near, 100, "00000000"),
+                Some(near),
+            ),
+            (
+                head.to_owned() + &local + &line("00000000", none, 0, "00000000"),
+                Some(FAR_V4),
+            ),
+            (String::from("nonsense\nmore nonsense"), None),
+        ];
+        for (routes, expected) in cases {
+            assert_eq!(default_gateway(&routes), expected, "{routes}");
         }
     }
 

@@ -51,10 +51,10 @@ settings! {
 
         section "Store: places and sizes";
         /// Folder of everything that is kept.
-        store_path_root_dir: String = format!("{}/store", host.user_home), "storePathRootDir" [.check(path)];
+        store_path_root_dir: String = format!("{}/store", host.user_home), "storePathRootDir" [.check(path).shown("~/store")];
         /// Folder of the log; several with `,` between them. Default: commitlog below storePathRootDir.
         store_path_commit_log: Option<String> = None, "storePathCommitLog"
-            [.important().shown("<storePathRootDir>/commitlog")];
+            [.important().check(no_tilde).shown("<storePathRootDir>/commitlog")];
         /// Character between the folders of storePathCommitLog.
         multi_path_splitter: String = ",".into(), "rocketmq.broker.multiPathSplitter" [.check(one_character)];
         /// Folders of the log that are only read, `,` between them.
@@ -239,11 +239,19 @@ settings! {
 }
 
 fn path(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.contains('\0') {
+    if text.is_empty() {
         Err("the path of a folder")
     } else {
-        Ok(())
+        no_tilde(text)
     }
+}
+
+/// Java would make a folder of that name, which nobody wants.
+fn no_tilde(text: &str) -> Result<(), &'static str> {
+    if text.starts_with('~') || text.contains('\0') {
+        return Err("the path of a folder (~ is not understood)");
+    }
+    Ok(())
 }
 
 fn one_character(text: &str) -> Result<(), &'static str> {

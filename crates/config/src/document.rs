@@ -58,14 +58,16 @@ pub fn sample_toml<C: Settings>(introduction: &str) -> String {
         }
         let _ = write!(out, "\n## {section}\n");
         for row in honoured {
-            let value = toml_value(row, &default_of(&config, row));
             let _ = write!(
                 out,
-                "\n# {}\n# Allowed: {}.\n#{} = {value}\n",
+                "\n# {}\n# Allowed: {}.\n",
                 row.description(),
-                row.allowed(),
-                row.name
+                row.allowed()
             );
+            let _ = match row.rule.shown {
+                Some(words) => write!(out, "# Default: {words}.\n#{} =\n", row.name),
+                None => writeln!(out, "#{} = {}", row.name, toml_value(&config, row)),
+            };
         }
     }
     out
@@ -88,12 +90,11 @@ fn default_of<C: Settings>(config: &C, row: &Row) -> String {
         .map_or_else(|| config.text(row.name).unwrap_or_default(), str::to_owned)
 }
 
-fn toml_value(row: &Row, default: &str) -> String {
-    let is_bare = row.rule.shown.is_none() && !matches!(row.kind, Kind::Text | Kind::Choice(_));
-    if is_bare {
-        default.to_owned()
-    } else {
-        format!("\"{default}\"")
+fn toml_value<C: Settings>(config: &C, row: &Row) -> String {
+    let text = config.text(row.name).unwrap_or_default();
+    match row.kind {
+        Kind::Text | Kind::Choice(_) => format!("\"{text}\""),
+        Kind::Integer | Kind::Decimal | Kind::Switch => text,
     }
 }
 
@@ -144,4 +145,20 @@ fn meaning(row: &Row) -> String {
 
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
+}
+
+/// `text` with another content between `<!-- begin NAME -->` and `<!-- end NAME -->`; `None` if they are not there.
+pub fn replace_part(text: &str, name: &str, content: &str) -> Option<String> {
+    let (begin, end) = (
+        format!("<!-- begin {name} -->\n"),
+        format!("<!-- end {name} -->"),
+    );
+    let from = text.find(&begin)?.checked_add(begin.len())?;
+    let to = text.get(from..)?.find(&end)?.checked_add(from)?;
+    Some(format!(
+        "{}\n{}\n{}",
+        text.get(..from)?,
+        content.trim_end(),
+        text.get(to..)?
+    ))
 }

@@ -98,14 +98,14 @@ settings! {
         admin_open: bool = true, "adminOpen" [.reload().ours()];
         /// Installation folder: `conf/` is below it. Default: where the program was unpacked.
         rocketmq_home: String = host.install_dir.clone(), "rocketmqHome"
-            [.env(&["ROCKETMQ_HOME"]).aliases(&["rocketmq.home.dir"])];
+            [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).aliases(&["rocketmq.home.dir"])];
         /// Port for metrics, on the loopback address; 0: off.
         metrics_port: u16 = 0, "metricsPort" [.without_effect("this version serves no metrics").ours()];
         /// Least level of log lines.
         log_level: LogLevel = LogLevel::Info, "logLevel" [.reload().env(&["GANTRY_LOG_LEVEL"]).ours()];
         /// Folder for log files. Without effect under systemd, where logs go to the journal.
         log_dir: String = format!("{}/logs/rocketmqlogs", host.user_home), "logDir"
-            [.env(&["GANTRY_LOG_DIR"]).ours()];
+            [.shown("~/logs/rocketmqlogs").check(folder).env(&["GANTRY_LOG_DIR"]).ours()];
         /// Header form of our own requests: JSON or ROCKETMQ.
         serialize_type: SerializeType = SerializeType::Json, "rocketmq.serialize.type"
             [.env(&["ROCKETMQ_SERIALIZE_TYPE"])];
@@ -123,6 +123,13 @@ impl ServerSettings {
             ..Self::defaults(host)
         }
     }
+}
+
+fn folder(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() || text.starts_with('~') || text.contains('\0') {
+        return Err("the path of a folder (~ is not understood)");
+    }
+    Ok(())
 }
 
 fn bind_address(text: &str) -> Result<(), &'static str> {
