@@ -1,3 +1,89 @@
-//! The mqnamesrv program.
+//! The `mqnamesrv` program: options, logs, signals. What it runs is the library.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gantry_config::{Loaded, Options, options, print};
+use gantry_disk::OsDisk;
+use gantry_namesrv::config::{NamesrvConfig, PROGRAM};
+use gantry_namesrv::live::Live;
+use gantry_namesrv::{NameServer, reload};
+use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
+
+fn main() -> ExitCode {
+    let loaded = match startup::begin(&PROGRAM) {
+        Start::Run(loaded) => *loaded,
+        Start::Exit(code) => return code,
+    };
+    let server = &loaded.config.server;
+    let plan = logging::Plan {
+        name: "namesrv",
+        folder: PathBuf::from(&server.log_dir),
+        level: server.log_level,
+    };
+    let logs = logging::start(&plan);
+    startup::announce(PROGRAM.name, &loaded.findings);
+    match serve(loaded, &logs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(PROGRAM.name),
+    }
+}
+
+fn serve(loaded: Loaded<NamesrvConfig>, logs: &Logging) -> Result<(), Failure> {
+    let files = limits::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::other)?;
+    runtime.block_on(async {
+        let mut signals = Signals::take().map_err(Failure::other)?;
+        let settings = Arc::new(Live::new(loaded.config));
+        let server = NameServer::start(settings.clone(), Arc::new(OsDisk))?;
+        tracing::info!(
+            "listening on {}, {files} open files allowed, logs: {:?}",
+            server.address(),
+            logs.destination()
+        );
+        tracing::debug!("configuration:\n{}", print::all(&*settings.get()));
+        if let Some(file) = arguments().config_file {
+            logging::banner(&format!("load config properties file OK, {file}"));
+        }
+        logging::banner("The Name Server boot success. serializeType=JSON");
+        notify::ready("serving");
+        let signal = signals.stop(|| read_again(&settings, logs)).await;
+        tracing::info!("{signal}: stopping");
+        notify::stopping("stopping");
+        server.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// SIGHUP: the same options, files and environment, read again.
+fn read_again(settings: &Live<NamesrvConfig>, logs: &Logging) {
+    notify::reloading();
+    let options = arguments();
+    let fresh = startup::load(&PROGRAM, &options, |name| std::env::var(name).ok());
+    startup::announce(PROGRAM.name, &fresh.findings);
+    if fresh.refused() {
+        tracing::error!("the configuration has errors; everything stays as it was");
+    } else {
+        tracing::info!(
+            "configuration read again: {:?}",
+            reload::take_up(settings, &fresh.config)
+        );
+        logs.set_level(fresh.config.server.log_level);
+    }
+    notify::ready("serving");
+}
+
+/// The command line, which `startup::begin` has found to be right.
+fn arguments() -> Options {
+    let text = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned());
+    options::parse(text).unwrap_or_else(|error| {
+        unreachable!("the same arguments were parsed at the start: {error}")
+    })
+}

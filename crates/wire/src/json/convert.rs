@@ -141,10 +141,7 @@ impl<T: FromJson> FromJson for Vec<T> {
     fn from_json(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
         let mut list = Vec::new();
         let found = reader.array(|reader| {
-            if let Some(element) = T::from_json(reader)? {
-                reader.charge::<T>()?;
-                list.push(element);
-            }
+            list.extend(T::from_json(reader)?);
             Ok(())
         })?;
         Ok(found.then_some(list))
@@ -175,7 +172,6 @@ impl<K: MapKey, V: FromJson> FromJson for BTreeMap<K, V> {
         let found = reader.object(|reader, key| {
             let key = K::from_key(&key, reader)?;
             if let Some(value) = V::from_json(reader)? {
-                reader.charge::<(K, V)>()?;
                 map.insert(key, value);
             }
             Ok(())

@@ -1,0 +1,149 @@
+//! The daemon as a value: built, started, asked for its address and stopped by whoever holds it.
+//!
+//! Start order: port, KV table, handlers, I/O threads, sweep. Stop order: the I/O threads answer what they have read
+//! and hang up, then the sweep ends. Nothing is left to write: the tables on disk are durable with every change.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_config::ServerSettings;
+use gantry_disk::Disk;
+use gantry_net::server::{Limits, Server, listen};
+use gantry_service::Failure;
+use tokio::task::JoinHandle;
+
+use crate::config::NamesrvConfig;
+use crate::dispatch::{Dispatch, Handlers};
+use crate::handlers::{Config, KvRequests, Lookups, Registrations, Table, TopicChanges, Uptime};
+use crate::kv::Kv;
+use crate::live::Live;
+use crate::routes::{FIRST_SWEEP_MS, SWEEP_EVERY_MS};
+
+/// How long a stop waits for answers under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running name server.
+pub struct NameServer {
+    server: Server,
+    address: SocketAddr,
+    sweep: JoinHandle<()>,
+}
+
+impl NameServer {
+    /// Starts on the current runtime. `settings` may change while it runs; port and paths are read once.
+    pub fn start(settings: Arc<Live<NamesrvConfig>>, disk: Arc<dyn Disk>) -> Result<Self, Failure> {
+        let config = settings.get();
+        let listener = bind(&config.server)?;
+        let address = listener.local_addr().map_err(Failure::other)?;
+        let kv = Arc::new(
+            Kv::load(disk.clone(), PathBuf::from(&config.kv_config_path))
+                .map_err(Failure::other)?,
+        );
+        let routes = Table::default();
+        let clock = Uptime::start();
+        let handlers = Arc::new(Handlers {
+            registrations: Registrations::new(routes.clone(), kv.clone(), clock),
+            lookups: Lookups {
+                routes: routes.clone(),
+                kv: kv.clone(),
+                settings: settings.clone(),
+            },
+            topics: TopicChanges {
+                routes: routes.clone(),
+            },
+            kv: KvRequests { kv },
+            config: Config {
+                settings: settings.clone(),
+                disk,
+                overrides: config.override_file(),
+            },
+            settings: settings.clone(),
+        });
+        let threads = usize::try_from(config.server.io_threads.max(1)).unwrap_or(1);
+        let shared = handlers.clone();
+        let make = move |_| Rc::new(Dispatch::new(shared.clone()));
+        let server = Server::start(vec![listener], threads, limits(&config.server), make)
+            .map_err(Failure::other)?;
+        let sweep = tokio::spawn(sweep(handlers, routes, clock));
+        Ok(Self {
+            server,
+            address,
+            sweep,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what was read, hangs up and ends.
+    pub async fn stop(self) {
+        self.server.stop(PATIENCE).await;
+        self.sweep.abort();
+        // Aborted just now: the error says so.
+        let _ = self.sweep.await;
+    }
+}
+
+/// Looks for silent brokers every ten seconds, and when the time of a held route is up.
+async fn sweep(handlers: Arc<Handlers>, routes: Table, clock: Uptime) {
+    let mut regular = FIRST_SWEEP_MS;
+    loop {
+        let next = routes
+            .lock()
+            .first_hold_end()
+            .map_or(regular, |end| end.0.min(regular));
+        let wait = u64::try_from(next.saturating_sub(clock.now().0)).unwrap_or(0);
+        tokio::select! {
+            () = handlers.registrations.held.notified() => {}
+            () = tokio::time::sleep(Duration::from_millis(wait)) => {
+                handlers.registrations.sweep();
+                let now = clock.now().0;
+                if regular <= now {
+                    regular = now + SWEEP_EVERY_MS;
+                }
+            }
+        }
+    }
+}
+
+fn bind(server: &ServerSettings) -> Result<TcpListener, Failure> {
+    let text = server.bind_address.as_deref().map_or("", str::trim);
+    let ip = match text {
+        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        text => text.parse().map_err(|_| {
+            Failure::config(format!("bindAddress={text}: must be an IP address or *"))
+        })?,
+    };
+    let address = SocketAddr::new(ip, server.listen_port);
+    let backlog = i32::try_from(server.server_socket_backlog).unwrap_or(i32::MAX);
+    listen(address, backlog).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Failure::other(format!(
+            "port {} is in use (listenPort): another program listens on it",
+            address.port()
+        )),
+        _ => Failure::other(format!("cannot listen on {address}: {error}")),
+    })
+}
+
+fn limits(server: &ServerSettings) -> Limits {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let buffer = |bytes: u32| Some(size(bytes.into())).filter(|bytes| 0 < *bytes);
+    Limits {
+        connections: size(server.max_connections.into()),
+        connections_per_address: size(server.max_connections_per_address.into()),
+        frame_bytes_max: size(server.frame_max_length.into()),
+        unparsed_bytes_max: size(server.max_unparsed_bytes),
+        in_flight_per_connection: size(server.max_in_flight_per_connection.into()),
+        outbound_bytes_per_connection: size(server.max_outbound_bytes_per_connection),
+        idle: Duration::from_secs(server.server_channel_max_idle_time_seconds.into()),
+        send_buffer: buffer(server.server_socket_snd_buf_size),
+        receive_buffer: buffer(server.server_socket_rcv_buf_size),
+        ..Limits::default()
+    }
+}
