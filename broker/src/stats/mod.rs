@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
 
 pub use series::{Figures, Span};
-pub use totals::{Counts, Morning, Rates};
+pub use totals::{CommitTimes, Counts, Morning, Rates};
 
 use series::{Cell, PerQueue, Ticks};
 use totals::{Sampled, Totals};
@@ -84,8 +84,6 @@ pub struct Runtime {
     pub boot: Millis,
     /// Everything counted since then.
     pub counts: Counts,
-    /// Slowest put since the start, milliseconds.
-    pub put_ms_max: u64,
     /// Slowest read since the start, milliseconds.
     pub get_ms_max: u64,
     /// Put time distribution of the last full minute, as Java prints it.
@@ -221,11 +219,6 @@ impl Stats {
         });
     }
 
-    /// `calls` puts took `ms` milliseconds each, from the store's first touch to its outcome.
-    pub fn put_took(&self, ms: u64, calls: u64) {
-        self.totals.put_took(ms, calls);
-    }
-
     /// One read handed `messages` records with `bytes` bytes to a group and took `ms` milliseconds.
     pub fn found(&self, group: &GroupTopicCounters, queue: QueueId, read: Read) {
         group
@@ -321,7 +314,6 @@ impl Stats {
         Runtime {
             boot: self.boot,
             counts: self.totals.counts(),
-            put_ms_max: self.totals.put_ms_max(),
             get_ms_max: self.totals.get_ms_max(),
             put_distribution: sampled.put_times.distribution_text(),
             put_latency_99: sampled.put_times.percentile_ms(0.99),
@@ -340,10 +332,11 @@ impl Stats {
         self.totals.counts()
     }
 
-    /// Samples what is due and returns when to come back. Safe to call at any time, late or early.
-    pub fn step(&self, now: Millis) -> Millis {
+    /// Samples what is due and returns when to come back. Safe to call at any time, late or early. `commit_times` is
+    /// what the store has counted since its start.
+    pub fn step(&self, now: Millis, commit_times: &CommitTimes) -> Millis {
         let mut sampler = self.sampler();
-        sampler.totals.sample(now, &self.totals);
+        sampler.totals.sample(now, &self.totals, commit_times);
         for span in Span::ALL {
             // A due time more than one period ahead belongs to a clock that was set back since.
             let due = sampler
@@ -586,7 +579,7 @@ mod tests {
             },
         );
         stats.sent_back("G", "T");
-        stats.step(Millis(10_000));
+        stats.step(Millis(10_000), &CommitTimes::default());
         stats
     }
 
@@ -654,7 +647,7 @@ mod tests {
         let stats = stats(true);
         stats.topic("T");
         stats.group_topic("G", "T");
-        stats.step(Millis(10_000));
+        stats.step(Millis(10_000), &CommitTimes::default());
         check(&stats, "TOPIC_PUT_NUMS", "T", None);
         check(&stats, "GROUP_GET_NUMS", "T@G", None);
         check(&stats, "BROKER_PUT_NUMS", "C", None);
@@ -688,12 +681,18 @@ mod tests {
     #[test]
     fn a_step_asks_for_the_next_second_and_survives_a_clock_set_back() {
         let stats = busy(true);
-        assert_eq!(stats.step(Millis(11_000)), Millis(12_000));
-        assert_eq!(stats.step(Millis(5_000)), Millis(6_000));
+        assert_eq!(
+            stats.step(Millis(11_000), &CommitTimes::default()),
+            Millis(12_000)
+        );
+        assert_eq!(
+            stats.step(Millis(5_000), &CommitTimes::default()),
+            Millis(6_000)
+        );
         let item = stats.item("TOPIC_PUT_NUMS", "T").unwrap_or_default();
         assert_eq!(item.minute.sum, 3);
         stats.stored(&stats.topic("T"), QueueId(0), 4, 1);
-        stats.step(Millis(-4_000_000));
+        stats.step(Millis(-4_000_000), &CommitTimes::default());
         assert_eq!(
             stats
                 .item("TOPIC_PUT_NUMS", "T")

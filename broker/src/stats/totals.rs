@@ -1,7 +1,7 @@
 //! What the whole broker stored and handed out: totals, rates over 10, 60 and 600 seconds, put times, day counters.
 //!
-//! Request handlers only add to striped counters and buckets; [`Totals::sample`] is called once a second by the
-//! owner and does the rest. Figures are well-formed from the first moment on: a rate over a span that has not passed
+//! Request handlers only add to striped counters; [`Sampled::sample`] is called once a second by the owner and does
+//! the rest. How long puts take is measured by the store and handed in. Figures are well-formed from the first moment on: a rate over a span that has not passed
 //! yet is the rate since the start. Nothing here reads a clock.
 
 use std::cell::Cell as ThreadCell;
@@ -34,55 +34,25 @@ pub struct Counts {
 #[derive(Debug, Default)]
 struct Stripe([AtomicU64; 6]);
 
-/// Upper bounds (milliseconds, exclusive) of the put time distribution and the names Java prints for them.
-const DISTRIBUTION: [(u64, &str); 13] = [
-    (1, "[<=0ms]"),
-    (10, "[0~10ms]"),
-    (50, "[10~50ms]"),
-    (100, "[50~100ms]"),
-    (200, "[100~200ms]"),
-    (500, "[200~500ms]"),
-    (1_000, "[500ms~1s]"),
-    (2_000, "[1~2s]"),
-    (3_000, "[2~3s]"),
-    (4_000, "[3~4s]"),
-    (5_000, "[4~5s]"),
-    (10_000, "[5~10s]"),
-    (u64::MAX, "[10s~]"),
-];
+/// Records by the time their commit took, as the store counts them.
+pub type CommitTimes = [u64; 13];
 
-/// Steps (milliseconds) and their number of the finer buckets percentiles are read from.
-const LATENCY_STEPS: [(u64, usize); 7] = [
-    (1, 20),
-    (2, 15),
-    (5, 10),
-    (10, 10),
-    (50, 6),
-    (100, 5),
-    (1_000, 9),
+/// Names that Java prints for the ranges of [`CommitTimes`], and where each ends (milliseconds; the last does not).
+const RANGES: [(&str, u64); 13] = [
+    ("[<=0ms]", 1),
+    ("[0~10ms]", 10),
+    ("[10~50ms]", 50),
+    ("[50~100ms]", 100),
+    ("[100~200ms]", 200),
+    ("[200~500ms]", 500),
+    ("[500ms~1s]", 1_000),
+    ("[1~2s]", 2_000),
+    ("[2~3s]", 3_000),
+    ("[3~4s]", 4_000),
+    ("[4~5s]", 5_000),
+    ("[5~10s]", 10_000),
+    ("[10s~]", u64::MAX),
 ];
-const LATENCY_BUCKETS: usize = 76;
-
-/// Upper bounds (inclusive) of the finer buckets; the last one takes everything else.
-const LATENCY_BOUNDS: [u64; LATENCY_BUCKETS] = {
-    let mut bounds = [u64::MAX; LATENCY_BUCKETS];
-    let (mut bucket, mut bound, mut row) = (0, 0, 0);
-    while row < LATENCY_STEPS.len() {
-        let mut time = 0;
-        while time < LATENCY_STEPS[row].1 {
-            bound += LATENCY_STEPS[row].0;
-            bounds[bucket] = bound;
-            bucket += 1;
-            time += 1;
-        }
-        row += 1;
-    }
-    assert!(
-        bucket == LATENCY_BUCKETS - 1,
-        "the table above has 75 bounds"
-    );
-    bounds
-};
 
 /// Seconds kept for the rates: ten minutes and the sample before them.
 const SAMPLES_KEPT: usize = 601;
@@ -94,9 +64,6 @@ const PUT_TIMES_PERIOD_MS: i64 = 60_000;
 #[derive(Debug)]
 pub(super) struct Totals {
     stripes: [Stripe; STRIPES],
-    distribution: [AtomicU64; DISTRIBUTION.len()],
-    latency: [AtomicU64; LATENCY_BUCKETS],
-    put_ms_max: AtomicU64,
     get_ms_max: AtomicU64,
 }
 
@@ -120,9 +87,6 @@ impl Totals {
     pub(super) fn new() -> Self {
         Self {
             stripes: std::array::from_fn(|_| Stripe::default()),
-            distribution: std::array::from_fn(|_| AtomicU64::new(0)),
-            latency: std::array::from_fn(|_| AtomicU64::new(0)),
-            put_ms_max: AtomicU64::new(0),
             get_ms_max: AtomicU64::new(0),
         }
     }
@@ -178,37 +142,13 @@ impl Totals {
         }
     }
 
-    /// Notes that `calls` puts took `ms` milliseconds each.
-    pub(super) fn put_took(&self, ms: u64, calls: u64) {
-        let coarse = DISTRIBUTION
-            .partition_point(|(bound, _)| *bound <= ms)
-            .min(DISTRIBUTION.len() - 1);
-        self.distribution[coarse].fetch_add(calls, Relaxed);
-        let fine = LATENCY_BOUNDS
-            .partition_point(|bound| *bound < ms)
-            .min(LATENCY_BUCKETS - 1);
-        self.latency[fine].fetch_add(calls, Relaxed);
-        raise(&self.put_ms_max, ms);
-    }
-
     /// Notes that a read took `ms` milliseconds.
     pub(super) fn get_took(&self, ms: u64) {
         raise(&self.get_ms_max, ms);
     }
 
-    pub(super) fn put_ms_max(&self) -> u64 {
-        self.put_ms_max.load(Relaxed)
-    }
-
     pub(super) fn get_ms_max(&self) -> u64 {
         self.get_ms_max.load(Relaxed)
-    }
-
-    fn put_times(&self) -> PutTimes {
-        PutTimes {
-            distribution: std::array::from_fn(|at| self.distribution[at].load(Relaxed)),
-            latency: std::array::from_fn(|at| self.latency[at].load(Relaxed)),
-        }
     }
 }
 
@@ -219,53 +159,41 @@ fn raise(max: &AtomicU64, value: u64) {
     }
 }
 
-/// How long puts took, by bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PutTimes {
-    distribution: [u64; DISTRIBUTION.len()],
-    latency: [u64; LATENCY_BUCKETS],
-}
+/// How long puts took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PutTimes(CommitTimes);
 
 impl PutTimes {
-    const NONE: Self = Self {
-        distribution: [0; DISTRIBUTION.len()],
-        latency: [0; LATENCY_BUCKETS],
-    };
-
-    fn since(&self, earlier: &Self) -> Self {
-        Self {
-            distribution: std::array::from_fn(|at| {
-                self.distribution[at].saturating_sub(earlier.distribution[at])
-            }),
-            latency: std::array::from_fn(|at| self.latency[at].saturating_sub(earlier.latency[at])),
-        }
+    fn between(earlier: &CommitTimes, later: &CommitTimes) -> Self {
+        Self(std::array::from_fn(|at| {
+            later[at].saturating_sub(earlier[at])
+        }))
     }
 
     /// `[<=0ms]:12 [0~10ms]:0 ...`, each followed by a blank as Java writes it.
     pub(super) fn distribution_text(&self) -> String {
-        let mut text = String::with_capacity(200);
-        for ((_, name), count) in DISTRIBUTION.iter().zip(self.distribution) {
-            text.push_str(&format!("{name}:{count} "));
-        }
-        text
+        let ranges = RANGES.iter().zip(self.0);
+        ranges
+            .map(|((name, _), count)| format!("{name}:{count} "))
+            .collect()
     }
 
-    /// Milliseconds that `share` (0 to 1) of the puts stayed below, interpolated within a bucket as Java does.
+    /// Milliseconds that `share` (0 to 1) of the puts stayed below, interpolated within a range as Java does.
     pub(super) fn percentile_ms(&self, share: f64) -> f64 {
-        let total: u64 = self.latency.iter().sum();
+        let total: u64 = self.0.iter().sum();
         let rank = (total as f64 * share) as u64;
         let (mut passed, mut lower) = (0, 0);
-        for (bound, count) in LATENCY_BOUNDS.into_iter().zip(self.latency) {
+        for ((_, upper), count) in RANGES.into_iter().zip(self.0) {
             if rank <= passed + count {
                 if count == 0 {
-                    return lower as f64;
+                    break;
                 }
-                // The open bucket has no upper bound to interpolate to.
-                let width = if bound == u64::MAX { 0 } else { bound - lower };
+                // The last range has no end to interpolate to.
+                let width = if upper == u64::MAX { 0 } else { upper - lower };
                 return lower as f64 + width as f64 * (rank - passed) as f64 / count as f64;
             }
             passed += count;
-            lower = bound;
+            lower = upper;
         }
         lower as f64
     }
@@ -289,7 +217,7 @@ pub(super) struct Sampled {
     zone: TimeZone,
     samples: VecDeque<(Millis, Counts)>,
     put_times_at: Millis,
-    put_times_base: PutTimes,
+    put_times_base: CommitTimes,
     /// Put times of the last full minute.
     pub(super) put_times: PutTimes,
     next_morning: Millis,
@@ -306,15 +234,15 @@ impl Sampled {
             zone,
             samples: VecDeque::from([(now, Counts::default())]),
             put_times_at: now,
-            put_times_base: PutTimes::NONE,
-            put_times: PutTimes::NONE,
+            put_times_base: CommitTimes::default(),
+            put_times: PutTimes::default(),
             yesterday: Morning::default(),
             today: Morning::default(),
         }
     }
 
     /// Takes the sample of this second. Samples that lie in the future (a clock set back) are worth nothing.
-    pub(super) fn sample(&mut self, now: Millis, totals: &Totals) {
+    pub(super) fn sample(&mut self, now: Millis, totals: &Totals, commit_times: &CommitTimes) {
         let counts = totals.counts();
         while self.samples.back().is_some_and(|(at, _)| now <= *at) {
             self.samples.pop_back();
@@ -327,9 +255,8 @@ impl Sampled {
             self.put_times_at = now;
         }
         if self.put_times_at.0 + PUT_TIMES_PERIOD_MS <= now.0 {
-            let seen = totals.put_times();
-            self.put_times = seen.since(&self.put_times_base);
-            self.put_times_base = seen;
+            self.put_times = PutTimes::between(&self.put_times_base, commit_times);
+            self.put_times_base = *commit_times;
             self.put_times_at = now;
         }
         if self.next_morning <= now {
@@ -396,7 +323,7 @@ mod tests {
         assert_eq!(sampled.rates(puts), [0.0; 3]);
         totals.add(stored(30));
         for second in 2..=4 {
-            sampled.sample(Millis(second * 1_000), &totals);
+            sampled.sample(Millis(second * 1_000), &totals, &CommitTimes::default());
         }
         assert_eq!(
             sampled.rates(puts),
@@ -411,7 +338,7 @@ mod tests {
         let mut sampled = Sampled::new(Millis(0), TimeZone::UTC);
         totals.add(stored(600));
         for second in 1..=700 {
-            sampled.sample(Millis(second * 1_000), &totals);
+            sampled.sample(Millis(second * 1_000), &totals, &CommitTimes::default());
             let expected = match second {
                 1..=9 => [600.0 / second as f64; 3],
                 10..=59 => [
@@ -432,10 +359,10 @@ mod tests {
         let totals = Totals::new();
         let mut sampled = Sampled::new(Millis(10_000), TimeZone::UTC);
         totals.add(stored(5));
-        sampled.sample(Millis(11_000), &totals);
+        sampled.sample(Millis(11_000), &totals, &CommitTimes::default());
         for second in [1, 2, 3] {
             totals.add(stored(7));
-            sampled.sample(Millis(second * 1_000), &totals);
+            sampled.sample(Millis(second * 1_000), &totals, &CommitTimes::default());
         }
         assert_eq!(sampled.rates(puts), [7.0; 3]);
     }
@@ -444,71 +371,47 @@ mod tests {
     fn put_times_are_those_of_the_last_full_minute() {
         let totals = Totals::new();
         let mut sampled = Sampled::new(Millis(0), TimeZone::UTC);
-        for ms in [
-            0,
-            0,
-            1,
-            9,
-            10,
-            49,
-            50,
-            99,
-            100,
-            200,
-            500,
-            1_000,
-            2_000,
-            3_000,
-            4_000,
-            5_000,
-            10_000,
-            u64::MAX,
-        ] {
-            totals.put_took(ms, 1);
-        }
-        sampled.sample(Millis(59_000), &totals);
+        let mut times: CommitTimes = std::array::from_fn(|at| at as u64);
+        sampled.sample(Millis(59_000), &totals, &times);
         assert!(
             sampled
                 .put_times
                 .distribution_text()
                 .starts_with("[<=0ms]:0 [0~10ms]:0 ")
         );
-        sampled.sample(Millis(60_000), &totals);
+        sampled.sample(Millis(60_000), &totals, &times);
         assert_eq!(
             sampled.put_times.distribution_text(),
-            "[<=0ms]:2 [0~10ms]:2 [10~50ms]:2 [50~100ms]:2 [100~200ms]:1 [200~500ms]:1 [500ms~1s]:1 \
-             [1~2s]:1 [2~3s]:1 [3~4s]:1 [4~5s]:1 [5~10s]:1 [10s~]:2 "
+            "[<=0ms]:0 [0~10ms]:1 [10~50ms]:2 [50~100ms]:3 [100~200ms]:4 [200~500ms]:5 [500ms~1s]:6 \
+             [1~2s]:7 [2~3s]:8 [3~4s]:9 [4~5s]:10 [5~10s]:11 [10s~]:12 "
         );
-        totals.put_took(3, 4);
-        sampled.sample(Millis(120_000), &totals);
+        times[1] += 4;
+        sampled.sample(Millis(120_000), &totals, &times);
         assert!(
             sampled
                 .put_times
                 .distribution_text()
                 .starts_with("[<=0ms]:0 [0~10ms]:4 [10~50ms]:0 ")
         );
-        assert_eq!(totals.put_ms_max(), u64::MAX);
     }
 
     #[test]
-    fn percentiles_are_read_from_the_buckets() {
-        assert_eq!(LATENCY_BOUNDS[..3], [1, 2, 3]);
-        assert_eq!(LATENCY_BOUNDS[LATENCY_BUCKETS - 2..], [10_000, u64::MAX]);
-        let check = |times: &[(u64, u64)], share: f64, expected: f64| {
-            let totals = Totals::new();
-            for (ms, calls) in times {
-                totals.put_took(*ms, *calls);
+    fn percentiles_are_read_from_the_ranges() {
+        let check = |counts: &[(usize, u64)], share: f64, expected: f64| {
+            let mut times = CommitTimes::default();
+            for (range, count) in counts {
+                times[*range] = *count;
             }
-            let got = totals.put_times().percentile_ms(share);
+            let got = PutTimes(times).percentile_ms(share);
             assert!(
                 (got - expected).abs() < 1e-9,
-                "{times:?} at {share}: {got}, not {expected}"
+                "{counts:?} at {share}: {got}, not {expected}"
             );
         };
         check(&[], 0.99, 0.0);
         check(&[(0, 100)], 0.99, 0.99);
-        check(&[(0, 90), (15, 10)], 0.99, 14.9);
-        check(&[(0, 1), (20_000, 999)], 0.999, 10_000.0);
+        check(&[(0, 90), (2, 10)], 0.99, 46.0);
+        check(&[(0, 1), (12, 999)], 0.999, 10_000.0);
     }
 
     #[test]
@@ -523,12 +426,12 @@ mod tests {
             get_messages: 3,
             ..Counts::default()
         });
-        sampled.sample(Millis(start + 9_000), &totals);
+        sampled.sample(Millis(start + 9_000), &totals, &CommitTimes::default());
         assert_eq!(
             (sampled.yesterday, sampled.today),
             (Morning::default(), Morning::default())
         );
-        sampled.sample(Millis(start + 10_000), &totals);
+        sampled.sample(Millis(start + 10_000), &totals, &CommitTimes::default());
         assert_eq!(
             sampled.today,
             Morning {
@@ -540,7 +443,7 @@ mod tests {
             put_messages: 1,
             ..Counts::default()
         });
-        sampled.sample(Millis(start + 11_000), &totals);
+        sampled.sample(Millis(start + 11_000), &totals, &CommitTimes::default());
         assert_eq!(
             sampled.today,
             Morning {
@@ -549,7 +452,11 @@ mod tests {
             },
             "once a day"
         );
-        sampled.sample(Millis(start + 10_000 + 86_400_000), &totals);
+        sampled.sample(
+            Millis(start + 10_000 + 86_400_000),
+            &totals,
+            &CommitTimes::default(),
+        );
         assert_eq!(
             sampled.yesterday,
             Morning {

@@ -6,6 +6,7 @@
 //! administrative calls in `admin`, [`Producer`] (sending) and `pull`.
 
 mod admin;
+mod body;
 mod client;
 mod error;
 mod name_servers;
@@ -15,6 +16,7 @@ mod remote;
 mod routes;
 mod unique_id;
 
+pub use body::{CompressedBody, plain_body};
 pub use client::{Client, timeouts};
 pub use error::{Error, Refused};
 pub use name_servers::{BadAddress, NameServers};

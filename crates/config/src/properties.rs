@@ -20,6 +20,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
     let mut lines = LogicalLines {
         rest: bytes,
         line: 1,
+        ended_by_two: false,
     };
     let mut entries = Vec::new();
     while let Some((line, text)) = lines.next_line() {
@@ -44,6 +45,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, SyntaxError> {
 struct LogicalLines<'a> {
     rest: &'a [u8],
     line: u32,
+    ended_by_two: bool,
 }
 
 impl LogicalLines<'_> {
@@ -64,6 +66,7 @@ impl LogicalLines<'_> {
             end.len().min(1)
         };
         self.rest = &end[skip..];
+        self.ended_by_two = skip == 2;
         self.line = self.line.saturating_add(1);
         Some(line)
     }
@@ -97,7 +100,8 @@ impl LogicalLines<'_> {
                 return Some((first, text));
             }
             text.pop();
-            if self.rest.is_empty() {
+            // Java sees a pair without key and value in a lone "\" at the end, unless two characters end the line.
+            if self.rest.is_empty() && !self.ended_by_two {
                 return Some((first, text));
             }
             continued = true;

@@ -107,7 +107,7 @@ pub fn plan_update<C: Settings>(current: &C, text: &[u8]) -> Result<Update<C>, U
         } else {
             entry.value.as_str()
         };
-        let before = current.text(row.name).unwrap_or_default();
+        let before = config.text(row.name).unwrap_or_default();
         if value == before || (row.rule.secret && value == crate::print::MASK) {
             continue;
         }

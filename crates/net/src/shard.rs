@@ -136,12 +136,15 @@ impl<H: Handler> Shard<H> {
                 Event::Writable => peer.flush(),
                 Event::Readable => {
                     last_read.set(Instant::now());
-                    if !self.read(peer, &mut input) {
-                        // Answers to what came before a bad frame or an end still go out.
-                        peer.flush();
-                        return;
+                    match self.read(peer, &mut input) {
+                        Reading::Drained => {}
+                        Reading::More => tokio::task::yield_now().await,
+                        Reading::Ended => {
+                            // Answers to what came before a bad frame or an end still go out.
+                            peer.flush();
+                            return;
+                        }
                     }
-                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -167,22 +170,22 @@ impl<H: Handler> Shard<H> {
         .await
     }
 
-    /// Reads what is there; false ends the connection.
-    fn read(&self, peer: &Peer, input: &mut Input) -> bool {
+    /// Reads what is there.
+    fn read(&self, peer: &Peer, input: &mut Input) -> Reading {
         for _ in 0..READS_IN_A_ROW_MAX {
             let mut scratch = self.scratch.borrow_mut();
             let count = match peer.read(&mut scratch) {
-                Ok(None) => return true,
+                Ok(None) => return Reading::Drained,
                 Ok(Some(0)) => {
                     if input.is_partial() {
                         tracing::debug!(peer = %peer.address(), "closed in the middle of a frame");
                     }
-                    return false;
+                    return Reading::Ended;
                 }
                 Ok(Some(count)) => count,
                 Err(error) => {
                     tracing::debug!(peer = %peer.address(), %error, "read failed");
-                    return false;
+                    return Reading::Ended;
                 }
             };
             let limits = &self.limits;
@@ -196,19 +199,19 @@ impl<H: Handler> Shard<H> {
                 each,
             ) {
                 Ok(true) => {}
-                Ok(false) => return false,
+                Ok(false) => return Reading::Ended,
                 Err(error) => {
                     self.counts.bad_input.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(peer = %peer.address(), %error, "connection closed for bad input");
-                    return false;
+                    return Reading::Ended;
                 }
             }
             self.handler.read_through(peer);
             if count < scratch.len() || !peer.is_open() || peer.must_pause() {
-                return true;
+                return Reading::Drained;
             }
         }
-        true
+        Reading::More
     }
 
     fn close_idle(&self) {
@@ -248,6 +251,16 @@ impl<H: Handler> Shard<H> {
         }
         self.handler.drained().await;
     }
+}
+
+/// How a round of reading ended.
+enum Reading {
+    /// The socket is empty, or must not be read for now.
+    Drained,
+    /// There may be more; the others come first.
+    More,
+    /// The connection is over.
+    Ended,
 }
 
 enum Event {

@@ -12,6 +12,9 @@ use crate::headers::{HeaderDecode, HeaderError};
 /// A V2 send has 14 fields, a signed one 16; more than that goes to the heap.
 const INLINE: usize = 16;
 
+/// Fields that one header may have. Java sets no limit; real headers have below thirty.
+pub const FIELDS_MAX: usize = 4096;
+
 /// The extension fields of one header, in the order received, borrowed from it where nothing had to be unescaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
@@ -53,6 +56,19 @@ impl<'a> Fields<'a> {
     /// Adds a field.
     pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
         self.items.push((name.into(), value.into()));
+    }
+
+    /// Adds a field that a peer sent, unless there are too many.
+    pub(crate) fn receive(
+        &mut self,
+        name: Cow<'a, str>,
+        value: Cow<'a, str>,
+    ) -> Result<(), HeaderError> {
+        if FIELDS_MAX <= self.items.len() {
+            return Err(HeaderError::TooManyFields);
+        }
+        self.items.push((name, value));
+        Ok(())
     }
 
     /// The typed header that these fields spell. Missing or unparsable fields are an error that names header, field and

@@ -18,18 +18,18 @@ pub use consume::*;
 pub use name_server::*;
 pub use send::*;
 
-use crate::fields::FieldSink;
+use crate::fields::{FIELDS_MAX, FieldSink};
 use crate::json;
 
 /// Why a header could not be read.
 ///
-/// The first four kinds come from [`crate::frame::Frame::decode`] and mean that the connection must be closed; the other
+/// The first five kinds come from [`crate::frame::Frame::decode`] and mean that the connection must be closed; the other
 /// two come from typed headers and are an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The header is not JSON.
     #[error("header is not JSON: {0}")]
-    Json(json::Error),
+    Json(#[from] json::Error),
     /// The header is JSON's null.
     #[error("header is no JSON object")]
     NotAnObject,
@@ -47,6 +47,9 @@ pub enum HeaderError {
         /// Bytes of the whole header.
         header: usize,
     },
+    /// More extension fields than we take.
+    #[error("header with more than {FIELDS_MAX} extension fields")]
+    TooManyFields,
     /// A required field is missing.
     #[error("{header}.{field} is missing")]
     Missing {

@@ -16,6 +16,6 @@ mod language;
 pub mod version;
 
 pub use command::{Request, Response};
-pub use fields::{FieldSink, Fields};
+pub use fields::{FIELDS_MAX, FieldSink, Fields};
 pub use headers::{HeaderDecode, HeaderEncode, HeaderError};
 pub use language::Language;

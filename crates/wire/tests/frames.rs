@@ -1,4 +1,5 @@
 //! Frames and headers against the bytes of the specification and against what other clients send.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use bytes::Bytes;
 use gantry_wire::codes::{request, response};

@@ -1,4 +1,5 @@
 //! Bodies, files and texts against what RocketMQ's own classes print; see golden/README.md.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use gantry_wire::bodies::*;
 use gantry_wire::json::{self, Dialect};

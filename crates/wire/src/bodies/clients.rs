@@ -118,7 +118,7 @@ bodies! {
     Connection "Connection" {
         client_addr: String, "clientAddr";
         client_id: String, "clientId";
-        language: Language, "language";
+        language: Language = Language::Unknown, "language";
         version: i32, "version";
     }
 
@@ -143,7 +143,7 @@ bodies! {
     #[derive(Eq)]
     ProducerInfo "ProducerInfo" {
         client_id: String, "clientId";
-        language: Language, "language";
+        language: Language = Language::Unknown, "language";
         last_update_timestamp: i64, "lastUpdateTimestamp";
         /// With a slash in front, as Java prints addresses.
         remote_ip: String, "remoteIP";

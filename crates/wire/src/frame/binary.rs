@@ -38,7 +38,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
         let value_len = i32::from_be_bytes(*inner.array("extFields value length")?);
         let value = inner.text("extFields value", value_len)?;
         if let (Some(name), Some(value)) = (name, value) {
-            fields.push(name, value);
+            fields.receive(name, value)?;
         }
     }
     let language = Language::from_number(i64::from(language));

@@ -106,17 +106,15 @@ fn encode(
         Serialization::Binary => binary(out, head, fields),
     }
     let header_len = out.len() - start - PREFIX;
-    let prefix = prefix(serialization, header_len, body_len);
-    match (prefix, out.get_mut(start..start + PREFIX)) {
-        (Ok(prefix), Some(hole)) => {
-            hole.copy_from_slice(&prefix);
+    match prefix(serialization, header_len, body_len) {
+        Ok(prefix) => {
+            out[start..start + PREFIX].copy_from_slice(&prefix);
             Ok(())
         }
-        (Err(error), _) => {
+        Err(error) => {
             out.truncate(start);
             Err(error)
         }
-        (Ok(_), None) => unreachable!("the prefix was reserved above"),
     }
 }
 

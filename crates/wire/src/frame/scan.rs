@@ -4,6 +4,8 @@
 //! `false` and `null`, and `extFields` one level deep. It gives up at the first surprise, and [`lenient`] reads the header
 //! again as fastjson would. Both agree on everything that the first accepts.
 
+use std::borrow::Cow;
+
 use super::Header;
 use crate::fields::Fields;
 use crate::headers::HeaderError;
@@ -142,7 +144,7 @@ impl<'a> Scan<'a> {
         loop {
             let name = self.name()?;
             if let Some(value) = self.value()?.into_text() {
-                fields.push(name, value);
+                fields.receive(Cow::Borrowed(name), value).ok()?;
             }
             match self.next()? {
                 b',' => {}
@@ -159,47 +161,43 @@ fn lenient(text: &str) -> Result<Header<'_>, HeaderError> {
         language: Language::Unknown,
         ..Header::default()
     };
+    let mut too_many = false;
     let mut reader = Reader::new(text);
-    let object = reader
-        .object(|reader, name| member(&mut header, reader, name))
-        .and_then(|object| {
-            reader.finish()?;
-            Ok(object)
-        });
-    match object {
-        Ok(true) => Ok(header),
-        Ok(false) => Err(HeaderError::NotAnObject),
-        Err(error) => Err(HeaderError::Json(error)),
+    let found = reader.object(|reader, name| {
+        let Key::Text(name) = name else {
+            return reader.skip();
+        };
+        match name.as_ref() {
+            "code" => set(&mut header.code, reader.int32()?),
+            "flag" => set(&mut header.flag, reader.int32()?),
+            "opaque" => set(&mut header.opaque, reader.int32()?),
+            "version" => set(&mut header.version, reader.int32()?),
+            "language" => header.language = Language::from_scalar(&reader.scalar()?),
+            "remark" => header.remark = reader.scalar()?.into_text(),
+            "extFields" => too_many |= fields(reader, &mut header.fields)?,
+            _ => reader.skip()?,
+        }
+        Ok(())
+    })?;
+    reader.finish()?;
+    match (found, too_many) {
+        (true, false) => Ok(header),
+        (true, true) => Err(HeaderError::TooManyFields),
+        (false, _) => Err(HeaderError::NotAnObject),
     }
 }
 
-fn member<'a>(
-    header: &mut Header<'a>,
-    reader: &mut Reader<'a>,
-    name: Key<'a>,
-) -> Result<(), json::Error> {
-    let Key::Text(name) = name else {
-        return reader.skip();
-    };
-    match name.as_ref() {
-        "code" => set(&mut header.code, reader.int32()?),
-        "flag" => set(&mut header.flag, reader.int32()?),
-        "opaque" => set(&mut header.opaque, reader.int32()?),
-        "version" => set(&mut header.version, reader.int32()?),
-        "language" => header.language = Language::from_scalar(&reader.scalar()?),
-        "remark" => header.remark = reader.scalar()?.into_text(),
-        "extFields" => {
-            reader.object(|reader, name| {
-                let value = reader.text_of_any()?;
-                if let (Key::Text(name), Some(value)) = (name, value) {
-                    header.fields.push(name, value);
-                }
-                Ok(())
-            })?;
+/// Reads extension fields; says whether there were too many, of which the first ones are kept.
+fn fields<'a>(reader: &mut Reader<'a>, fields: &mut Fields<'a>) -> Result<bool, json::Error> {
+    let mut too_many = false;
+    reader.object(|reader, name| {
+        let value = reader.text_of_any()?;
+        if let (Key::Text(name), Some(value)) = (name, value) {
+            too_many |= fields.receive(name, value).is_err();
         }
-        _ => reader.skip()?,
-    }
-    Ok(())
+        Ok(())
+    })?;
+    Ok(too_many)
 }
 
 fn set(place: &mut i32, value: Option<i32>) {

@@ -141,7 +141,10 @@ impl<T: FromJson> FromJson for Vec<T> {
     fn from_json(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
         let mut list = Vec::new();
         let found = reader.array(|reader| {
-            list.extend(T::from_json(reader)?);
+            if let Some(element) = T::from_json(reader)? {
+                reader.charge::<T>()?;
+                list.push(element);
+            }
             Ok(())
         })?;
         Ok(found.then_some(list))
@@ -172,6 +175,7 @@ impl<K: MapKey, V: FromJson> FromJson for BTreeMap<K, V> {
         let found = reader.object(|reader, key| {
             let key = K::from_key(&key, reader)?;
             if let Some(value) = V::from_json(reader)? {
+                reader.charge::<(K, V)>()?;
                 map.insert(key, value);
             }
             Ok(())

@@ -7,6 +7,11 @@ use std::borrow::Cow;
 
 use super::{DEPTH_MAX, text};
 
+/// Memory for elements that every text may use.
+const MEMORY_FREE: usize = 1 << 20;
+/// Memory for elements that each byte of a text may use.
+const MEMORY_PER_BYTE: usize = 8;
+
 /// What is wrong with a text, where, and in which member of which type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -49,6 +54,12 @@ pub enum ErrorKind {
     /// More text behind the value.
     #[error("more text behind the value")]
     Trailing,
+    /// Lists and maps of tiny elements that would take far more memory than their text.
+    #[error("more elements than {budget} bytes of memory hold")]
+    TooManyElements {
+        /// Bytes allowed for a text of this length.
+        budget: usize,
+    },
 }
 
 impl Error {
@@ -132,6 +143,8 @@ pub struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    /// Bytes that elements of lists and maps take so far.
+    taken: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -141,6 +154,7 @@ impl<'a> Reader<'a> {
             text,
             at: 0,
             depth: 0,
+            taken: 0,
         }
     }
 
@@ -254,9 +268,10 @@ impl<'a> Reader<'a> {
         let Some((at, text)) = self.figures()? else {
             return Ok(None);
         };
-        text.parse()
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+        number
             .map(Some)
-            .map_err(|_| Error::new(at, unexpected("a number", &text)))
+            .ok_or_else(|| Error::new(at, unexpected("a finite number", &text)))
     }
 
     /// A number's text and position; truth values count as one and zero.
@@ -336,7 +351,19 @@ impl<'a> Reader<'a> {
             text,
             at: 0,
             depth: self.depth,
+            taken: 0,
         }
+    }
+
+    /// Accounts for an element of a list or map before it is kept. What `[{},{},...` makes of three bytes may be a hundred
+    /// times as large; real texts take less memory than [`MEMORY_PER_BYTE`] times their length.
+    pub fn charge<T>(&mut self) -> Result<(), Error> {
+        let budget = MEMORY_FREE + self.text.len().saturating_mul(MEMORY_PER_BYTE);
+        self.taken = self.taken.saturating_add(size_of::<T>());
+        if budget < self.taken {
+            return Err(Error::new(self.at, ErrorKind::TooManyElements { budget }));
+        }
+        Ok(())
     }
 
     /// Bytes read so far.
@@ -364,7 +391,7 @@ impl<'a> Reader<'a> {
             };
         }
         if DEPTH_MAX <= self.depth {
-            return Err(Error::new(self.at, ErrorKind::TooDeep));
+            return Err(Error::new(self.at - 1, ErrorKind::TooDeep));
         }
         self.depth += 1;
         Ok(true)

@@ -1,0 +1,99 @@
+//! What is told to a name server: who we are, and our topics as the broker's permission lets them appear.
+//!
+//! Pure. The topics of a registration are all, or those that differ from what was announced before; either carries the data version
+//! of the whole table. Name servers add and replace topics and never remove one, so that what is missing does no harm.
+
+use std::sync::Arc;
+
+use gantry_message::perm;
+use gantry_wire::bodies::{Registration, TopicConfig, TopicConfigTable, TopicFilterType};
+
+use crate::tables::Snapshot;
+
+/// Who registers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `brokerClusterName`
+    pub cluster: String,
+    /// `brokerName`
+    pub broker: String,
+    /// `brokerId`, 0 for a master.
+    pub broker_id: u64,
+    /// `brokerIP1:listenPort`
+    pub address: String,
+    /// `brokerIP2:` and the port of replication.
+    pub ha_address: String,
+}
+
+impl Identity {
+    /// The id as headers carry it.
+    pub(super) fn id(&self) -> i64 {
+        i64::try_from(self.broker_id).unwrap_or(i64::MAX)
+    }
+}
+
+/// The body of a registration with all topics.
+pub(super) fn all(snapshot: &Snapshot<TopicConfig>, permission: u32) -> Registration {
+    body(snapshot, permission, snapshot.entries.values())
+}
+
+/// The body of a registration with the topics that differ from `before`.
+pub(super) fn changes(
+    snapshot: &Snapshot<TopicConfig>,
+    before: &Snapshot<TopicConfig>,
+    permission: u32,
+) -> Registration {
+    let differs = |name: &Arc<str>, topic: &Arc<TopicConfig>| {
+        before
+            .entries
+            .get(name)
+            .is_none_or(|old| !Arc::ptr_eq(old, topic) && old != topic)
+    };
+    let changed = snapshot
+        .entries
+        .iter()
+        .filter(|(name, topic)| differs(name, topic))
+        .map(|(_, topic)| topic);
+    body(snapshot, permission, changed)
+}
+
+/// Whether a body names any topic.
+pub(super) fn has_topics(body: &Registration) -> bool {
+    !body
+        .topic_config_serialize_wrapper
+        .topic_config_table
+        .is_empty()
+}
+
+fn body<'a>(
+    snapshot: &Snapshot<TopicConfig>,
+    permission: u32,
+    topics: impl Iterator<Item = &'a Arc<TopicConfig>>,
+) -> Registration {
+    Registration {
+        topic_config_serialize_wrapper: TopicConfigTable {
+            data_version: snapshot.version,
+            topic_config_table: topics
+                .map(|topic| (topic.topic_name.clone(), as_permitted(topic, permission)))
+                .collect(),
+        },
+        filter_server_list: Vec::new(),
+    }
+}
+
+/// A broker that may not be read or written announces all its topics with its own permission.
+fn as_permitted(topic: &TopicConfig, permission: u32) -> TopicConfig {
+    let permission = i32::try_from(permission).unwrap_or_default();
+    if perm::is_readable(permission) && perm::is_writable(permission) {
+        return topic.clone();
+    }
+    TopicConfig {
+        topic_name: topic.topic_name.clone(),
+        read_queue_nums: topic.read_queue_nums,
+        write_queue_nums: topic.write_queue_nums,
+        perm: permission,
+        topic_filter_type: TopicFilterType::SingleTag,
+        topic_sys_flag: 0,
+        order: false,
+    }
+}

@@ -1,0 +1,9 @@
+//! What the commands do, by noun. Each prints exactly what RocketMQ's tool prints and returns a failure otherwise.
+
+pub mod broker;
+pub mod cluster;
+pub mod consumer;
+pub mod message;
+mod targets;
+pub mod topic;
+mod track;

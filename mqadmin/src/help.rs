@@ -1,0 +1,107 @@
+//! Help texts, laid out as commons-cli lays them out, byte for byte: width 110, options by letter.
+
+use std::fmt::Write as _;
+
+use crate::{
+    arguments::{COMMON, Need, OptionSpec},
+    table::{COMMANDS, Command},
+};
+
+const WIDTH: usize = 110;
+/// Continuation lines of the usage begin under the word after `usage: `.
+const USAGE_INDENT: usize = 7;
+
+/// The list of commands that `mqadmin` alone prints.
+pub fn overview() -> String {
+    let mut text = String::from("The most commonly used mqadmin commands are:\n");
+    for command in COMMANDS {
+        let _ = writeln!(text, "   {:<20} {}", command.name, command.about);
+    }
+    text.push_str("\nSee 'mqadmin help <command>' for more information on a specific command.\n");
+    text
+}
+
+/// The commands of the list that this version does not have, for a note beside it.
+pub fn not_yet() -> String {
+    let missing: Vec<_> = COMMANDS
+        .iter()
+        .filter(|command| command.run.is_none())
+        .map(|command| command.name)
+        .collect();
+    format!("not available yet in this version: {}", missing.join(" "))
+}
+
+/// The help of one command.
+pub fn of(command: &Command) -> String {
+    let mut options: Vec<OptionSpec> = command.options.iter().chain(&COMMON).copied().collect();
+    options.sort_by_key(|option| (option.short.to_ascii_lowercase(), option.short));
+    let mut text = wrapped(&usage(command.name, &options), USAGE_INDENT);
+    let column = options
+        .iter()
+        .map(|option| label(option).len())
+        .max()
+        .unwrap_or(0)
+        + 3;
+    for option in &options {
+        text.push_str(&wrapped(
+            &format!("{:<column$}{}", label(option), option.about),
+            column,
+        ));
+    }
+    text
+}
+
+fn usage(name: &str, options: &[OptionSpec]) -> String {
+    let mut words = Vec::new();
+    let mut group_printed = false;
+    for option in options {
+        let word = format!(
+            "-{}{}",
+            option.short,
+            if option.takes_value { " <arg>" } else { "" }
+        );
+        match option.need {
+            Need::Optional => words.push(format!("[{word}]")),
+            Need::Required => words.push(word),
+            Need::OneOf if group_printed => words.push(String::new()),
+            Need::OneOf => {
+                group_printed = true;
+                let group = options.iter().filter(|option| option.need == Need::OneOf);
+                let members: Vec<_> = group
+                    .map(|option| format!("-{} <arg>", option.short))
+                    .collect();
+                words.push(members.join(" | "));
+            }
+        }
+    }
+    format!("usage: mqadmin {name} {}", words.join(" "))
+}
+
+fn label(option: &OptionSpec) -> String {
+    format!(
+        " -{},--{}{}",
+        option.short,
+        option.long,
+        if option.takes_value { " <arg>" } else { "" }
+    )
+}
+
+/// Lines of at most `WIDTH`, broken at blanks, all but the first indented.
+fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut rest = text.to_owned();
+    while rest.len() > WIDTH {
+        let at = rest
+            .get(..=WIDTH)
+            .and_then(|line| line.rfind(' '))
+            .filter(|&at| at >= indent);
+        let at = at.unwrap_or(WIDTH);
+        let (line, after) = rest.split_at_checked(at).unwrap_or((&rest, ""));
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+        rest = format!("{:indent$}{}", "", after.trim());
+    }
+    lines.push_str(rest.trim_end());
+    lines.push('\n');
+    lines
+}
