@@ -9,6 +9,8 @@ mod file;
 mod groups;
 mod offsets;
 mod table;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub(crate) use file::JsonFile;
