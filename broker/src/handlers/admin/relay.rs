@@ -13,13 +13,14 @@ use gantry_message::{LogOffset, MessageId, Millis, QueueId, QueueOffset};
 use gantry_net::Peer;
 use gantry_net::peer::{Answer, PeerCallError};
 use gantry_store::Store;
-use gantry_wire::bodies::{ConsumerStatus, MessageQueue, ResetOffset as ResetBody};
+use gantry_wire::bodies::{ConsumerStatus, ResetOffset as ResetBody};
 use gantry_wire::codes::{request as code, response};
 use gantry_wire::headers::{
     ConsumeMessageDirectly, GetConsumerRunningInfo, GetConsumerStatus, ResetOffset,
 };
 use gantry_wire::{FieldSink, Language, Request, Response, version};
 
+use super::{Identity, queue_ids, sent};
 use crate::clients::{Clients, Member};
 use crate::refusal::Refusal;
 use crate::tables::{Offsets, Topics};
@@ -31,6 +32,8 @@ const STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// The parts that relaying needs.
 pub struct Relay {
+    /// Who this broker is.
+    pub identity: Arc<Identity>,
     /// Who is connected.
     pub clients: Arc<Clients>,
     /// Where records and queue positions are.
@@ -39,8 +42,6 @@ pub struct Relay {
     pub topics: Arc<Topics>,
     /// Where groups stand.
     pub offsets: Arc<Offsets>,
-    /// This broker's name, which clients address queues with.
-    pub broker_name: String,
 }
 
 impl Relay {
@@ -80,7 +81,7 @@ impl Relay {
             request,
             &group,
             &client_id,
-            &[("brokerName", &self.broker_name)],
+            &[("brokerName", &self.identity.name)],
             &record,
         )
         .await
@@ -149,16 +150,16 @@ impl Relay {
             ))
         })?;
         let mut table = BTreeMap::new();
-        for id in 0..u32::try_from(config.write_queue_nums).unwrap_or(0) {
-            let consumed = self.offsets.query(header.group, header.topic, QueueId(id));
+        for id in queue_ids(config.write_queue_nums) {
+            let consumed = self.offsets.query(header.group, header.topic, id);
             let consumed = consumed.ok_or_else(|| Refusal::reset_group_unknown(header.group))?;
-            let found = self.position(&header, QueueId(id));
+            let found = self.position(&header, id);
             let target = if header.is_force || found < consumed {
                 found
             } else {
                 consumed
             };
-            table.insert(self.queue(header.topic, id), as_sent(target));
+            table.insert(self.identity.queue(header.topic, id), sent(target));
         }
         let members = self.members(header.group);
         if members.is_empty() {
@@ -205,14 +206,6 @@ impl Relay {
         match header.timestamp {
             -1 => queue.max(),
             time => self.store.offset_at_time(&queue, Millis(time)),
-        }
-    }
-
-    fn queue(&self, topic: &str, id: u32) -> MessageQueue {
-        MessageQueue {
-            broker_name: self.broker_name.clone(),
-            queue_id: i32::try_from(id).unwrap_or(i32::MAX),
-            topic: topic.to_owned(),
         }
     }
 
@@ -280,10 +273,6 @@ fn too_old(member: &Member) -> Refusal {
     Refusal::system_error(format!(
         "the client does not support this feature. version={version}"
     ))
-}
-
-fn as_sent(offset: QueueOffset) -> i64 {
-    i64::try_from(offset.0).unwrap_or(i64::MAX)
 }
 
 fn offset_as_sent(offset: LogOffset) -> i64 {
