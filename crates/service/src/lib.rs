@@ -7,7 +7,6 @@
 pub mod exit;
 pub mod host;
 pub mod limits;
-mod live;
 pub mod logging;
 pub mod notify;
 mod rotating;
@@ -15,7 +14,6 @@ pub mod signals;
 pub mod startup;
 
 pub use exit::Failure;
-pub use live::Live;
 pub use logging::Logging;
 pub use signals::{Signal, Signals};
 pub use startup::{Program, Start};

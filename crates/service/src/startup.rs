@@ -163,9 +163,6 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
             OK
         }));
     }
-    if let Some(file) = &options.config_file {
-        say(&format!("load config properties file OK, {file}\n"));
-    }
     Start::Run(Box::new(loaded))
 }
 
