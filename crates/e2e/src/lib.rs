@@ -1,1 +1,15 @@
-//! e2e of Gantry.
+//! Real daemons, Gantry's and Apache's, held by tests that talk to them over sockets and through stock clients.
+//!
+//! Nothing here uses Gantry's own codecs or client: what the tests prove must not rest on the code under test. The
+//! stories are in `tests/e2e`; start with [`server`] for the daemons and [`clients`] for the programs driven at them.
+
+pub mod clients;
+pub mod frame;
+pub mod ledger;
+pub mod mqadmin;
+pub mod ports;
+pub mod programs;
+pub mod record;
+pub mod server;
+pub mod transcript;
+pub mod wait;

@@ -1,0 +1,5 @@
+//! Real daemons end to end. One program, so that the stories run side by side; `cargo test -p gantry-e2e NAME` picks.
+//!
+//! `GANTRY_E2E_KEEP=1` keeps the folders of a run below `target/e2e/run`, `GANTRY_BIN` names built programs to use.
+
+mod clients;
