@@ -1,12 +1,20 @@
-//! The broker of Gantry.
+//! The broker of Gantry as a library; `main` is the program around it.
+//!
+//! Start at [`dispatch`] (which code does what), [`shard`] (how a send and a pull go through) or [`broker`] (which parts
+//! there are, in which order they start and stop).
 
+pub mod broker;
 pub mod clients;
 pub mod config;
 pub mod delay;
+pub mod dispatch;
+pub mod gates;
 pub mod handlers;
 pub mod live;
 pub mod locks;
 pub mod refusal;
 pub mod registration;
+pub mod shard;
 pub mod stats;
 pub mod tables;
+pub mod timers;

@@ -7,7 +7,7 @@
 use std::{fmt, net::SocketAddr};
 
 use gantry_message::{Millis, QueueId, perm, topic::TopicError};
-use gantry_store::AppendError;
+use gantry_store::{AppendError, StoreFigures};
 use gantry_wire::{
     HeaderError,
     bodies::{BodyError, TopicConfig},
@@ -311,6 +311,18 @@ pub struct DiskUse {
     pub queues: f64,
     /// The disk of the index.
     pub index: f64,
+}
+
+impl DiskUse {
+    /// As the store measured it last; a disk that could not be asked counts as -1, as in Java.
+    pub fn of(figures: &StoreFigures) -> Self {
+        let ratio = |percent: Option<u64>| percent.map_or(-1.0, |percent| percent as f64 / 100.0);
+        DiskUse {
+            log: ratio(figures.log_disk_percent),
+            queues: ratio(figures.queue_disk_percent),
+            index: ratio(figures.index_disk_percent),
+        }
+    }
 }
 
 impl fmt::Display for DiskUse {

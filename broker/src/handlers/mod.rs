@@ -8,5 +8,7 @@ pub mod clients;
 pub mod heartbeat;
 pub mod locks;
 pub mod offsets;
+pub mod pull;
 pub mod query;
+pub mod send;
 pub mod send_back;

@@ -70,6 +70,20 @@ pub fn is_legal(name: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-'))
 }
 
+/// Whether clients may not send to this topic (semantics.md 3.1): the broker alone writes there.
+#[must_use]
+pub fn is_closed_to_senders(name: &str) -> bool {
+    matches!(
+        name,
+        SCHEDULE
+            | TRANS_HALF
+            | TRANS_OP_HALF
+            | TRANS_CHECK_MAX_TIME
+            | SELF_TEST
+            | OFFSET_MOVED_EVENT
+    )
+}
+
 /// The retry topic of a consumer group.
 #[must_use]
 pub fn retry(group: &str) -> String {

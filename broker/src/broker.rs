@@ -1,0 +1,581 @@
+//! The composition root: which parts a broker has, in which order they start and stop.
+//!
+//! Nothing else knows all parts; [`Broker`] is handed to nobody. Ports are bound and the store is locked before anything
+//! is changed on disk, so a start that cannot succeed leaves everything as it was.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use gantry_disk::{Disk, OsDisk};
+use gantry_message::Millis;
+use gantry_net::server::{self, Limits, Server};
+use gantry_service::Failure;
+use gantry_store::{Store, StoreConfig, StoreError};
+
+use crate::{
+    clients::Clients,
+    config::{BrokerConfig, BrokerRole, FlushDiskType},
+    delay::{Delay, DelayConfig, DelayParts, Levels},
+    dispatch::Dispatch,
+    gates::Gates,
+    handlers::{
+        admin::{
+            Identity,
+            cleaning::Cleaning,
+            config::ConfigAdmin,
+            connections::Connections,
+            copies::Copies,
+            figures::Figures,
+            groups::GroupAdmin,
+            positions::Positions,
+            progress::Progress,
+            queues::Queues,
+            relay::Relay,
+            runtime::{RuntimeInfo, StorePaths},
+            topics::TopicAdmin,
+        },
+        clients::ClientRequests,
+        heartbeat::Heartbeat,
+        locks::QueueLocks,
+        offsets::OffsetRequests,
+        pull::Pull,
+        query::Query,
+        send::Send,
+        send_back::SendBack,
+    },
+    live::LiveConfig,
+    locks::Locks,
+    registration::{self, Registration},
+    shard::{Parts, RcShard, Shard},
+    stats::{Stats, StatsConfig},
+    tables::{Groups, Offsets, Topics},
+    timers::{Step, Timers},
+};
+
+/// How long a stop waits for requests that were read before it.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running broker.
+pub struct Broker {
+    banner: String,
+    address: SocketAddr,
+    store: Arc<Store>,
+    offsets: Arc<Offsets>,
+    delay: Arc<Delay>,
+    registration: Arc<Registration>,
+    server: Server,
+    timers: Timers,
+}
+
+/// The parts that requests work on, in the order in which they depend on each other.
+struct State {
+    live: Arc<LiveConfig>,
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+    topics: Arc<Topics>,
+    groups: Arc<Groups>,
+    offsets: Arc<Offsets>,
+    clients: Arc<Clients>,
+    locks: Arc<Locks>,
+    delay: Arc<Delay>,
+}
+
+impl Broker {
+    /// Binds, opens the store, recovers, serves, registers. Must run on the control runtime.
+    pub async fn start(mut config: BrokerConfig) -> Result<Broker, Failure> {
+        check_supported(&config)?;
+        let (listeners, address) = bind(&mut config)?;
+        let store_host = announced_host(&config)?;
+        let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
+        let live = LiveConfig::new(config);
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let state = {
+            let (live, disk) = (live.clone(), disk.clone());
+            // Recovery reads files for as long as it takes.
+            tokio::task::spawn_blocking(move || State::open(disk, &config_folder, live))
+                .await
+                .map_err(|error| Failure::other(format!("opening the store: {error}")))??
+        };
+        let config = live.now();
+        let identity = registration::Identity {
+            cluster: config.broker_cluster_name.clone(),
+            broker: config.broker_name.clone(),
+            broker_id: config.broker_id,
+            address: config.broker_address(),
+            ha_address: config.ha_address(),
+        };
+        let registration = Arc::new(Registration::new(
+            identity,
+            live.clone(),
+            state.topics.clone(),
+        ));
+        state
+            .delay
+            .start()
+            .map_err(|error| Failure::other(format!("delayed messages: {error}")))?;
+        let timers = state
+            .timers()
+            .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
+        let dispatch = state.dispatch(registration.clone(), store_host, &disk);
+        let parts = Arc::new(state.parts(dispatch, store_host));
+        let levels = state.delay.levels().clone();
+        let server = {
+            let parts = parts.clone();
+            let (topics, groups) = (state.topics.clone(), state.groups.clone());
+            Server::start(listeners, io_threads(&config), limits(&config), move |_| {
+                let send = Send::new(
+                    &parts.config,
+                    parts.store.clone(),
+                    topics.clone(),
+                    groups.clone(),
+                    levels.clone(),
+                    parts.stats.clone(),
+                    store_host,
+                );
+                Rc::new(RcShard(Shard::start(parts.clone(), send)))
+            })
+            .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
+        };
+        registration.start();
+        Ok(Broker {
+            banner: banner(&config),
+            address,
+            store: state.store,
+            offsets: state.offsets,
+            delay: state.delay,
+            registration,
+            server,
+            timers,
+        })
+    }
+
+    /// The line that says it serves, worded as RocketMQ's.
+    pub fn banner(&self) -> &str {
+        &self.banner
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops in the order that loses nothing: leave the routes, answer what was read, write everything, mark the store
+    /// clean.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.registration.stop().await;
+        self.server.stop(STOP_PATIENCE).await;
+        let Broker {
+            store,
+            offsets,
+            delay,
+            timers,
+            ..
+        } = self;
+        let stopped = tokio::task::spawn_blocking(move || {
+            timers.stop();
+            delay.stop();
+            let saved = offsets.flush();
+            store
+                .shutdown()
+                .map_err(|error| Failure::other(format!("closing the store: {error}")))?;
+            saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))
+        });
+        stopped
+            .await
+            .map_err(|error| Failure::other(format!("stopping: {error}")))??;
+        tracing::info!("stopped; the store is clean");
+        Ok(())
+    }
+}
+
+impl State {
+    /// Not cancellation-safe: recovery may be at work.
+    fn open(disk: Arc<dyn Disk>, folder: &Path, live: Arc<LiveConfig>) -> Result<State, Failure> {
+        let config = live.now();
+        let now = Millis::now();
+        let levels = Levels::parse(&config.store.message_delay_level)
+            .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
+        let store = Store::open(disk.clone(), store_config(&config), now).map_err(store_failure)?;
+        store.start().map_err(store_failure)?;
+        let table = |error: crate::tables::TableError| Failure::other(error.to_string());
+        let stats_config = StatsConfig {
+            cluster: config.broker_cluster_name.clone(),
+            detail: config.enable_detail_stat,
+            zone: jiff::tz::TimeZone::system(),
+        };
+        let stats = Arc::new(Stats::new(stats_config, now));
+        let topics =
+            Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+        let groups =
+            Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+        let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
+        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period, now).map_err(table)?);
+        let clients = Arc::new(Clients::new(live.clone()));
+        let locks = Arc::new(Locks::new(Duration::from_millis(config.lock_max_live_time)));
+        let delay_parts = DelayParts {
+            store: store.clone(),
+            stats: stats.clone(),
+            disk,
+            config_folder: folder.to_owned(),
+        };
+        let delay_config = DelayConfig {
+            flush_interval_ms: i64::try_from(config.store.flush_delay_offset_interval)
+                .unwrap_or(i64::MAX),
+            stats_enabled: config.store.enable_schedule_message_stats,
+        };
+        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config, now).map_err(table)?;
+        Ok(State {
+            live,
+            store,
+            stats,
+            topics,
+            groups,
+            offsets,
+            clients,
+            locks,
+            delay,
+        })
+    }
+
+    fn dispatch(
+        &self,
+        registration: Arc<Registration>,
+        store_host: SocketAddr,
+        disk: &Arc<dyn Disk>,
+    ) -> Dispatch {
+        let State {
+            live,
+            store,
+            stats,
+            topics,
+            groups,
+            offsets,
+            clients,
+            locks,
+            delay,
+        } = self;
+        let config = live.now();
+        let identity = Arc::new(Identity {
+            address: store_host,
+            name: config.broker_name.clone(),
+            role: config.store.broker_role,
+            live: live.clone(),
+        });
+        let root = PathBuf::from(&config.store.store_path_root_dir);
+        let logs = match log_paths(&config) {
+            paths if paths.is_empty() => vec![root.join("commitlog")],
+            paths => paths,
+        };
+        Dispatch {
+            heartbeat: Heartbeat {
+                topics: topics.clone(),
+                groups: groups.clone(),
+                clients: clients.clone(),
+            },
+            client_requests: ClientRequests {
+                groups: groups.clone(),
+                clients: clients.clone(),
+            },
+            offsets: OffsetRequests {
+                offsets: offsets.clone(),
+                store: store.clone(),
+                hot_bytes: hot_bytes(&config),
+            },
+            locks: QueueLocks {
+                locks: locks.clone(),
+            },
+            query: Query {
+                store: store.clone(),
+                unique_key_max: config.store.default_query_max_num,
+            },
+            send_back: SendBack {
+                live: live.clone(),
+                store: store.clone(),
+                topics: topics.clone(),
+                groups: groups.clone(),
+                levels: delay.levels().clone(),
+                stats: stats.clone(),
+                broker_ip: store_host.ip().to_string(),
+                next_queue: Default::default(),
+            },
+            topic_admin: TopicAdmin {
+                identity: identity.clone(),
+                topics: topics.clone(),
+                store: store.clone(),
+                stats: stats.clone(),
+            },
+            group_admin: GroupAdmin {
+                identity: identity.clone(),
+                groups: groups.clone(),
+                offsets: offsets.clone(),
+                clients: clients.clone(),
+                stats: stats.clone(),
+            },
+            config_admin: ConfigAdmin::new(
+                live.clone(),
+                topics.clone(),
+                disk.clone(),
+                config.override_file(),
+                Millis::now(),
+            ),
+            connections: Connections {
+                clients: clients.clone(),
+            },
+            copies: Copies {
+                topics: topics.clone(),
+                groups: groups.clone(),
+                offsets: offsets.clone(),
+                delay: delay.clone(),
+            },
+            figures: Figures {
+                stats: stats.clone(),
+            },
+            positions: Positions {
+                offsets: offsets.clone(),
+                store: store.clone(),
+                topics: topics.clone(),
+                clients: clients.clone(),
+            },
+            progress: Progress {
+                identity: identity.clone(),
+                store: store.clone(),
+                topics: topics.clone(),
+                groups: groups.clone(),
+                offsets: offsets.clone(),
+                clients: clients.clone(),
+                stats: stats.clone(),
+            },
+            queues: Queues {
+                store: store.clone(),
+                clients: clients.clone(),
+            },
+            relay: Arc::new(Relay {
+                clients: clients.clone(),
+                store: store.clone(),
+                topics: topics.clone(),
+                offsets: offsets.clone(),
+                broker_name: config.broker_name.clone(),
+            }),
+            runtime: RuntimeInfo {
+                identity: identity.clone(),
+                stats: stats.clone(),
+                store: store.clone(),
+                delay: delay.clone(),
+                paths: StorePaths {
+                    queues: root.join("consumequeue"),
+                    root,
+                    logs,
+                },
+                disk: disk.clone(),
+            },
+            cleaning: Cleaning {
+                identity,
+                store: store.clone(),
+                topics: topics.clone(),
+                stats: stats.clone(),
+            },
+            topics: topics.clone(),
+            groups: groups.clone(),
+            clients: clients.clone(),
+            registration,
+        }
+    }
+
+    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr) -> Parts {
+        Parts {
+            config: self.live.clone(),
+            store: self.store.clone(),
+            pull: Arc::new(Pull {
+                config: self.live.clone(),
+                store: self.store.clone(),
+                topics: self.topics.clone(),
+                groups: self.groups.clone(),
+                offsets: self.offsets.clone(),
+                clients: self.clients.clone(),
+                stats: self.stats.clone(),
+                store_host,
+            }),
+            dispatch: Arc::new(dispatch),
+            gates: Gates {
+                admin_open: self.live.now().server.admin_open,
+            },
+            stats: self.stats.clone(),
+            store_host,
+            parked: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    fn timers(&self) -> std::io::Result<Timers> {
+        let (offsets, clients) = (self.offsets.clone(), self.clients.clone());
+        let (locks, stats, store) = (self.locks.clone(), self.stats.clone(), self.store.clone());
+        let steps: Vec<Step> = vec![
+            Box::new(move |now| offsets.step(now)),
+            Box::new(move |now| clients.step(now)),
+            Box::new(move |now| {
+                locks.step(now);
+                now.plus(60_000)
+            }),
+            Box::new(move |now| stats.step(now, &store.figures().commit_times)),
+        ];
+        Timers::start(steps)
+    }
+}
+
+fn check_supported(config: &BrokerConfig) -> Result<(), Failure> {
+    if config.store.broker_role == BrokerRole::Slave {
+        return Err(Failure::config(
+            "brokerRole=SLAVE: this version does not replicate yet, so it cannot be a slave",
+        ));
+    }
+    Ok(())
+}
+
+/// Binds the main port and the one two below; nothing was touched before.
+fn bind(config: &mut BrokerConfig) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
+    let ip: IpAddr = match config.server.bind_address.as_deref().map(str::trim) {
+        None | Some("" | "*") => Ipv6Addr::UNSPECIFIED.into(),
+        Some(text) => text
+            .parse()
+            .map_err(|_| Failure::config(format!("bindAddress: {text} is no address")))?,
+    };
+    let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
+    let mut listeners = Vec::new();
+    for port in [Some(config.server.listen_port), config.vip_port()]
+        .into_iter()
+        .flatten()
+    {
+        let listener = server::listen(SocketAddr::new(ip, port), backlog).map_err(|error| {
+            Failure::other(format!(
+                "cannot listen on {ip} port {port}: {error} (listenPort {})",
+                config.server.listen_port
+            ))
+        })?;
+        listeners.push(listener);
+    }
+    let address = listeners
+        .first()
+        .and_then(|listener| listener.local_addr().ok())
+        .ok_or_else(|| Failure::other("the listening socket has no address"))?;
+    Ok((listeners, address))
+}
+
+/// The address in message ids: clients connect to it to view a message.
+fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
+    let announced = config.broker_address();
+    announced
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| {
+            Failure::config(format!(
+                "brokerIP1: {announced} is no address and no host name known here"
+            ))
+        })
+}
+
+fn io_threads(config: &BrokerConfig) -> usize {
+    match config.server.io_threads {
+        0 => std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
+        count => count as usize,
+    }
+}
+
+fn limits(config: &BrokerConfig) -> Limits {
+    let server = &config.server;
+    let buffer = |bytes: u32| (bytes != 0).then_some(bytes as usize);
+    Limits {
+        connections: server.max_connections as usize,
+        connections_per_address: server.max_connections_per_address as usize,
+        frame_bytes_max: server.frame_max_length as usize,
+        unparsed_bytes_max: usize::try_from(server.max_unparsed_bytes).unwrap_or(usize::MAX),
+        in_flight_per_connection: server.max_in_flight_per_connection as usize,
+        outbound_bytes_per_connection: usize::try_from(server.max_outbound_bytes_per_connection)
+            .unwrap_or(usize::MAX),
+        idle: Duration::from_secs(server.server_channel_max_idle_time_seconds.into()),
+        send_buffer: buffer(server.server_socket_snd_buf_size),
+        receive_buffer: buffer(server.server_socket_rcv_buf_size),
+        ..Limits::default()
+    }
+}
+
+/// Bytes behind the end of the log that count as being in memory (semantics.md 7).
+fn hot_bytes(config: &BrokerConfig) -> u64 {
+    let memory = gantry_disk::physical_memory().unwrap_or(24 << 30);
+    (memory / 100).saturating_mul(config.store.access_message_in_memory_max_ratio.into())
+}
+
+fn store_config(config: &BrokerConfig) -> StoreConfig {
+    let store = &config.store;
+    let percent = |ratio: f64| (ratio * 100.0).round() as u64;
+    StoreConfig {
+        root: PathBuf::from(&store.store_path_root_dir),
+        commit_log_paths: log_paths(config),
+        segment_size: store.mapped_file_size_commit_log,
+        queue_file_size: store.mapped_file_size_consume_queue,
+        index_slots: store.max_hash_slot_num,
+        index_entries: store.max_index_num,
+        index_enabled: store.message_index_enable,
+        query_max: store.max_msgs_num_batch as usize,
+        max_message_size: store.max_message_size,
+        flush_sync: store.flush_disk_type == FlushDiskType::SyncFlush,
+        flush_interval_ms: store.flush_interval_commit_log,
+        flush_least_pages: store.flush_commit_log_least_pages,
+        flush_thorough_interval_ms: store.flush_commit_log_thorough_interval,
+        queue_flush_interval_ms: store.flush_interval_consume_queue,
+        queue_flush_least_pages: store.flush_consume_queue_least_pages,
+        queue_flush_thorough_interval_ms: store.flush_consume_queue_thorough_interval,
+        check_crc_on_recover: store.check_crc_on_recover,
+        max_transfer_bytes_in_memory: store.max_transfer_bytes_on_message_in_memory.into(),
+        max_transfer_count_in_memory: store.max_transfer_count_on_message_in_memory,
+        max_transfer_bytes_on_disk: store.max_transfer_bytes_on_message_in_disk.into(),
+        max_transfer_count_on_disk: store.max_transfer_count_on_message_in_disk,
+        memory_ratio: store.access_message_in_memory_max_ratio,
+        page_cache_busy_ms: store.os_page_cache_busy_time_out_mills,
+        reserved_hours: store.file_reserved_time.into(),
+        delete_when: store
+            .delete_when
+            .split(';')
+            .filter_map(|hour| hour.trim().parse().ok())
+            .collect(),
+        clean_interval_ms: store.clean_resource_interval,
+        delete_log_interval_ms: store.delete_commit_log_files_interval,
+        delete_queue_interval_ms: store.delete_consume_queue_files_interval,
+        clean_forcibly: store.clean_file_forcibly_enable,
+        disk_max_used_ratio: store.disk_max_used_space_ratio.into(),
+        disk_clean_forcibly_ratio: percent(store.disk_space_clean_forcibly_ratio),
+        disk_full_ratio: percent(store.disk_space_warning_level_ratio),
+        ..StoreConfig::default()
+    }
+}
+
+fn log_paths(config: &BrokerConfig) -> Vec<PathBuf> {
+    let store = &config.store;
+    let lists = store.store_path_commit_log.iter();
+    lists
+        .flat_map(|paths| paths.split(store.multi_path_splitter.as_str()))
+        .filter(|path| !path.trim().is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn store_failure(error: StoreError) -> Failure {
+    Failure::other(error)
+}
+
+fn banner(config: &BrokerConfig) -> String {
+    let serialize = std::env::var("ROCKETMQ_SERIALIZE_TYPE").unwrap_or_else(|_| "JSON".into());
+    let name_servers = match config.namesrv_addr.as_deref() {
+        Some(list) if !list.is_empty() => format!(" and name server is {list}"),
+        _ => String::new(),
+    };
+    format!(
+        "The broker[{}, {}] boot success. serializeType={serialize}{name_servers}",
+        config.broker_name,
+        config.broker_address()
+    )
+}

@@ -1,0 +1,110 @@
+//! Checks that concern every request, before anything of it is looked at: which listener may serve it, and who may
+//! administer the broker.
+//!
+//! It decides by code and address alone; what a handler must know to decide is checked there.
+
+use gantry_net::Peer;
+use gantry_wire::codes::{request, response};
+
+use crate::refusal::Refusal;
+
+/// Listeners in the order in which the broker opens them.
+pub mod listener {
+    /// `listenPort`.
+    pub const MAIN: usize = 0;
+    /// `listenPort - 2`: everything but pulls (wire.md T11).
+    pub const VIP: usize = 1;
+}
+
+/// Who may ask for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Gates {
+    /// Whether administration is open to every address (decision 18).
+    pub admin_open: bool,
+}
+
+impl Gates {
+    /// Refuses a request that its sender may not make.
+    pub fn pass(&self, peer: &Peer, code: i32) -> Result<(), Refusal> {
+        if self.admin_open || is_client_request(code) || peer.address().ip().is_loopback() {
+            return Ok(());
+        }
+        Err(Refusal {
+            code: response::NO_PERMISSION,
+            remark: format!(
+                "request code {code} ({}) is administration, which adminOpen=false allows from loopback only; it came \
+                 from {}",
+                request::name(code),
+                peer.address()
+            ),
+        })
+    }
+
+    /// Whether the listener that accepted this peer serves pulls.
+    pub fn may_pull(&self, peer: &Peer) -> bool {
+        peer.listener() == listener::MAIN
+    }
+}
+
+/// What producers and consumers ask for. Everything else is administration, codes that do not exist yet included.
+fn is_client_request(code: i32) -> bool {
+    use request::*;
+    matches!(
+        code,
+        SEND_MESSAGE
+            | SEND_MESSAGE_V2
+            | SEND_BATCH_MESSAGE
+            | SEND_REPLY_MESSAGE
+            | SEND_REPLY_MESSAGE_V2
+            | PULL_MESSAGE
+            | LITE_PULL_MESSAGE
+            | QUERY_MESSAGE
+            | VIEW_MESSAGE_BY_ID
+            | QUERY_CONSUMER_OFFSET
+            | UPDATE_CONSUMER_OFFSET
+            | SEARCH_OFFSET_BY_TIMESTAMP
+            | GET_MAX_OFFSET
+            | GET_MIN_OFFSET
+            | GET_EARLIEST_MSG_STORETIME
+            | HEART_BEAT
+            | UNREGISTER_CLIENT
+            | CONSUMER_SEND_MSG_BACK
+            | END_TRANSACTION
+            | GET_CONSUMER_LIST_BY_GROUP
+            | LOCK_BATCH_MQ
+            | UNLOCK_BATCH_MQ
+            | CHECK_CLIENT_CONFIG
+            | QUERY_ASSIGNMENT
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_or_shows_the_broker_is_administration() {
+        for code in request::ALL.iter().map(|(code, _)| *code) {
+            let name = request::name(code);
+            let changes = [
+                "UPDATE_",
+                "DELETE_",
+                "CLEAN_",
+                "CLONE_",
+                "INVOKE_",
+                "RESET_",
+                "GET_BROKER",
+                "GET_ALL",
+            ]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+            if changes && code != request::UPDATE_CONSUMER_OFFSET {
+                assert!(!is_client_request(code), "{name}");
+            }
+        }
+        assert!(
+            !is_client_request(-7),
+            "an unknown code is no client request"
+        );
+    }
+}

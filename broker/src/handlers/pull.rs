@@ -1,0 +1,345 @@
+//! Pulling (11, and 361 of 5.x clients): who may read which queue, with which filter, and when to wait
+//! (semantics.md 6).
+//!
+//! [`Pull::admit`] and [`Pull::attempt`] decide and read; waiting is a loop around them in `shard::park`, so that a
+//! held pull is nothing but a future that is dropped with its connection.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use gantry_filter::{TagExpression, TagFilter, is_tag_type};
+use gantry_message::{
+    LogOffset, Millis, QueueId, QueueOffset, Record, SysFlag, java_hash, perm, properties, topic,
+};
+use gantry_store::{Found, Queue, ReadStatus, Store, Tags};
+use gantry_wire::{
+    Fields,
+    bodies::{MessageModel, MessageQueue, OffsetMovedEvent},
+    codes::response,
+    headers::PullMessage,
+};
+
+use crate::{
+    clients::Clients,
+    live::LiveConfig,
+    refusal::Refusal,
+    stats::{GroupTopicCounters, Read, Stats},
+    tables::{Groups, Missing, Offsets, Topics},
+};
+
+const COMMIT_OFFSET: i32 = 0x1;
+const SUSPEND: i32 = 0x2;
+const SUBSCRIPTION: i32 = 0x4;
+
+/// The parts that pulling needs; shared by all I/O shards.
+pub struct Pull {
+    /// Configuration as it runs.
+    pub config: Arc<LiveConfig>,
+    /// Where messages are.
+    pub store: Arc<Store>,
+    /// Topic table.
+    pub topics: Arc<Topics>,
+    /// Subscription groups.
+    pub groups: Arc<Groups>,
+    /// Progress of groups.
+    pub offsets: Arc<Offsets>,
+    /// Connected consumers.
+    pub clients: Arc<Clients>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// Store host of events that we write ourselves.
+    pub store_host: SocketAddr,
+}
+
+/// A pull that passed all checks.
+pub struct Admitted {
+    group: String,
+    queue: Arc<Queue>,
+    offset: i64,
+    count: u32,
+    filter: TagFilter,
+    counters: Arc<GroupTopicCounters>,
+    /// Broker to suggest while the reader keeps up, and when it has fallen behind.
+    suggest: (i64, i64),
+    /// How long the request may be held.
+    pub hold: Option<Millis>,
+}
+
+/// What the checks of a pull ended in.
+pub enum Admission {
+    /// It may be read.
+    Admitted(Admitted),
+    /// The group must be made first, then the request comes again.
+    Prepare(Missing),
+}
+
+/// The answer to a pull.
+pub struct PullAnswer {
+    /// Response code.
+    pub code: i32,
+    /// Name of the store's status, as Java has it.
+    pub remark: &'static str,
+    /// Broker id the reader should turn to.
+    pub suggest: i64,
+    /// Where to go on.
+    pub next: i64,
+    /// First offset that can be read.
+    pub min: i64,
+    /// Offset of the next message to come.
+    pub max: i64,
+    /// The records, where they lie.
+    pub found: Option<Found>,
+    /// How long reading took.
+    pub took_ms: u64,
+}
+
+impl Pull {
+    /// The checks of semantics.md 6 in their order; commits the offset that came along.
+    pub fn admit(&self, fields: &Fields<'_>, peer: SocketAddr) -> Result<Admission, Refusal> {
+        let request = fields.header::<PullMessage<'_>>()?;
+        let config = self.config.now();
+        let (group, name) = (request.consumer_group, request.topic);
+        if !perm::is_readable(i32::try_from(config.broker_permission).unwrap_or(0)) {
+            return Err(Refusal::broker_not_readable(
+                &self.store_host.ip().to_string(),
+            ));
+        }
+        let Some(known) = self.groups.get(group) else {
+            return match self.groups.plan(group) {
+                Some(missing) => Ok(Admission::Prepare(missing)),
+                None => Err(Refusal::group_not_exist_on_pull(group)),
+            };
+        };
+        if !known.consume_enable {
+            return Err(Refusal::group_forbidden(group));
+        }
+        let topic = self
+            .topics
+            .get(name)
+            .ok_or_else(|| Refusal::topic_not_exist(name))?;
+        if !perm::is_readable(topic.perm) {
+            return Err(Refusal::topic_not_readable(name));
+        }
+        let queue_id = u32::try_from(request.queue_id)
+            .ok()
+            .filter(|_| request.queue_id < topic.read_queue_nums)
+            .ok_or_else(|| {
+                Refusal::pull_queue_illegal(request.queue_id, name, topic.read_queue_nums, peer)
+            })?;
+        let filter = self.filter(&request, known.consume_broadcast_enable)?;
+        if request.sys_flag & COMMIT_OFFSET != 0 && 0 <= request.commit_offset {
+            let reached = QueueOffset(request.commit_offset.unsigned_abs());
+            self.offsets.commit(group, name, QueueId(queue_id), reached);
+        }
+        let suggest = if config.slave_read_enable {
+            (known.broker_id, known.which_broker_when_consume_slowly)
+        } else {
+            (0, 0)
+        };
+        let hold = (request.sys_flag & SUSPEND != 0).then(|| {
+            if config.long_polling_enable {
+                Millis(request.suspend_timeout_millis.max(0))
+            } else {
+                Millis(i64::try_from(config.short_polling_time_mills).unwrap_or(i64::MAX))
+            }
+        });
+        Ok(Admission::Admitted(Admitted {
+            queue: self.store.queue(name, QueueId(queue_id)),
+            offset: request.queue_offset,
+            count: u32::try_from(request.max_msg_nums).unwrap_or(0).max(1),
+            filter,
+            counters: self.stats.group_topic(group, name),
+            suggest,
+            hold,
+            group: group.to_owned(),
+        }))
+    }
+
+    fn filter(&self, request: &PullMessage<'_>, broadcast: bool) -> Result<TagFilter, Refusal> {
+        let (group, topic) = (request.consumer_group, request.topic);
+        if request.sys_flag & SUBSCRIPTION != 0 {
+            let expression_type = request.expression_type;
+            if !is_tag_type(expression_type) {
+                return Err(Refusal::filter_type_not_supported(
+                    expression_type.unwrap_or(""),
+                ));
+            }
+            return TagExpression::parse(request.subscription)
+                .map(|expression| expression.filter)
+                .map_err(|_| Refusal::subscription_parse_failed());
+        }
+        let consumer = self
+            .clients
+            .consumer(group)
+            .ok_or_else(Refusal::group_not_online)?;
+        if !broadcast && consumer.message_model == MessageModel::Broadcasting {
+            return Err(Refusal::broadcast_forbidden(group));
+        }
+        let subscription = consumer
+            .subscriptions
+            .get(topic)
+            .ok_or_else(Refusal::topic_not_subscribed)?;
+        if subscription.data.sub_version < request.sub_version {
+            return Err(Refusal::subscription_not_latest());
+        }
+        let expression_type = Some(subscription.data.expression_type.as_str());
+        if !is_tag_type(expression_type) {
+            return Err(Refusal::filter_type_not_supported(
+                expression_type.unwrap_or(""),
+            ));
+        }
+        Ok(subscription.filter.clone())
+    }
+
+    /// Reads once. May be called on an I/O shard only if [`Pull::is_hot`].
+    pub fn attempt(&self, pull: &Admitted) -> PullAnswer {
+        let Ok(offset) = u64::try_from(pull.offset) else {
+            return self.negative_offset(pull);
+        };
+        let began = std::time::Instant::now();
+        let found = self
+            .store
+            .read(&pull.queue, QueueOffset(offset), pull.count, &|code| {
+                pull.filter.matches(code)
+            });
+        let code = match found.status {
+            ReadStatus::Found => response::SUCCESS,
+            ReadStatus::MessageWasRemoving | ReadStatus::NoMatchedMessage => {
+                response::PULL_RETRY_IMMEDIATELY
+            }
+            ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if offset == 0 => {
+                response::PULL_NOT_FOUND
+            }
+            ReadStatus::OffsetFoundNull | ReadStatus::OffsetOverflowOne => response::PULL_NOT_FOUND,
+            _ => response::PULL_OFFSET_MOVED,
+        };
+        PullAnswer {
+            code,
+            remark: found.status.as_str(),
+            suggest: if found.suggest_slave {
+                pull.suggest.1
+            } else {
+                pull.suggest.0
+            },
+            next: to_wire(found.next),
+            min: to_wire(found.min),
+            max: to_wire(found.max),
+            found: (code == response::SUCCESS).then_some(found),
+            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// An offset below zero is below every minimum.
+    fn negative_offset(&self, pull: &Admitted) -> PullAnswer {
+        let (min, max) = (pull.queue.min(), pull.queue.max());
+        let (status, next) = if max.0 == 0 {
+            (ReadStatus::NoMessageInQueue, QueueOffset(0))
+        } else {
+            (ReadStatus::OffsetTooSmall, min)
+        };
+        PullAnswer {
+            code: response::PULL_OFFSET_MOVED,
+            remark: status.as_str(),
+            suggest: pull.suggest.0,
+            next: to_wire(next),
+            min: to_wire(min),
+            max: to_wire(max),
+            found: None,
+            took_ms: 0,
+        }
+    }
+
+    /// Whether reading touches nothing that may have to come from the disk.
+    pub fn is_hot(&self, pull: &Admitted) -> bool {
+        u64::try_from(pull.offset)
+            .is_ok_and(|offset| self.store.is_hot(&pull.queue, QueueOffset(offset)))
+    }
+
+    /// Counts what an answer carries, and records an offset that had to be corrected.
+    pub fn account(&self, pull: &Admitted, answer: &PullAnswer) {
+        match &answer.found {
+            Some(found) => {
+                let read = Read {
+                    messages: found.count.into(),
+                    bytes: found.bytes,
+                    ms: answer.took_ms,
+                };
+                self.stats.found(&pull.counters, pull.queue.id(), read);
+            }
+            None => self.stats.missed(),
+        }
+        if answer.code == response::PULL_OFFSET_MOVED {
+            self.offset_moved(pull, answer);
+        }
+    }
+
+    fn offset_moved(&self, pull: &Admitted, answer: &PullAnswer) {
+        let event = OffsetMovedEvent {
+            consumer_group: pull.group.clone(),
+            message_queue: MessageQueue {
+                topic: pull.queue.topic().to_owned(),
+                broker_name: self.config.now().broker_name.clone(),
+                queue_id: i32::try_from(pull.queue.id().0).unwrap_or(i32::MAX),
+            },
+            offset_request: pull.offset,
+            offset_new: answer.next,
+        };
+        let mut text = Vec::new();
+        properties::push(&mut text, properties::TAGS, pull.group.as_bytes());
+        properties::push(&mut text, properties::KEYS, pull.group.as_bytes());
+        let body = event.encode();
+        let now = Millis::now();
+        let record = Record {
+            topic: topic::OFFSET_MOVED_EVENT,
+            queue_id: QueueId(0),
+            flag: 0,
+            sys_flag: SysFlag(0),
+            born_time: now,
+            born_host: self.store_host,
+            store_host: self.store_host,
+            reconsume_times: 0,
+            prepared_offset: LogOffset(0).0,
+            body: &body,
+            properties: &text,
+        };
+        let queue = self.store.queue(topic::OFFSET_MOVED_EVENT, QueueId(0));
+        let tags = Tags::Code(i64::from(java_hash(&pull.group)));
+        let outcome = self.store.append(&queue, &record, tags);
+        tracing::warn!(
+            group = %pull.group, topic = pull.queue.topic(), queue = pull.queue.id().0,
+            from = pull.offset, to = answer.next, ?outcome,
+            "a consumer's offset is outside the queue and was corrected"
+        );
+    }
+}
+
+impl Admitted {
+    /// The queue that is read.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// First offset whose arrival is worth another look.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Whether the messages in `[from, to)` hold one that the filter wants.
+    pub fn wants_any(&self, store: &Store, from: QueueOffset, to: QueueOffset) -> bool {
+        if self.filter == TagFilter::All {
+            return from < to;
+        }
+        let count = to.0.saturating_sub(from.0);
+        store
+            .queue_entries(
+                &self.queue,
+                from,
+                usize::try_from(count).unwrap_or(usize::MAX),
+            )
+            .iter()
+            .any(|entry| self.filter.matches(entry.tags_code))
+    }
+}
+
+fn to_wire(offset: QueueOffset) -> i64 {
+    i64::try_from(offset.0).unwrap_or(i64::MAX)
+}
