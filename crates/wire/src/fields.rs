@@ -71,6 +71,16 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    /// The same for borrowed texts. Inlined, because handing over finished pairs costs more than everything else here.
+    #[inline]
+    pub(crate) fn receive_borrowed(&mut self, name: &'a str, value: &'a str) -> Option<()> {
+        if FIELDS_MAX <= self.items.len() {
+            return None;
+        }
+        self.items.push((Cow::Borrowed(name), Cow::Borrowed(value)));
+        Some(())
+    }
+
     /// The typed header that these fields spell. Missing or unparsable fields are an error that names header, field and
     /// value; it is an answer for the peer, no reason to close the connection.
     pub fn header<'s, T: HeaderDecode<'s>>(&'s self) -> Result<T, HeaderError> {

@@ -6,8 +6,6 @@
 //! ```
 //! A length below one means that the text is absent. Bytes behind the fields are ignored, as in Java.
 
-use std::borrow::Cow;
-
 use super::Header;
 use crate::fields::Fields;
 use crate::headers::HeaderError;
@@ -25,7 +23,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     let opaque = i32::from_be_bytes(*rest.array("opaque")?);
     let flag = i32::from_be_bytes(*rest.array("flag")?);
     let remark_len = i32::from_be_bytes(*rest.array("remark length")?);
-    let remark = rest.text("remark", remark_len)?;
+    let remark = rest.take("remark", remark_len)?;
+    let remark = (!remark.is_empty()).then(|| String::from_utf8_lossy(remark));
     let fields_len = i32::from_be_bytes(*rest.array("extFields length")?);
     let mut inner = Cut {
         bytes: rest.take("extFields", fields_len)?,
@@ -34,11 +33,20 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     let mut fields = Fields::new();
     while !inner.bytes.is_empty() {
         let name_len = i32::from(i16::from_be_bytes(*inner.array("extFields name length")?));
-        let name = inner.text("extFields name", name_len)?;
+        let name = inner.take("extFields name", name_len)?;
         let value_len = i32::from_be_bytes(*inner.array("extFields value length")?);
-        let value = inner.text("extFields value", value_len)?;
-        if let (Some(name), Some(value)) = (name, value) {
-            fields.receive(name, value)?;
+        let value = inner.take("extFields value", value_len)?;
+        if name.is_empty() || value.is_empty() {
+            continue;
+        }
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => fields
+                .receive_borrowed(name, value)
+                .ok_or(HeaderError::TooManyFields)?,
+            _ => fields.receive(
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            )?,
         }
     }
     let language = Language::from_number(i64::from(language));
@@ -48,7 +56,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
         version,
         opaque,
         flag,
-        remark: remark.filter(|r| !r.is_empty()),
+        remark,
         fields,
     })
 }
@@ -84,10 +92,5 @@ impl<'a> Cut<'a> {
         let (head, rest) = self.bytes.split_at_checked(wanted).ok_or(cut)?;
         self.bytes = rest;
         Ok(head)
-    }
-
-    fn text(&mut self, what: &'static str, len: i32) -> Result<Option<Cow<'a, str>>, HeaderError> {
-        let bytes = self.take(what, len)?;
-        Ok(Some(String::from_utf8_lossy(bytes)).filter(|text| !text.is_empty()))
     }
 }

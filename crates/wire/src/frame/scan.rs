@@ -14,30 +14,29 @@ use crate::language::Language;
 
 /// Reads a JSON header.
 pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => fast(text).map_or_else(|| lenient(text), Ok),
-        Err(_) => {
-            let text = String::from_utf8_lossy(bytes);
-            let header = lenient(&text)?;
-            Ok(header.into_owned())
-        }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        let text = String::from_utf8_lossy(bytes);
+        let header = lenient(&text)?;
+        return Ok(header.into_owned());
+    };
+    let mut header = Header::default();
+    match fast(text, &mut header) {
+        Some(()) => Ok(header),
+        None => lenient(text),
     }
 }
 
-fn fast(text: &str) -> Option<Header<'_>> {
+/// A header is nearly a kilobyte large, so that it is filled where it lies.
+fn fast<'a>(text: &'a str, header: &mut Header<'a>) -> Option<()> {
+    header.language = Language::Unknown;
     let mut scan = Scan {
         text,
         bytes: text.as_bytes(),
         at: 0,
     };
-    let mut header = Header {
-        language: Language::Unknown,
-        ..Header::default()
-    };
     scan.expect(b'{')?;
     loop {
-        let name = scan.name()?;
-        match name {
+        match scan.name()? {
             "code" => header.code = scan.int()?,
             "flag" => header.flag = scan.int()?,
             "opaque" => header.opaque = scan.int()?,
@@ -55,7 +54,7 @@ fn fast(text: &str) -> Option<Header<'_>> {
         }
     }
     scan.blanks();
-    (scan.at == text.len()).then_some(header)
+    (scan.at == text.len()).then_some(())
 }
 
 struct Scan<'a> {
@@ -65,25 +64,32 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
+    #[cold]
     fn blanks(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(self.at) {
             self.at += 1;
         }
     }
 
-    /// The next byte that is no blank, taken.
+    /// The next byte that is no blank, taken. Most clients send no blanks.
+    #[inline]
     fn next(&mut self) -> Option<u8> {
-        self.blanks();
-        let byte = *self.bytes.get(self.at)?;
+        let mut byte = *self.bytes.get(self.at)?;
+        if byte <= b' ' {
+            self.blanks();
+            byte = *self.bytes.get(self.at)?;
+        }
         self.at += 1;
         Some(byte)
     }
 
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Option<()> {
         (self.next()? == wanted).then_some(())
     }
 
     /// A member's name and its colon. Names with escapes are surprises.
+    #[inline]
     fn name(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
         let end = json::quote_or_escape(self.bytes, self.at)?;
@@ -96,6 +102,7 @@ impl<'a> Scan<'a> {
         Some(name)
     }
 
+    #[inline]
     fn int(&mut self) -> Option<i32> {
         match self.value()? {
             Scalar::Number(text) => text.parse().ok(),
@@ -103,13 +110,10 @@ impl<'a> Scan<'a> {
         }
     }
 
+    #[inline]
     fn value(&mut self) -> Option<Scalar<'a>> {
         match self.next()? {
-            b'"' => {
-                let (text, end) = json::quoted(self.text, self.at, b'"').ok()?;
-                self.at = end;
-                Some(Scalar::Text(text))
-            }
+            b'"' => self.rest_of_text().map(Scalar::Text),
             b't' => self.word("rue", Scalar::Bool(true)),
             b'f' => self.word("alse", Scalar::Bool(false)),
             b'n' => self.word("ull", Scalar::Null),
@@ -125,6 +129,20 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// A string behind its opening quote.
+    #[inline]
+    fn rest_of_text(&mut self) -> Option<Cow<'a, str>> {
+        let end = json::quote_or_escape(self.bytes, self.at)?;
+        if self.bytes.get(end) == Some(&b'"') {
+            let text = self.text.get(self.at..end)?;
+            self.at = end + 1;
+            return Some(Cow::Borrowed(text));
+        }
+        let (text, end) = json::quoted(self.text, self.at, b'"').ok()?;
+        self.at = end;
+        Some(text)
+    }
+
     fn word(&mut self, rest: &str, value: Scalar<'a>) -> Option<Scalar<'a>> {
         let end = self.at + rest.len();
         if self.text.get(self.at..end) != Some(rest) {
@@ -136,15 +154,21 @@ impl<'a> Scan<'a> {
 
     fn fields(&mut self, fields: &mut Fields<'a>) -> Option<()> {
         self.expect(b'{')?;
-        self.blanks();
         if self.bytes.get(self.at) == Some(&b'}') {
             self.at += 1;
             return Some(());
         }
         loop {
             let name = self.name()?;
-            if let Some(value) = self.value()?.into_text() {
-                fields.receive(Cow::Borrowed(name), value).ok()?;
+            match self.value()? {
+                Scalar::Text(Cow::Borrowed(value)) | Scalar::Number(value) => {
+                    fields.receive_borrowed(name, value)?
+                }
+                Scalar::Text(value) => fields.receive(Cow::Borrowed(name), value).ok()?,
+                Scalar::Bool(value) => {
+                    fields.receive_borrowed(name, if value { "true" } else { "false" })?
+                }
+                Scalar::Null => {}
             }
             match self.next()? {
                 b',' => {}
