@@ -22,7 +22,7 @@ use bytes::Bytes;
 use gantry_message::{LogOffset, MessageId, Millis, QueueId, QueueOffset};
 use gantry_net::{
     Peer,
-    peer::Answer,
+    peer::{Answer, Follow},
     server::{Handler, Verdict},
 };
 use gantry_store::{Batch, Outcome, Store};
@@ -158,10 +158,10 @@ impl Shard {
         for waiting in waiting.drain(..) {
             let peer = waiting.peer.clone();
             self.conclude(batch, waiting);
-            if last.as_ref() != Some(&peer) {
-                if let Some(before) = last.replace(peer) {
-                    before.flush();
-                }
+            if last.as_ref() != Some(&peer)
+                && let Some(before) = last.replace(peer)
+            {
+                before.flush();
             }
         }
         if let Some(last) = last {
@@ -566,18 +566,25 @@ impl Shard {
         let body_len = usize::try_from(bytes).unwrap_or(usize::MAX);
         to.peer.push_slices(
             |out| {
-                frame::encode_response_head(
-                    out,
-                    to.serialization,
-                    &head,
-                    &mut |fields| {
-                        fields.int("suggestWhichBrokerId", answer.suggest);
-                        fields.int("nextBeginOffset", answer.next);
-                        fields.int("minOffset", answer.min);
-                        fields.int("maxOffset", answer.max);
-                    },
-                    body_len,
-                );
+                let fields = &mut |fields: &mut frame::FieldWriter<'_>| {
+                    fields.int("suggestWhichBrokerId", answer.suggest);
+                    fields.int("nextBeginOffset", answer.next);
+                    fields.int("minOffset", answer.min);
+                    fields.int("maxOffset", answer.max);
+                };
+                match frame::encode_response_head(out, to.serialization, &head, fields, body_len) {
+                    Ok(()) => Follow::Slices,
+                    Err(error) => {
+                        let remark = format!("the messages do not fit an answer: {error}");
+                        let head = ResponseHead {
+                            code: response::SYSTEM_ERROR,
+                            opaque: to.opaque,
+                            remark: Some(&remark),
+                        };
+                        frame::encode_response(out, to.serialization, &head, &mut |_| {}, &[]);
+                        Follow::Nothing
+                    }
+                }
             },
             slices,
         );

@@ -128,7 +128,10 @@ impl Pull {
         let filter = self.filter(&request, known.consume_broadcast_enable)?;
         if request.sys_flag & COMMIT_OFFSET != 0 && 0 <= request.commit_offset {
             let reached = QueueOffset(request.commit_offset.unsigned_abs());
-            self.offsets.commit(group, name, QueueId(queue_id), reached);
+            if let Err(error) = self.offsets.commit(group, name, QueueId(queue_id), reached) {
+                // The pull goes on, as Java's does; the group is told when it commits by itself (15).
+                tracing::warn!(group, topic = name, %error, "an offset that came with a pull was not kept");
+            }
         }
         let suggest = if config.slave_read_enable {
             (known.broker_id, known.which_broker_when_consume_slowly)
@@ -181,7 +184,7 @@ impl Pull {
         if subscription.data.sub_version < request.sub_version {
             return Err(Refusal::subscription_not_latest());
         }
-        let expression_type = Some(subscription.data.expression_type.as_str());
+        let expression_type = subscription.data.expression_type.as_str();
         if !is_tag_type(expression_type) {
             return Err(Refusal::filter_type_not_supported(
                 expression_type.unwrap_or(""),

@@ -98,10 +98,6 @@ struct Place {
 
 impl Send {
     /// Sender side of a broker that announces `store_host`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a constructor that names each part once"
-    )]
     pub fn new(
         config: &Arc<LiveConfig>,
         store: Arc<Store>,
@@ -195,10 +191,10 @@ impl Send {
                 sender.address,
             ));
         }
-        if let Some(group) = name.strip_prefix(topic::RETRY_PREFIX) {
-            if let Some(redirected) = self.dead_letter(sender, message, group)? {
-                return Ok(redirected);
-            }
+        if let Some(group) = name.strip_prefix(topic::RETRY_PREFIX)
+            && let Some(redirected) = self.dead_letter(sender, message, group)?
+        {
+            return Ok(redirected);
         }
         let queue_id = match u32::try_from(message.queue_id) {
             Ok(id) => QueueId(id),

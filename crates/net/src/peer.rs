@@ -44,6 +44,15 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// What goes behind a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// The slices that belong to it.
+    Slices,
+    /// Nothing: the head is a whole answer.
+    Nothing,
+}
+
 /// Why a call to a peer has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerCallError {
@@ -126,15 +135,20 @@ impl Peer {
         }
     }
 
-    /// Queues a head and shared slices behind it, which are sent without a copy.
+    /// Queues a head and, unless `head` says that it wrote something else instead, shared slices behind it, which are
+    /// sent without a copy.
     pub fn push_slices(
         &self,
-        head: impl FnOnce(&mut Vec<u8>),
+        head: impl FnOnce(&mut Vec<u8>) -> Follow,
         slices: impl IntoIterator<Item = Bytes>,
     ) {
-        if self.is_open() {
-            let mut outbox = lock(&self.0.outbox);
-            outbox.append(head);
+        if !self.is_open() {
+            return;
+        }
+        let mut outbox = lock(&self.0.outbox);
+        let mut follow = Follow::Nothing;
+        outbox.append(|out| follow = head(out));
+        if follow == Follow::Slices {
             for slice in slices {
                 outbox.append_shared(slice);
             }

@@ -1,5 +1,7 @@
 //! The serving side over real loopback sockets, with a handler that answers requests with their own body.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::{
     cell::RefCell,
     io::{Read, Write},
