@@ -359,7 +359,7 @@ impl State {
                 store: store.clone(),
                 topics: topics.clone(),
                 offsets: offsets.clone(),
-                broker_name: config.broker_name.clone(),
+                identity: identity.clone(),
             }),
             runtime: RuntimeInfo {
                 identity: identity.clone(),

@@ -185,10 +185,8 @@ impl Pull {
             return Err(Refusal::subscription_not_latest());
         }
         let expression_type = subscription.data.expression_type.as_str();
-        if !is_tag_type(expression_type) {
-            return Err(Refusal::filter_type_not_supported(
-                expression_type.unwrap_or(""),
-            ));
+        if !is_tag_type(Some(expression_type)) {
+            return Err(Refusal::filter_type_not_supported(expression_type));
         }
         Ok(subscription.filter.clone())
     }
