@@ -255,15 +255,13 @@ impl<C: Settings> Loaded<C> {
             );
             return None;
         }
-        let severity = match self.unknown_keys {
-            UnknownKeys::Warn => Severity::Warning,
-            UnknownKeys::Refuse => Severity::Error,
+        let (severity, consequence) = match self.unknown_keys {
+            UnknownKeys::Warn => (Severity::Warning, ", ignored"),
+            UnknownKeys::Refuse => (Severity::Error, ""),
         };
         if let Some(row) = rows.iter().find(|row| row.rule.misspellings.contains(&key)) {
-            self.find(
-                severity,
-                format!("{place}: unknown key {key}, taken as {}", row.name),
-            );
+            let text = format!("{place}: unknown key {key}, taken as {}", row.name);
+            self.find(severity, text);
             return Some(row);
         }
         let guess = nearest(key, rows.iter().map(|row| row.name));
@@ -272,7 +270,7 @@ impl<C: Settings> Loaded<C> {
             .unwrap_or_default();
         self.find(
             severity,
-            format!("{place}: unknown key {key}, ignored{hint}"),
+            format!("{place}: unknown key {key}{consequence}{hint}"),
         );
         None
     }

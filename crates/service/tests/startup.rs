@@ -1,0 +1,102 @@
+//! The files of a start: which are read, in which order, and what is said when one cannot be.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use gantry_config::options::parse;
+use gantry_config::{Loaded, Source, settings};
+use gantry_service::{Program, startup};
+
+settings! {
+    /// A daemon.
+    pub struct Daemon |host| {
+        section "Daemon";
+        /// State.
+        state: String = host.user_home.clone(), "state";
+        /// Name servers.
+        namesrv_addr: Option<String> = None, "namesrvAddr" [.env(&["NAMESRV_ADDR"])];
+        /// A number.
+        number: u32 = 1, "number" [.live()];
+    }
+}
+
+const PROGRAM: Program<Daemon> = Program {
+    name: "daemon",
+    override_file: |daemon| PathBuf::from(&daemon.state).join("override.properties"),
+    settle: |loaded| loaded.config.number += 1_000,
+};
+
+fn load(folder: &Path, args: &[&str]) -> Loaded<Daemon> {
+    let args = args
+        .iter()
+        .map(|arg| arg.replace("DIR", folder.to_str().unwrap()));
+    let variable = |name: &str| (name == "NAMESRV_ADDR").then(|| "variable:1".to_owned());
+    startup::load(&PROGRAM, &parse(args).unwrap(), variable)
+}
+
+fn texts(loaded: &Loaded<Daemon>, folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    loaded
+        .findings
+        .iter()
+        .map(|finding| finding.text.replace(folder, "DIR"))
+        .collect()
+}
+
+#[test]
+fn environment_file_override_file_and_options_come_in_this_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let text = format!("state={}\nnumber=2\n", dir.display());
+    std::fs::write(dir.join("d.conf"), &text).unwrap();
+
+    let plain = load(dir, &["-c", "DIR/d.conf"]);
+    assert_eq!(plain.config.number, 1_002);
+    assert_eq!(plain.config.namesrv_addr.as_deref(), Some("variable:1"));
+
+    std::fs::write(dir.join("override.properties"), "number=3\n").unwrap();
+    let changed = load(dir, &["-c", "DIR/d.conf", "-n", "option:1", "word"]);
+    assert_eq!(changed.config.number, 1_003);
+    assert_eq!(changed.source("namesrvAddr"), Source::CommandLine("-n"));
+    assert_eq!(
+        texts(&changed, dir),
+        ["command line: word belongs to no option, ignored"]
+    );
+    assert_eq!(
+        std::fs::read_to_string(dir.join("d.conf")).unwrap(),
+        text,
+        "what the operator wrote stays as it is"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_is_there_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    std::fs::write(dir.join("a.toml"), "number = 2\n").unwrap();
+    std::fs::write(dir.join("a.properties"), "number=3\n").unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["-c", "DIR/none"],
+            "DIR/none: cannot read the configuration file: No such file or directory (os error 2)",
+        ),
+        (
+            &["-c", "DIR"],
+            "DIR: cannot read the configuration file: Is a directory (os error 21)",
+        ),
+        (
+            &["-c", "DIR/a.toml"],
+            "DIR/a.toml: DIR/a.properties is there too; keep one of them",
+        ),
+        (
+            &["-c", "DIR/a.properties"],
+            "DIR/a.properties: DIR/a.toml is there too; keep one of them",
+        ),
+    ];
+    for (args, expected) in cases {
+        let loaded = load(dir, args);
+        assert_eq!(texts(&loaded, dir), [*expected]);
+        assert!(loaded.refused(), "{args:?}");
+    }
+}
