@@ -254,4 +254,140 @@ mod tests {
         assert!(!line.is_stuck());
         assert_eq!(line.failed(Millis(50)), Millis(150));
     }
+
+    /// What the model's world holds: a queue of due times, a clock, one level with its kept position.
+    struct World {
+        seed: u64,
+        now: i64,
+        delay: i64,
+        due: Vec<i64>,
+        min: u64,
+        line: Line,
+        /// How often each entry was delivered, and how often since the last restart.
+        delivered: Vec<(u32, u32)>,
+        kept: u64,
+        /// The clock or the table was changed: entries may be due before their time.
+        loose: bool,
+    }
+
+    impl World {
+        fn random(&mut self, below: u64) -> u64 {
+            self.seed ^= self.seed << 13;
+            self.seed ^= self.seed >> 7;
+            self.seed ^= self.seed << 17;
+            self.seed % below
+        }
+
+        fn bounds(&self) -> Bounds {
+            bounds(self.min, self.due.len() as u64)
+        }
+
+        /// One round as `lane` does it; some of what is stored is refused.
+        fn step(&mut self, refusals: u64) -> Option<Plan> {
+            let from = match self.line.position(self.bounds(), Millis(self.now)) {
+                Ok(from) => from,
+                Err(plan) => return Some(plan),
+            };
+            let due: Vec<_> = self.due[from.0 as usize..]
+                .iter()
+                .take(5)
+                .copied()
+                .map(Millis)
+                .collect();
+            let count = match self.line.plan(&due, Millis(self.now)) {
+                Plan::Deliver(count) => count,
+                plan => return Some(plan),
+            };
+            let mut failed = false;
+            for at in (from.0..).take(count) {
+                if self.line.is_settled(QueueOffset(at)) {
+                    continue;
+                }
+                if refusals != 0 && self.random(refusals) == 0 {
+                    failed = true;
+                    continue;
+                }
+                let due = self.due[at as usize];
+                assert!(
+                    self.loose || due <= self.now,
+                    "entry {at} is due at {due}, not yet at {}",
+                    self.now
+                );
+                self.delivered[at as usize].0 += 1;
+                self.delivered[at as usize].1 += 1;
+                assert_eq!(
+                    self.delivered[at as usize].1, 1,
+                    "entry {at} comes twice without a restart"
+                );
+                self.line.settle(QueueOffset(at));
+            }
+            if failed {
+                self.line.failed(Millis(self.now));
+            }
+            None
+        }
+
+        fn restart(&mut self) {
+            self.line = Line::new(Millis(self.delay), QueueOffset(self.kept));
+            self.delivered.iter_mut().for_each(|(_, since)| *since = 0);
+        }
+    }
+
+    /// Random sends, refusals, restarts at an older position, clocks set back and other tables: nothing is lost,
+    /// nothing comes early, nothing comes twice without a restart.
+    #[test]
+    fn whatever_happens_every_message_comes_and_none_comes_early() {
+        for seed in 1..=300 {
+            let mut world = World {
+                seed: u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15),
+                now: 1_000_000,
+                delay: 5_000,
+                due: Vec::new(),
+                min: 0,
+                line: line(5_000, 0),
+                delivered: Vec::new(),
+                kept: 0,
+                loose: false,
+            };
+            for _ in 0..400 {
+                match world.random(20) {
+                    0..=6 => {
+                        world.due.push(world.now + world.delay);
+                        world.delivered.push((0, 0));
+                    }
+                    7..=11 => world.now += world.random(3_000) as i64,
+                    12 => world.kept = world.line.next().0,
+                    13 => world.restart(),
+                    14 if seed % 3 == 0 => {
+                        world.now -= world.random(20_000) as i64;
+                        world.loose = true;
+                    }
+                    15 if seed % 5 == 0 => {
+                        world.delay = 1_000 + world.random(9_000) as i64;
+                        world.loose = true;
+                        world.restart();
+                    }
+                    _ => {
+                        world.step(8);
+                    }
+                }
+            }
+            for _ in 0..10_000 {
+                match world.step(0) {
+                    Some(Plan::Idle) => break,
+                    Some(Plan::Wait(until)) => {
+                        assert!(
+                            world.now < until.0,
+                            "seed {seed}: told to wait until {until}, now is {}",
+                            world.now
+                        );
+                        world.now = until.0;
+                    }
+                    _ => {}
+                }
+            }
+            let lost = world.delivered.iter().position(|(times, _)| *times == 0);
+            assert_eq!(lost, None, "seed {seed}: a message never came");
+        }
+    }
 }
