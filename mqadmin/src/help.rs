@@ -21,14 +21,14 @@ pub fn overview() -> String {
     text
 }
 
-/// The commands of the list that this version does not have, for a note beside it.
-pub fn not_yet() -> String {
-    let missing: Vec<_> = COMMANDS
+/// What of the list this version has, for a note beside it.
+pub fn available() -> String {
+    let here: Vec<_> = COMMANDS
         .iter()
-        .filter(|command| command.run.is_none())
+        .filter(|command| command.run.is_some())
         .map(|command| command.name)
         .collect();
-    format!("not available yet in this version: {}", missing.join(" "))
+    format!("of these, this version has: {}", here.join(" "))
 }
 
 /// The help of one command.

@@ -22,10 +22,8 @@ use table::{COMMANDS, Command, Run};
 /// Carries out a command line; whether all went well. What has failed was told on stderr.
 pub fn run(words: &[String], environment: &Environment, out: &mut dyn Write) -> bool {
     match words {
-        [] => {
-            complain("", help::not_yet());
-            print(out, &help::overview())
-        }
+        [] => overview(out),
+        [word] if matches!(word.as_str(), "help" | "-h" | "--help") => overview(out),
         [help, name] if help == "help" => match Command::find(name) {
             Some(command) if command.run.is_some() => print(out, &help::of(command)),
             Some(command) => refuse_later(command),
@@ -39,6 +37,11 @@ pub fn run(words: &[String], environment: &Environment, out: &mut dyn Write) -> 
             None => refuse_unknown(name),
         },
     }
+}
+
+fn overview(out: &mut dyn Write) -> bool {
+    complain("", help::available());
+    print(out, &help::overview())
 }
 
 fn execute(

@@ -115,12 +115,12 @@ impl<'a> Session<'a> {
 )]
 pub fn complain(command: &str, what: impl fmt::Display) {
     let text = what.to_string();
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = if text.contains(['\n', '\r']) {
-        line
-    } else {
-        text
-    };
+    let text = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     if command.is_empty() {
         eprintln!("mqadmin: {text}");
     } else {

@@ -14,7 +14,7 @@ pub enum Error {
     #[error("no name server address: give -n host:9876 or set NAMESRV_ADDR")]
     NoNameServer,
     /// No connection to a server.
-    #[error("connect to <{address}> failed: {reason}")]
+    #[error("connect to {address} failed: {reason}")]
     Connect {
         /// The address as given.
         address: String,
@@ -22,7 +22,7 @@ pub enum Error {
         reason: io::Error,
     },
     /// No connection to any name server.
-    #[error("connect to {} failed: {last}", listed(.all))]
+    #[error("connect to {} failed: {}", listed(.all), reason(.last))]
     NoNameServerAnswers {
         /// All that were tried.
         all: Vec<String>,
@@ -94,6 +94,14 @@ impl Error {
             Self::SendFailed { last, .. } => last.code(),
             _ => None,
         }
+    }
+}
+
+/// Why, without saying whom once more.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Connect { reason, .. } => reason.to_string(),
+        other => other.to_string(),
     }
 }
 

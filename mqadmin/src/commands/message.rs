@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use gantry_client::{Error, Message, Producer, Queue, Refused, Sent, plain_body};
-use gantry_message::{IdError, MessageId, Millis, RecordView, properties};
+use gantry_message::{IdError, MessageId, Millis, RecordView, properties, topic};
 use gantry_wire::{bodies::ConsumeMessageDirectlyResult, codes::response};
 
 use super::track;
@@ -48,6 +48,8 @@ pub async fn send(session: &mut Session<'_>) -> Result<(), Failure> {
 fn message_of(session: &Session<'_>) -> Result<(Message, Option<Queue>), Failure> {
     let arguments = &session.arguments;
     let body = arguments.required('p')?;
+    let topic = arguments.required('t')?;
+    topic::validate(topic).map_err(|error| Failure::Said(error.to_string()))?;
     if body.is_empty() {
         let remark = "the message body length is zero".to_owned();
         return Err(Error::Refused(Refused {
