@@ -4,11 +4,13 @@
 //! `Store::commit` fills the holes, writes everything at once and leaves an [`Outcome`] for every entry.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use gantry_message::{LogOffset, Millis, QueueOffset, Record, properties};
 
 use crate::error::AppendError;
 use crate::queue::Queue;
+use crate::width::{narrow, wide};
 
 /// What the queue entry's third field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Limits {
     pub(crate) segment_size: u64,
-    pub(crate) max_message_size: std::sync::atomic::AtomicU32,
+    pub(crate) max_message_size: AtomicU32,
     pub(crate) index_enabled: bool,
 }
 
@@ -101,6 +103,8 @@ pub(crate) struct Touched {
 }
 
 const NOT_TOUCHED: u32 = u32::MAX;
+/// The offset of a record that was refused while others of its batch were stored.
+pub(crate) const NOT_STORED: u64 = u64::MAX;
 
 impl Batch {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
@@ -164,10 +168,8 @@ impl Batch {
         tags: Tags,
     ) -> Result<usize, AppendError> {
         let start = self.bytes.len();
-        let limit = self
-            .limits
-            .max_message_size
-            .load(std::sync::atomic::Ordering::Relaxed) as usize;
+        let limit = self.limits.max_message_size.load(Ordering::Relaxed);
+        let limit = narrow(u64::from(limit));
         if record.body.len() > limit {
             return Err(AppendError::BodyTooLarge {
                 size: record.body.len(),
@@ -192,10 +194,8 @@ impl Batch {
         records: impl IntoIterator<Item = (Record<'r>, Tags)>,
     ) -> Result<usize, AppendError> {
         let (start, first_record) = (self.bytes.len(), self.records.len());
-        let limit = self
-            .limits
-            .max_message_size
-            .load(std::sync::atomic::Ordering::Relaxed) as usize;
+        let limit = self.limits.max_message_size.load(Ordering::Relaxed);
+        let limit = narrow(u64::from(limit));
         for (record, tags) in records {
             let size = self.bytes.len() - start + record.encoded_len();
             let staged = if size > limit {
@@ -281,7 +281,7 @@ impl Batch {
 
     fn close_entry(&mut self, entry: Staging) -> Result<usize, AppendError> {
         let limit = self.limits.segment_size - crate::format::blank::LEN;
-        if entry.len as u64 > limit {
+        if wide(entry.len) > limit {
             self.take_back(entry.start, entry.first_record);
             return Err(AppendError::RecordLargerThanSegment {
                 size: entry.len,
@@ -304,10 +304,10 @@ impl Batch {
         if self.slots.len() <= slot {
             self.slots.resize(slot + 1, NOT_TOUCHED);
         }
-        if let Some(touched) = self.touched.get(self.slots[slot] as usize)
+        if let Some(touched) = self.touched.get(narrow(u64::from(self.slots[slot])))
             && Arc::ptr_eq(&touched.queue, queue)
         {
-            return self.slots[slot] as usize;
+            return narrow(u64::from(self.slots[slot]));
         }
         let at = self.touched.len();
         self.touched.push(Touched {

@@ -82,9 +82,16 @@ pub struct StoreConfig {
     pub disk_clean_forcibly_ratio: u64,
     /// Percent; above it, messages are refused.
     pub disk_full_ratio: u64,
+    /// `messageDelayLevel`: the delays of level 1, 2, ...; recovery needs them to rebuild the entries of delayed messages.
+    pub delay_levels: Vec<Millis>,
     /// Where the time comes from.
     pub clock: Clock,
 }
+
+/// 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h
+const DELAY_LEVELS_S: [i64; 18] = [
+    1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200,
+];
 
 impl Default for StoreConfig {
     fn default() -> Self {
@@ -123,6 +130,10 @@ impl Default for StoreConfig {
             disk_max_used_ratio: 75,
             disk_clean_forcibly_ratio: 85,
             disk_full_ratio: 90,
+            delay_levels: DELAY_LEVELS_S
+                .iter()
+                .map(|seconds| Millis(seconds * 1000))
+                .collect(),
             clock: Clock::default(),
         }
     }

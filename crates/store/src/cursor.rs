@@ -1,0 +1,180 @@
+//! Walks the log record by record through positional reads: for recovery and for the index.
+
+use std::io;
+use std::sync::Arc;
+
+use gantry_message::{RecordView, record};
+
+use crate::chain::Chain;
+use crate::format::blank;
+use crate::segment::Segment;
+use crate::width::{narrow, wide};
+
+/// So much is read at once.
+const WINDOW: usize = 1 << 20;
+
+/// What stands at one place of the log.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// A whole record whose own offset is right.
+    Record(RecordView<'a>),
+    /// Nothing more in this segment; the next one starts there.
+    Next(u64),
+    /// No segment there.
+    End,
+    /// Nothing that can be read as a record.
+    Unreadable(Reason),
+}
+
+/// Why there is no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Reason {
+    /// As Apache and we leave what was never written.
+    #[error("zeros")]
+    Zeros,
+    #[error("{0}")]
+    Record(gantry_message::RecordError),
+    #[error("a record that says it lies at {0}")]
+    Misplaced(u64),
+    #[error("{0}")]
+    Disk(String),
+}
+
+/// Reads the log forward.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
+    chain: &'a Chain,
+    segment: Option<Arc<Segment>>,
+    /// Invariant: holds the log's bytes from `window_at` on.
+    window: Vec<u8>,
+    window_at: u64,
+    check_crc: bool,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(chain: &'a Chain, check_crc: bool) -> Self {
+        Self {
+            chain,
+            segment: None,
+            window: Vec::new(),
+            window_at: 0,
+            check_crc,
+        }
+    }
+
+    /// What stands at `at`.
+    pub(crate) fn step(&mut self, at: u64) -> Step<'_> {
+        let holds = |segment: &Segment| segment.start() <= at && at < segment.end();
+        if !self.segment.as_deref().is_some_and(holds) {
+            (self.segment, self.window) = (self.chain.find(at), Vec::new());
+        }
+        let Some(segment) = self.segment.clone() else {
+            let next = self.chain.at_or_after(at).map(|segment| segment.start());
+            return next.map_or(Step::End, Step::Next);
+        };
+        let left = segment.end() - at;
+        if left < blank::LEN {
+            return Step::Next(segment.end());
+        }
+        if let Err(error) = self.fill(&segment, at, 8) {
+            return Step::Unreadable(Reason::Disk(error.to_string()));
+        }
+        let head = self.bytes(at);
+        if blank::is_blank(head) {
+            return Step::Next(segment.end());
+        }
+        if head.iter().take(8).all(|&byte| byte == 0) {
+            return Step::Unreadable(Reason::Zeros);
+        }
+        let size = head
+            .first_chunk()
+            .map_or(0, |size| u32::from_be_bytes(*size));
+        let magic = head
+            .get(record::MAGIC_AT..)
+            .and_then(|rest| rest.first_chunk());
+        let magic = magic.map_or(0, |magic| u32::from_be_bytes(*magic));
+        if magic != record::MAGIC {
+            return Step::Unreadable(Reason::Record(gantry_message::RecordError::Magic { magic }));
+        }
+        let need = narrow(u64::from(size).min(left));
+        if let Err(error) = self.fill(&segment, at, need) {
+            return Step::Unreadable(Reason::Disk(error.to_string()));
+        }
+        let check_crc = self.check_crc;
+        let view = RecordView::parse(self.bytes(at)).and_then(|view| {
+            if check_crc {
+                view.verify_crc()?;
+            }
+            Ok(view)
+        });
+        match view {
+            Ok(view) if view.log_offset().0 == at => Step::Record(view),
+            Ok(view) => Step::Unreadable(Reason::Misplaced(view.log_offset().0)),
+            Err(error) => Step::Unreadable(Reason::Record(error)),
+        }
+    }
+
+    /// The first place from `from` on, in the same segment, where a whole record starts.
+    pub(crate) fn search(&mut self, segment: &Arc<Segment>, from: u64) -> io::Result<Option<u64>> {
+        let magic = record::MAGIC.to_be_bytes();
+        let mut buffer = vec![0; WINDOW];
+        let mut at = from;
+        while at < segment.end() {
+            let read = segment.read(&mut buffer, at)?;
+            let bytes = &buffer[..read];
+            let mut look = 0;
+            while let Some(found) = find(&bytes[look..], magic) {
+                look += found + 1;
+                let start = at + wide(look - 1);
+                let Some(start) = start
+                    .checked_sub(wide(record::MAGIC_AT))
+                    .filter(|&start| start >= from)
+                else {
+                    continue;
+                };
+                if matches!(self.step(start), Step::Record(_)) {
+                    return Ok(Some(start));
+                }
+            }
+            if read < buffer.len() {
+                break;
+            }
+            // The last three bytes may be the beginning of a magic.
+            at += wide(read - (magic.len() - 1));
+        }
+        Ok(None)
+    }
+
+    fn fill(&mut self, segment: &Segment, at: u64, need: usize) -> io::Result<()> {
+        let have = self
+            .window_at
+            .checked_add(wide(self.window.len()))
+            .unwrap_or(0);
+        if self.window_at <= at && at + wide(need) <= have {
+            return Ok(());
+        }
+        let len = narrow((segment.end() - at).min(wide(need.max(WINDOW))));
+        self.window.clear();
+        self.window.resize(len, 0);
+        self.window_at = at;
+        let read = segment.read(&mut self.window, at)?;
+        self.window.truncate(read);
+        Ok(())
+    }
+
+    fn bytes(&self, at: u64) -> &[u8] {
+        let skip = at.checked_sub(self.window_at).map_or(usize::MAX, narrow);
+        self.window.get(skip..).unwrap_or_default()
+    }
+}
+
+fn find(bytes: &[u8], magic: [u8; 4]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + bytes[from..].iter().position(|&byte| byte == magic[0])?;
+        if bytes[at..].starts_with(&magic) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}

@@ -1,0 +1,279 @@
+//! When the log is synced, and when queues are written and synced: the two threads behind durability.
+//!
+//! The log's flusher moves `flushed` to where `appended` was before the sync: with synchronous flush as fast as the disk
+//! goes (everything that was appended during one sync is covered by the next: group commit), else by interval. The
+//! queue writer moves tails into files, syncs those and keeps both checkpoints. Both sleep while nothing happens.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gantry_disk::{Disk, replace};
+
+use crate::config::StoreConfig;
+use crate::dispatcher::Dispatcher;
+use crate::format::checkpoint::Checkpoint;
+use crate::format::progress::{Mark, Progress};
+use crate::health::Health;
+use crate::log::{Log, is_no_space};
+use crate::paths::Paths;
+use crate::queue_files::QueueFiles;
+
+const PAGE: u64 = 4096;
+/// Tails are collected so long before they are written.
+const COLLECT: Duration = Duration::from_millis(100);
+/// How often progress is written down.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Queue files are synced at least so often while they change, so that a power cut costs seconds of replay.
+const SYNC_EVERY: Duration = Duration::from_secs(10);
+
+/// Makes everything durable that was appended before the call.
+pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), String> {
+    let (from, to) = (log.flushed.value(), log.appended.value());
+    if from >= to {
+        return Ok(());
+    }
+    if let Some(error) = health.latched() {
+        return Err(error.to_string());
+    }
+    for segment in log.chain.between(from, to) {
+        if let Err(error) = segment.sync() {
+            let error = format!("sync of {}: {error}", segment.path().display());
+            health.latch(&error);
+            return Err(error);
+        }
+    }
+    log.flushed.advance(to);
+    Ok(())
+}
+
+/// The log flusher's thread, until the log's watermark is closed.
+pub(crate) fn run_log_flusher(log: &Log, health: &Health, config: &StoreConfig, stop: &AtomicBool) {
+    let interval = Duration::from_millis(config.flush_interval_ms.max(1));
+    let thorough = Duration::from_millis(config.flush_thorough_interval_ms.max(1));
+    let least = u64::from(config.flush_least_pages) * PAGE;
+    let mut last_flush = Instant::now();
+    loop {
+        log.appended.wait_blocking(log.flushed.value(), None);
+        if stop.load(Ordering::Acquire) || health.latched().is_some() {
+            return;
+        }
+        if !config.flush_sync {
+            let wake_at = Instant::now() + interval;
+            while !stop.load(Ordering::Acquire) && Instant::now() < wake_at {
+                std::thread::park_timeout(wake_at.saturating_duration_since(Instant::now()));
+            }
+            let dirty = log.appended.value() - log.flushed.value();
+            if dirty < least && last_flush.elapsed() < thorough {
+                continue;
+            }
+        }
+        last_flush = Instant::now();
+        if flush_log(log, health).is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes queue tails, syncs queue files, keeps the checkpoints.
+#[derive(Debug)]
+pub(crate) struct QueueWriter {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) paths: Paths,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    scratch: Vec<u8>,
+    progress: Progress,
+    checkpoint: Checkpoint,
+    synced_at: Option<Instant>,
+    noted_at: Option<Instant>,
+    /// What is in the files differs from what was last written down.
+    is_stale: bool,
+}
+
+impl QueueWriter {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        paths: Paths,
+        progress: Progress,
+        checkpoint: Checkpoint,
+    ) -> Self {
+        let scratch = Vec::new();
+        let (synced_at, noted_at) = (None, None);
+        let state = State {
+            scratch,
+            progress,
+            checkpoint,
+            synced_at,
+            noted_at,
+            is_stale: true,
+        };
+        Self {
+            disk,
+            paths,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The thread, until it is stopped.
+    pub(crate) fn run(&self, store: &WriterView<'_>, stop: &AtomicBool) {
+        let mut wait = None;
+        while !stop.load(Ordering::Acquire) {
+            let rang = store.dispatcher.queues.wait(wait);
+            if rang && !stop.load(Ordering::Acquire) {
+                store.dispatcher.queues_urgent.wait(Some(COLLECT));
+            }
+            let is_idle = self.step(store, Pace::Regular);
+            wait = if is_idle { None } else { Some(PROGRESS_EVERY) };
+        }
+    }
+
+    /// One round. Returns whether everything is written, synced and written down.
+    pub(crate) fn step(&self, store: &WriterView<'_>, pace: Pace) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Everything below was put into the tails before `appended` came here.
+        let before = store.log.position();
+        let written = self.write_tails(store, &mut state.scratch);
+        if store.health.latched().is_some() {
+            return true;
+        }
+        let mark = Mark {
+            end: before.end,
+            record: before.last_record,
+            time: before.last_time,
+        };
+        if written && state.progress.written != mark {
+            state.progress.written = mark;
+            state.is_stale = true;
+        }
+        let now = Instant::now();
+        let due = |last: Option<Instant>, every: Duration| {
+            pace == Pace::All || last.is_none_or(|at| now - at >= every)
+        };
+        let sync_every = SYNC_EVERY.min(Duration::from_millis(
+            store.config.queue_flush_thorough_interval_ms,
+        ));
+        if written && state.progress.synced != mark && due(state.synced_at, sync_every) {
+            if let Err((path, error)) = store.files.sync() {
+                store
+                    .health
+                    .latch(&format!("sync of {}: {error}", path.display()));
+                return true;
+            }
+            if flush_log(store.log, store.health).is_err() {
+                return true;
+            }
+            state.synced_at = Some(now);
+            state.progress.synced = mark;
+            (state.checkpoint.log, state.checkpoint.queues) = (mark.time, mark.time);
+            self.note_checkpoint(&mut state);
+        }
+        if state.is_stale && due(state.noted_at, PROGRESS_EVERY) {
+            state.noted_at = Some(now);
+            self.note_progress(store, &mut state);
+        }
+        written && !state.is_stale && state.progress.synced == mark
+    }
+
+    fn write_tails(&self, store: &WriterView<'_>, scratch: &mut Vec<u8>) -> bool {
+        let (mut waiting, mut all) = (0, true);
+        for queue in store.dispatcher.take_dirty() {
+            let Err(error) = queue.write_out(store.files, scratch) else {
+                continue;
+            };
+            all = false;
+            waiting += queue.unwritten();
+            let path = store.files.dir_of(queue.topic(), queue.id());
+            if is_no_space(&error) {
+                tracing::warn!(path = %path.display(), %error, "queue entries wait for space");
+            } else {
+                store
+                    .health
+                    .latch(&format!("write of {}: {error}", path.display()));
+            }
+            store.dispatcher.put_back_dirty(queue);
+        }
+        store.health.entries_waiting(waiting);
+        all
+    }
+
+    /// Notes how far the index is durable; written down with the rest.
+    pub(crate) fn note_index(
+        &self,
+        file: &str,
+        next: u32,
+        offset: u64,
+        time: gantry_message::Millis,
+    ) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        file.clone_into(&mut state.progress.index_file);
+        state.progress.index_next = next;
+        state.progress.index_offset = offset;
+        state.checkpoint.index = state.checkpoint.index.max(time);
+        state.is_stale = true;
+    }
+
+    /// Writes everything down as it is when the store stops.
+    pub(crate) fn finish(&self, store: &WriterView<'_>, clean: bool) -> io::Result<()> {
+        self.step(store, Pace::All);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.progress.clean = clean && store.health.latched().is_none();
+        state.progress.flushed = store.log.flushed.value();
+        replace::file(
+            &*self.disk,
+            &self.paths.progress(),
+            &state.progress.encode(),
+        )?;
+        replace::file(
+            &*self.disk,
+            &self.paths.checkpoint(),
+            &state.checkpoint.encode(),
+        )
+    }
+
+    fn note_progress(&self, store: &WriterView<'_>, state: &mut State) {
+        state.progress.flushed = store.log.flushed.value();
+        let path = self.paths.progress();
+        match replace::file(&*self.disk, &path, &state.progress.encode()) {
+            Ok(()) => state.is_stale = false,
+            Err(error) => warn_checkpoint(&path, &error),
+        }
+    }
+
+    fn note_checkpoint(&self, state: &mut State) {
+        let path = self.paths.checkpoint();
+        if let Err(error) = replace::file(&*self.disk, &path, &state.checkpoint.encode()) {
+            warn_checkpoint(&path, &error);
+        }
+        state.is_stale = true;
+    }
+}
+
+/// Without it recovery reads more of the log, and that is all.
+fn warn_checkpoint(path: &PathBuf, error: &io::Error) {
+    tracing::warn!(path = %path.display(), %error, "cannot write down how far the store is");
+}
+
+/// What the queue writer needs of the store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriterView<'a> {
+    pub(crate) config: &'a StoreConfig,
+    pub(crate) log: &'a Log,
+    pub(crate) dispatcher: &'a Dispatcher,
+    pub(crate) files: &'a QueueFiles,
+    pub(crate) health: &'a Health,
+}
+
+/// Whether intervals count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// What is due.
+    Regular,
+    /// Everything, now.
+    All,
+}

@@ -1,0 +1,167 @@
+//! Whether the store takes messages, and if not, why.
+//!
+//! The first failed write or sync latches: nothing un-latches it but a restart, because after a failed sync nobody
+//! knows what is on the disk. A full disk and queues that cannot be written clear themselves.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::error::AppendError;
+
+const SHUT_DOWN: u32 = 1;
+const LATCHED: u32 = 2;
+const DISK_FULL: u32 = 4;
+const QUEUES_BEHIND: u32 = 8;
+
+/// So many queue entries may wait in memory when the disk does not take them.
+pub(crate) const QUEUE_ENTRIES_WAITING_MAX: u64 = 4 << 20;
+
+/// Why the store takes no messages, if it does not.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    flags: AtomicU32,
+    latched: OnceLock<Arc<str>>,
+    full: Mutex<Option<Full>>,
+    waiting: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Full {
+    dir: Arc<Path>,
+    used: u64,
+    limit: u64,
+}
+
+impl Health {
+    /// One load while all is well.
+    pub(crate) fn check(&self) -> Result<(), AppendError> {
+        let flags = self.flags.load(Ordering::Acquire);
+        if flags == 0 {
+            Ok(())
+        } else {
+            Err(self.reason(flags))
+        }
+    }
+
+    fn reason(&self, flags: u32) -> AppendError {
+        if flags & SHUT_DOWN != 0 {
+            return AppendError::ShutDown;
+        }
+        if let Some(error) = self.latched.get() {
+            return AppendError::Latched {
+                error: Arc::clone(error),
+            };
+        }
+        let full = self
+            .full
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(Full { dir, used, limit }) = full {
+            return AppendError::DiskFull { dir, used, limit };
+        }
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        AppendError::QueuesBehind {
+            waiting,
+            limit: QUEUE_ENTRIES_WAITING_MAX,
+        }
+    }
+
+    /// Takes no messages any more, because of `error`. Only the first one counts.
+    pub(crate) fn latch(&self, error: &str) {
+        if self.latched.set(error.into()).is_ok() {
+            tracing::error!(error, "the store takes no messages until it is restarted");
+        }
+        self.flags.fetch_or(LATCHED, Ordering::AcqRel);
+    }
+
+    pub(crate) fn latched(&self) -> Option<Arc<str>> {
+        self.latched.get().cloned()
+    }
+
+    pub(crate) fn shut_down(&self) {
+        self.flags.fetch_or(SHUT_DOWN, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & SHUT_DOWN != 0
+    }
+
+    /// Whether a clean stop may be claimed: Apache keeps `abort` when the disk is full, and so do we.
+    pub(crate) fn may_stop_cleanly(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & (LATCHED | DISK_FULL | QUEUES_BEHIND) == 0
+    }
+
+    pub(crate) fn disk_full(&self, dir: &Path, used: u64, limit: u64) {
+        let full = Full {
+            dir: dir.into(),
+            used,
+            limit,
+        };
+        let before = self
+            .full
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(full);
+        if before.is_none() {
+            tracing::error!(dir = %dir.display(), used, limit, "the disk is full, messages are refused");
+        }
+        self.flags.fetch_or(DISK_FULL, Ordering::AcqRel);
+    }
+
+    pub(crate) fn disk_has_space(&self) {
+        if self
+            .full
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .is_some()
+        {
+            tracing::info!("the disk has space again, messages are taken");
+        }
+        self.flags.fetch_and(!DISK_FULL, Ordering::AcqRel);
+    }
+
+    /// Queue entries that could not be written.
+    pub(crate) fn entries_waiting(&self, waiting: u64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+        if waiting > QUEUE_ENTRIES_WAITING_MAX {
+            self.flags.fetch_or(QUEUES_BEHIND, Ordering::AcqRel);
+        } else {
+            self.flags.fetch_and(!QUEUES_BEHIND, Ordering::AcqRel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_stays_the_reason() {
+        let health = Health::default();
+        assert_eq!(health.check(), Ok(()));
+        health.latch("write of a: EIO");
+        health.latch("write of b: EIO");
+        assert_eq!(
+            health.check().unwrap_err().to_string(),
+            "the store takes no messages since write of a: EIO"
+        );
+        assert!(!health.may_stop_cleanly());
+    }
+
+    #[test]
+    fn a_full_disk_clears_itself() {
+        let health = Health::default();
+        health.disk_full(Path::new("/d"), 91, 90);
+        assert_eq!(
+            health.check().unwrap_err().to_string(),
+            "the disk of /d is 91 % full, the limit is 90 %"
+        );
+        health.disk_has_space();
+        assert_eq!(health.check(), Ok(()));
+        health.shut_down();
+        assert_eq!(health.check(), Err(AppendError::ShutDown));
+    }
+}

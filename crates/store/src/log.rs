@@ -1,0 +1,398 @@
+//! The log: one writer at a time, whoever holds the lock.
+//!
+//! A commit plans (places, segment ends, queue offsets), fills the holes, writes, and only then makes anything visible:
+//! queue entries first, then `appended`, then each queue's `dispatched`. A commit that fails leaves position, queues and
+//! watermarks as they were and zeroes what it may have written.
+
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use gantry_message::{LogOffset, Millis, QueueOffset, patch};
+
+use crate::batch::{Batch, NOT_STORED, Outcome, Tags};
+use crate::chain::Chain;
+use crate::config::Clock;
+use crate::dispatcher::Dispatcher;
+use crate::error::AppendError;
+use crate::figures::Counters;
+use crate::format::blank;
+use crate::health::Health;
+use crate::preallocation::Preallocation;
+use crate::segment::Segment;
+use crate::watermark::Watermark;
+use crate::width::wide;
+
+/// The log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) chain: Chain,
+    pub(crate) preallocation: Preallocation,
+    /// Invariant: the end of what is written and dispatched; at most the end of the last segment.
+    pub(crate) appended: Watermark,
+    /// Invariant: at most `appended`.
+    pub(crate) flushed: Watermark,
+    health: Arc<Health>,
+    clock: Clock,
+    state: Mutex<State>,
+    /// When the running commit began; 0: none runs.
+    locked_at: AtomicI64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Where the next record goes.
+    end: u64,
+    /// The segment with `end` in it, or the full one before it; `None` while the log has none.
+    active: Option<Arc<Segment>>,
+    /// Invariant: the newest store time; the next one is not before it.
+    last_time: Millis,
+    /// Where the last record starts.
+    last_record: u64,
+    /// The start of the segment that was asked for last.
+    wanted: u64,
+    runs: Vec<Run>,
+    fresh: Vec<Arc<Segment>>,
+}
+
+/// Bytes of the batch that go to one place.
+#[derive(Debug)]
+struct Run {
+    segment: Arc<Segment>,
+    at: u64,
+    from: usize,
+    to: usize,
+    /// The segment's rest is closed with a blank record behind them.
+    closes: bool,
+}
+
+/// Where a log stands when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) end: u64,
+    pub(crate) last_time: Millis,
+    pub(crate) last_record: u64,
+}
+
+impl Log {
+    pub(crate) fn new(
+        chain: Chain,
+        preallocation: Preallocation,
+        position: Position,
+        health: Arc<Health>,
+        clock: Clock,
+    ) -> Self {
+        let state = State {
+            end: position.end,
+            active: chain.last(),
+            last_time: position.last_time,
+            last_record: position.last_record,
+            wanted: 0,
+            runs: Vec::new(),
+            fresh: Vec::new(),
+        };
+        Self {
+            chain,
+            preallocation,
+            appended: Watermark::new(position.end),
+            flushed: Watermark::new(position.end),
+            health,
+            clock,
+            state: Mutex::new(state),
+            locked_at: AtomicI64::new(0),
+        }
+    }
+
+    /// Stores the batch and makes it visible, or refuses all of it.
+    pub(crate) fn commit(&self, batch: &mut Batch, dispatcher: &Dispatcher, counters: &Counters) {
+        assert!(batch.outcomes.is_empty(), "a batch is committed once");
+        let began = Instant::now();
+        let mut state = self.lock();
+        let now = self.clock.now().max(state.last_time);
+        self.locked_at.store(now.0, Ordering::Relaxed);
+        let done = self
+            .health
+            .check()
+            .and_then(|()| self.store(&mut state, batch, now));
+        match done {
+            Ok(end) => {
+                self.publish(&mut state, batch, end, now, dispatcher);
+                counters.stored(
+                    wide(batch.records.len()),
+                    wide(batch.bytes.len()),
+                    began.elapsed(),
+                );
+            }
+            Err(error) => {
+                self.preallocation.put_back(state.fresh.drain(..));
+                batch.outcomes.clear();
+                batch
+                    .outcomes
+                    .resize(batch.entries.len(), Outcome::Refused(error));
+                counters.refused(wide(batch.records.len()));
+            }
+        }
+        state.runs.clear();
+        self.locked_at.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the running commit has held the log.
+    pub(crate) fn locked_ms(&self) -> u64 {
+        match self.locked_at.load(Ordering::Relaxed) {
+            0 => 0,
+            at => u64::try_from(self.clock.now().since(Millis(at))).unwrap_or(0),
+        }
+    }
+
+    /// Where the last record starts, its store time, and the end of the log, all of one moment.
+    pub(crate) fn position(&self) -> Position {
+        let state = self.lock();
+        Position {
+            end: state.end,
+            last_time: state.last_time,
+            last_record: state.last_record,
+        }
+    }
+
+    /// Runs `action` while no commit runs.
+    pub(crate) fn between_commits<T>(&self, action: impl FnOnce() -> T) -> T {
+        let _state = self.lock();
+        action()
+    }
+
+    fn store(&self, state: &mut State, batch: &mut Batch, now: Millis) -> Result<u64, AppendError> {
+        let end = self.plan(state, batch, now)?;
+        let mut written = 0;
+        let done = state.runs.iter().try_for_each(|run| {
+            written += 1;
+            run.write(&batch.bytes).map_err(|error| (run, error))
+        });
+        let Err((run, error)) = done else {
+            return Ok(end);
+        };
+        let path = Arc::clone(run.segment.path());
+        for run in &state.runs[..written] {
+            if let Err(error) = run.undo() {
+                self.health
+                    .latch(&format!("zeroing of {}: {error}", path.display()));
+            }
+        }
+        if is_no_space(&error) {
+            return Err(AppendError::NoSpace {
+                path,
+                error: error.to_string().into(),
+            });
+        }
+        self.health
+            .latch(&format!("write of {}: {error}", path.display()));
+        Err(AppendError::Latched {
+            error: self.health.latched().unwrap_or_default(),
+        })
+    }
+
+    /// Gives every record its place and its offsets and fills the holes; nothing is written yet.
+    fn plan(&self, state: &mut State, batch: &mut Batch, now: Millis) -> Result<u64, AppendError> {
+        for touched in &mut batch.touched {
+            touched.next = touched.queue.max().0;
+        }
+        let mut end = state.end;
+        for at in 0..batch.entries.len() {
+            let entry = batch.entries[at];
+            let records = entry.first_record..entry.first_record + entry.records;
+            let queue = batch.records[entry.first_record].queue;
+            if batch.touched[queue].queue.is_deleted() {
+                batch.records[records]
+                    .iter_mut()
+                    .for_each(|record| record.offset = NOT_STORED);
+                let queue = &batch.touched[queue].queue;
+                let gone = AppendError::QueueGone {
+                    topic: queue.topic().into(),
+                    id: queue.id(),
+                };
+                batch.outcomes.push(Outcome::Refused(gone));
+                continue;
+            }
+            let segment = self.segment_for(state, &mut end, wide(entry.len))?;
+            match state.runs.last_mut() {
+                Some(run) if run.to == entry.start && !run.closes => run.to += entry.len,
+                _ => state.runs.push(Run {
+                    segment,
+                    at: end,
+                    from: entry.start,
+                    to: entry.start + entry.len,
+                    closes: false,
+                }),
+            }
+            let first_queue_offset = batch.touched[queue].next;
+            for record in &mut batch.records[records] {
+                record.offset = end + wide(record.start - entry.start);
+                record.queue_offset = 0;
+                if record.is_queued {
+                    record.queue_offset = batch.touched[queue].next;
+                    batch.touched[queue].next += 1;
+                }
+                let bytes = &mut batch.bytes[record.start..record.start + record.len];
+                patch(
+                    bytes,
+                    QueueOffset(record.queue_offset),
+                    LogOffset(record.offset),
+                    now,
+                );
+            }
+            batch.outcomes.push(Outcome::Stored {
+                offset: LogOffset(end),
+                end: LogOffset(end + wide(entry.len)),
+                queue_offset: QueueOffset(if batch.records[entry.first_record].is_queued {
+                    first_queue_offset
+                } else {
+                    0
+                }),
+                store_time: now,
+            });
+            end += wide(entry.len);
+        }
+        Ok(end)
+    }
+
+    /// The segment that takes `len` bytes at `end`; closes the present one and moves `end` when it cannot.
+    fn segment_for(
+        &self,
+        state: &mut State,
+        end: &mut u64,
+        len: u64,
+    ) -> Result<Arc<Segment>, AppendError> {
+        let active = state.fresh.last().or(state.active.as_ref());
+        if let Some(active) = active {
+            if *end + len + blank::LEN <= active.end() {
+                return Ok(Arc::clone(active));
+            }
+            if *end + blank::LEN <= active.end() {
+                let segment = Arc::clone(active);
+                match state.runs.last_mut() {
+                    Some(run) => run.closes = true,
+                    None => state.runs.push(Run {
+                        segment,
+                        at: *end,
+                        from: 0,
+                        to: 0,
+                        closes: true,
+                    }),
+                }
+            }
+        }
+        let size = self.preallocation.segment_size();
+        let start = active.map_or(*end - *end % size, |active| active.end());
+        if i64::try_from(start.saturating_add(size)).is_err() {
+            return Err(AppendError::LogFull {
+                end: LogOffset(*end),
+            });
+        }
+        let segment = self
+            .preallocation
+            .take(start)
+            .map_err(|(path, error)| self.cannot_create(&path, &error))?;
+        *end = start;
+        state.fresh.push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    fn cannot_create(&self, path: &std::path::Path, error: &io::Error) -> AppendError {
+        let text: Arc<str> = error.to_string().into();
+        if is_no_space(error) {
+            return AppendError::NoSpace {
+                path: path.into(),
+                error: text,
+            };
+        }
+        if error.raw_os_error() == Some(EIO) {
+            self.health
+                .latch(&format!("creation of {}: {error}", path.display()));
+            return AppendError::Latched {
+                error: self.health.latched().unwrap_or_default(),
+            };
+        }
+        AppendError::Io {
+            doing: "create",
+            path: path.into(),
+            error: text,
+        }
+    }
+
+    fn publish(
+        &self,
+        state: &mut State,
+        batch: &Batch,
+        end: u64,
+        now: Millis,
+        dispatcher: &Dispatcher,
+    ) {
+        let start = state.end;
+        if let Some(last) = batch
+            .records
+            .iter()
+            .rev()
+            .find(|record| record.offset != NOT_STORED)
+        {
+            state.last_record = last.offset;
+            state.last_time = now;
+        }
+        for segment in state.fresh.drain(..) {
+            state.active = Some(Arc::clone(&segment));
+            self.chain.push(segment);
+        }
+        state.end = end;
+        dispatcher.deliver(batch, start, end, now);
+        self.appended.advance(end);
+        for touched in &batch.touched {
+            touched.queue.dispatched().advance(touched.next);
+        }
+        if let Some(active) = &state.active
+            && active.end() - end < active.len() / 2
+            && state.wanted != active.end()
+        {
+            state.wanted = active.end();
+            self.preallocation.want(active.end());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let bytes = &bytes[self.from..self.to];
+        if !self.closes {
+            return self.segment.write(bytes, self.at);
+        }
+        let rest = self.segment.end() - self.at - wide(bytes.len());
+        let blank = blank::encode(u32::try_from(rest).unwrap_or(u32::MAX));
+        self.segment.write_parts(&[bytes, &blank], self.at)
+    }
+
+    fn undo(&self) -> io::Result<()> {
+        let blank = if self.closes { blank::LEN } else { 0 };
+        self.segment
+            .zero(self.at..self.at + wide(self.to - self.from) + blank)
+    }
+}
+
+const EIO: i32 = 5;
+
+/// Whether the system has no space (or no quota) left: a refusal that passes, not a fault.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// What the third field of a queue entry holds for a message stored at `now`.
+pub(crate) fn tags_code(tags: Tags, now: Millis) -> i64 {
+    match tags {
+        Tags::Code(code) => code,
+        Tags::DueAfter(delay) => now.plus(delay.0).0,
+    }
+}

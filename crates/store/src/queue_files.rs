@@ -1,0 +1,314 @@
+//! The files of all queues: `consumequeue/<topic>/<id>/<byte offset>`, opened when needed, a few kept open.
+//!
+//! Full size from creation on, sparse. What was written and not yet synced is remembered by name, not by descriptor.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gantry_disk::{Disk, File, Open};
+use gantry_message::{Millis, QueueId};
+use rustc_hash::FxHashMap;
+
+use crate::format::{entry, name};
+use crate::queue::{Queue, fillers};
+use crate::width::{narrow, wide};
+
+/// So many files stay open.
+const OPEN_MAX: usize = 256;
+/// With more unsynced files than this, the whole file system is synced instead.
+const SYNCED_ONE_BY_ONE: usize = 64;
+
+/// The files of all queues.
+#[derive(Debug)]
+pub(crate) struct QueueFiles {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    open: Mutex<OpenFiles>,
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Directories with names that are not yet durable.
+    unsynced_dirs: Mutex<BTreeSet<PathBuf>>,
+}
+
+#[derive(Debug, Default)]
+struct OpenFiles {
+    /// By queue and first byte: the file and when it was last used.
+    files: FxHashMap<(usize, u64), (Arc<dyn File>, u64)>,
+    uses: u64,
+}
+
+impl QueueFiles {
+    /// `root` is the `consumequeue` directory.
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
+        Self {
+            disk,
+            root,
+            open: Mutex::default(),
+            unsynced: Mutex::default(),
+            unsynced_dirs: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn root(&self) -> &PathBuf {
+        &self.root
+    }
+
+    pub(crate) fn dir_of(&self, topic: &str, id: QueueId) -> PathBuf {
+        self.root.join(topic).join(id.to_string())
+    }
+
+    fn dir(&self, queue: &Queue) -> PathBuf {
+        self.dir_of(queue.topic(), queue.id())
+    }
+
+    /// Reads entries that are all in one file.
+    pub(crate) fn read(&self, queue: &Queue, from: u64, into: &mut [u8]) -> io::Result<()> {
+        let at = from * entry::LEN;
+        let base = at - at % queue.file_size();
+        let file = self.file(queue, base, Open::Write)?;
+        file.read_exact_at(into, at - base)
+    }
+
+    /// Writes entries, into as many files as they take.
+    pub(crate) fn write(
+        &self,
+        queue: &Queue,
+        from: u64,
+        bytes: &[u8],
+        time: Millis,
+    ) -> io::Result<()> {
+        let mut at = from * entry::LEN;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let base = at - at % queue.file_size();
+            let (now, later) = rest.split_at(rest.len().min(narrow(base + queue.file_size() - at)));
+            let file = self.file_for_writing(queue, base, at)?;
+            file.write_at(now, at - base)?;
+            let path = self.dir(queue).join(name::of(base));
+            self.keep_time(&path, time);
+            lock(&self.unsynced).insert(path);
+            at += wide(now.len());
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The file that starts at `base`; a new one gets fillers up to `first`, for Apache reads from its start.
+    fn file_for_writing(&self, queue: &Queue, base: u64, first: u64) -> io::Result<Arc<dyn File>> {
+        match self.file(queue, base, Open::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let dir = self.dir(queue);
+        self.disk.create_dirs(&dir)?;
+        let file = self.file(queue, base, Open::Create)?;
+        file.set_len(queue.file_size())?;
+        if first > base {
+            file.write_at(&fillers((first - base) / entry::LEN), 0)?;
+        }
+        let mut dirs = lock(&self.unsynced_dirs);
+        let parents = [
+            dir.parent().map(PathBuf::from),
+            Some(self.root.clone()),
+            Some(dir),
+        ];
+        dirs.extend(parents.into_iter().flatten());
+        Ok(file)
+    }
+
+    /// Apache finds messages by time through the files' times: one that is written late gets the time of its entries.
+    fn keep_time(&self, path: &std::path::Path, time: Millis) {
+        let Ok(millis) = u64::try_from(time.0) else {
+            return;
+        };
+        let time = UNIX_EPOCH + Duration::from_millis(millis);
+        let is_late = SystemTime::now()
+            .duration_since(time)
+            .is_ok_and(|late| late > Duration::from_mins(1));
+        if is_late && let Err(error) = self.disk.set_modified(path, time) {
+            tracing::debug!(path = %path.display(), %error, "cannot set the time of a queue file");
+        }
+    }
+
+    fn file(&self, queue: &Queue, base: u64, how: Open) -> io::Result<Arc<dyn File>> {
+        let key = (queue.slot(), base);
+        if let Some(file) = lock(&self.open).get(key) {
+            return Ok(file);
+        }
+        let file = self.disk.open(&self.dir(queue).join(name::of(base)), how)?;
+        lock(&self.open).put(key, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// How many files were written since the last sync.
+    pub(crate) fn unsynced(&self) -> usize {
+        lock(&self.unsynced).len()
+    }
+
+    /// Makes everything durable that was written before the call.
+    pub(crate) fn sync(&self) -> Result<(), (PathBuf, io::Error)> {
+        let files = std::mem::take(&mut *lock(&self.unsynced));
+        let dirs = std::mem::take(&mut *lock(&self.unsynced_dirs));
+        if files.len() + dirs.len() > SYNCED_ONE_BY_ONE {
+            return self
+                .disk
+                .sync_all(&self.root)
+                .map_err(|error| (self.root.clone(), error));
+        }
+        for path in files {
+            let synced = self
+                .disk
+                .open(&path, Open::Write)
+                .and_then(|file| file.sync());
+            gone_is_fine(synced).map_err(|error| (path, error))?;
+        }
+        for dir in dirs {
+            gone_is_fine(self.disk.sync_dir(&dir)).map_err(|error| (dir, error))?;
+        }
+        Ok(())
+    }
+
+    /// Where the queue's files start, in bytes.
+    pub(crate) fn bases(&self, queue: &Queue) -> io::Result<Vec<u64>> {
+        let listed = match self.disk.list(&self.dir(queue)) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        Ok(listed
+            .iter()
+            .filter(|one| !one.is_dir)
+            .filter_map(|one| name::parse(&one.name))
+            .collect())
+    }
+
+    /// Zeroes what is behind `max` in its file and removes the files behind that.
+    pub(crate) fn cut(&self, queue: &Queue, max: u64) -> io::Result<()> {
+        let end = max * entry::LEN;
+        for base in self.bases(queue)? {
+            if base >= end && base > 0 {
+                self.remove_file(queue, base)?;
+            } else if base + queue.file_size() > end {
+                let file = self.file(queue, base, Open::Write)?;
+                file.zero(end.saturating_sub(base)..queue.file_size())?;
+                lock(&self.unsynced).insert(self.dir(queue).join(name::of(base)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts behind `max` when something is there.
+    pub(crate) fn cut_if_needed(&self, queue: &Queue, max: u64) -> io::Result<()> {
+        let at = max * entry::LEN;
+        let base = at - at % queue.file_size();
+        let mut next = [0; 20];
+        let is_clean = match self.file(queue, base, Open::Write) {
+            Ok(file) => file.read_at(&mut next, at - base)? > 0 && next == [0; 20],
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        let has_more = self.bases(queue)?.last().is_some_and(|&last| last > base);
+        if is_clean && !has_more {
+            Ok(())
+        } else {
+            self.cut(queue, max)
+        }
+    }
+
+    /// Sets the queue's first readable offset: the first entry that points at or behind `log_min`. Entries that cannot
+    /// be read leave it where it is.
+    pub(crate) fn correct_min(&self, queue: &Queue, log_min: u64) {
+        let (mut low, mut high) = (queue.min().0, queue.max().0);
+        let real = |at| {
+            queue
+                .entry(self, at)
+                .ok()
+                .flatten()
+                .filter(|entry| !entry.is_filler())
+        };
+        // Most queues begin where they began; look there first.
+        if low < high && real(low).is_some_and(|entry| entry.log_offset.0 >= log_min) {
+            return;
+        }
+        let end = high;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.points_at_or_behind(queue, middle, high, log_min) {
+                high = middle
+            } else {
+                low = middle + 1
+            }
+        }
+        while low < end && real(low).is_none() {
+            low += 1;
+        }
+        queue.set_min(low);
+    }
+
+    /// Whether the first real entry from `at` on points at or behind `log_min`, or there is none before `end`.
+    fn points_at_or_behind(&self, queue: &Queue, at: u64, end: u64, log_min: u64) -> bool {
+        let mut entries = (at..end).map(|at| queue.entry(self, at).ok().flatten());
+        let real = entries.find(|entry| entry.is_some_and(|entry| !entry.is_filler()));
+        real.flatten()
+            .is_none_or(|entry| entry.log_offset.0 >= log_min)
+    }
+
+    /// Closes the files of a queue that is used no more.
+    pub(crate) fn forget(&self, queue: &Queue) {
+        lock(&self.open)
+            .files
+            .retain(|(slot, _), _| *slot != queue.slot());
+    }
+
+    /// Removes the file that starts at `base`.
+    pub(crate) fn remove_file(&self, queue: &Queue, base: u64) -> io::Result<()> {
+        lock(&self.open).files.remove(&(queue.slot(), base));
+        gone_is_fine(self.disk.remove(&self.dir(queue).join(name::of(base))))
+    }
+
+    /// Removes all files of a queue, and the directories that are empty then.
+    pub(crate) fn remove(&self, queue: &Queue) -> io::Result<()> {
+        for base in self.bases(queue)? {
+            self.remove_file(queue, base)?;
+        }
+        let dir = self.dir(queue);
+        // Directories with something else in them stay, and that is no fault.
+        let _ = self.disk.remove_dir(&dir);
+        if let Some(topic) = dir.parent() {
+            let _ = self.disk.remove_dir(topic);
+        }
+        Ok(())
+    }
+}
+
+impl OpenFiles {
+    fn get(&mut self, key: (usize, u64)) -> Option<Arc<dyn File>> {
+        self.uses += 1;
+        let (file, used) = self.files.get_mut(&key)?;
+        *used = self.uses;
+        Some(Arc::clone(file))
+    }
+
+    fn put(&mut self, key: (usize, u64), file: Arc<dyn File>) {
+        if self.files.len() >= OPEN_MAX {
+            // Half go at once, so that finding them costs little a file.
+            let mut uses: Vec<u64> = self.files.values().map(|(_, used)| *used).collect();
+            let (_, &mut median, _) = uses.select_nth_unstable(OPEN_MAX / 2);
+            self.files.retain(|_, (_, used)| *used > median);
+        }
+        self.files.insert(key, (file, self.uses));
+    }
+}
+
+fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

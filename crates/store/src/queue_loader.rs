@@ -1,0 +1,176 @@
+//! Finds out how far one queue reaches, from its files and, where those are not trusted, from the log.
+//!
+//! Entries of a queue point ever further into the log, so the end of what can be trusted is found by bisection: valid
+//! entries that point below a given place. Everything behind it is built again from the log.
+
+use std::io;
+
+use gantry_disk::{Disk, Open};
+use gantry_message::QueueId;
+
+use crate::chain::Chain;
+use crate::cursor::{Cursor, Step};
+use crate::error::StoreError;
+use crate::figures::Counters;
+use crate::format::{entry, name};
+use crate::paths::Paths;
+use crate::queue::{Extent, Queue};
+use crate::queue_files::QueueFiles;
+use crate::queues::Queues;
+use crate::width::wide;
+
+/// Loads queues up to a place of the log.
+pub(crate) struct QueueLoader<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) paths: &'a Paths,
+    pub(crate) files: &'a QueueFiles,
+    pub(crate) queues: &'a Queues,
+    pub(crate) counters: &'a Counters,
+    pub(crate) chain: &'a Chain,
+    /// Entries that point here or further are not looked at: the log tells better.
+    pub(crate) before: u64,
+    /// Entries below `before` are all there and right.
+    pub(crate) trusted: bool,
+}
+
+impl QueueLoader<'_> {
+    /// Loads a queue. Returns where in the log its entries have to be looked for, if some below `before` are missing.
+    pub(crate) fn load(&self, topic: &str, id: QueueId) -> Result<Option<u64>, StoreError> {
+        let dir = self.files.dir_of(topic, id);
+        let fail = |error| StoreError::io("load", &dir)(error);
+        let (file_size, bases, damaged) = self.files_of(topic, id).map_err(fail)?;
+        let (Some(&first), Some(&last)) = (bases.first(), bases.last()) else {
+            return Ok(None);
+        };
+        let empty = Extent {
+            min: 0,
+            max: 0,
+            log_end: 0,
+        };
+        // A queue to read with: everything that its files have room for counts as readable.
+        let all = Extent {
+            max: (last + file_size) / entry::LEN,
+            ..empty
+        };
+        let probe = self.queues.probe(topic, id, file_size, all);
+        let first = first / entry::LEN;
+        let mut max = self.bisect(&probe, first, all.max);
+        if !self.trusted {
+            max = self.agreed(&probe, first, max);
+        }
+        let log_end = self.log_end(&probe, first, max);
+        let extent = if log_end == 0 && first == 0 {
+            empty
+        } else {
+            Extent {
+                min: first,
+                max,
+                log_end,
+            }
+        };
+        self.files.forget(&probe);
+        self.queues.insert(topic, id, file_size, extent);
+        Ok(damaged.then_some(log_end))
+    }
+
+    /// The length of the queue's files, where they start, and whether something is wrong with them.
+    fn files_of(&self, topic: &str, id: QueueId) -> io::Result<(u64, Vec<u64>, bool)> {
+        let dir = self.files.dir_of(topic, id);
+        let listed = self.disk.list(&dir)?;
+        let lens = || {
+            listed
+                .iter()
+                .filter(|one| !one.is_dir && name::parse(&one.name).is_some())
+                .map(|one| one.len)
+        };
+        let configured = self.queues.file_size();
+        let usual = |len: &u64| *len > 0 && len.is_multiple_of(entry::LEN);
+        let size = lens()
+            .find(|&len| len == configured)
+            .or_else(|| lens().find(usual))
+            .unwrap_or(configured);
+        let (mut bases, mut damaged) = (Vec::new(), false);
+        for one in listed.iter().filter(|one| !one.is_dir) {
+            let path = dir.join(&one.name);
+            match name::parse(&one.name) {
+                Some(base) if base % size == 0 && one.len == size => bases.push(base),
+                Some(base) if base % size == 0 && one.len < size => {
+                    tracing::error!(file = %path.display(), len = one.len, size, "a queue file is too short");
+                    self.disk.open(&path, Open::Write)?.set_len(size)?;
+                    bases.push(base);
+                    damaged = true;
+                }
+                _ => {
+                    self.paths.set_aside(
+                        self.disk,
+                        self.counters,
+                        &path,
+                        "no file of this queue",
+                    )?;
+                    damaged = true;
+                }
+            }
+        }
+        Ok((size, bases, damaged))
+    }
+
+    /// The first offset whose entry does not count.
+    fn bisect(&self, queue: &Queue, first: u64, end: u64) -> u64 {
+        let (mut low, mut high) = (first, end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.counts(queue, middle) {
+                low = middle + 1
+            } else {
+                high = middle
+            }
+        }
+        low
+    }
+
+    fn counts(&self, queue: &Queue, at: u64) -> bool {
+        match queue.entry(self.files, at) {
+            Ok(entry) => {
+                entry.is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
+            }
+            // A missing file in the middle: what is behind it decides.
+            Err(_) => true,
+        }
+    }
+
+    /// Goes back until the last entry and the log agree: left-overs of an earlier cut look like entries.
+    fn agreed(&self, queue: &Queue, first: u64, mut max: u64) -> u64 {
+        let mut cursor = Cursor::new(self.chain, false);
+        while max > first {
+            let Ok(Some(entry)) = queue.entry(self.files, max - 1) else {
+                return max;
+            };
+            let at = entry.log_offset.0;
+            if at < self.chain.min() || entry.is_filler() {
+                return max;
+            }
+            let is_same = matches!(cursor.step(at), Step::Record(view)
+                if view.topic() == queue.topic()
+                    && view.queue_id() == queue.id()
+                    && view.queue_offset().0 == max - 1
+                    && wide(view.len()) == u64::from(entry.size));
+            if is_same {
+                return max;
+            }
+            max -= 1;
+        }
+        max
+    }
+
+    /// Where the last message's record ends; 0 without one.
+    fn log_end(&self, queue: &Queue, first: u64, max: u64) -> u64 {
+        let entries = (first..max)
+            .rev()
+            .map_while(|at| queue.entry(self.files, at).ok().flatten());
+        entries
+            .filter(|entry| !entry.is_filler())
+            .map(|entry| entry.end())
+            .next()
+            .unwrap_or(0)
+    }
+}

@@ -1,0 +1,692 @@
+//! What is true after a stop: where the log ends, where every queue ends, what has to be written again.
+//!
+//! Order: segments, then the point from which queues may lag behind the log, then queues up to that point, then the log
+//! from there on, record by record, into the queues. The point comes from our own progress file when it speaks of this
+//! log, else from Apache's rules. Damage never stops the start: it is set aside, named and gone past.
+//!
+//! Worked example, `kill -9` in the middle of a commit: progress says "written up to 4096"; queues are cut to entries
+//! below 4096; the log is read from 4096, two whole records are found and put into their queues, the third is torn: the
+//! log ends before it and the rest of the segment is zeroed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_disk::{Disk, Listed, Open};
+use gantry_message::{
+    Millis, QueueId, RecordView, SysFlag, java_hash_bytes, properties, record, topic,
+};
+
+use crate::chain::Chain;
+use crate::config::StoreConfig;
+use crate::cursor::{Cursor, Reason, Step};
+use crate::dispatcher::Dispatcher;
+use crate::error::StoreError;
+use crate::figures::Counters;
+use crate::format::checkpoint::Checkpoint;
+use crate::format::entry::{Entry, FILLER};
+use crate::format::progress::{Mark, Progress};
+use crate::format::{blank, name};
+use crate::log::Position;
+use crate::paths::Paths;
+use crate::queue_files::QueueFiles;
+use crate::queue_loader::QueueLoader;
+use crate::queues::Queues;
+use crate::segment::Segment;
+use crate::width::wide;
+
+/// More missing segments in a row than this are not made up for.
+const MISSING_SEGMENTS_MAX: u64 = 1024;
+/// So many replayed entries may wait in memory.
+const REPLAYED_MAX: u64 = 1 << 20;
+
+/// What recovery works on.
+pub(crate) struct Recovery<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) config: &'a StoreConfig,
+    pub(crate) paths: &'a Paths,
+    pub(crate) files: &'a QueueFiles,
+    pub(crate) queues: &'a Queues,
+    pub(crate) dispatcher: &'a Dispatcher,
+    pub(crate) counters: &'a Counters,
+}
+
+/// What recovery found.
+pub(crate) struct Recovered {
+    pub(crate) chain: Chain,
+    pub(crate) position: Position,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) progress: Option<Progress>,
+    /// Whether the last stop was clean and what we know of it is trusted.
+    pub(crate) was_clean: bool,
+}
+
+/// From where on queues may lack entries.
+struct Start {
+    at: u64,
+    /// Everything in queue files that points below is right; otherwise their last entries are compared with the log.
+    queues_trusted: bool,
+    tail: Tail,
+}
+
+impl Start {
+    /// Whether an unreadable place is surely the end: no message can lie behind it.
+    fn ends_the_log(&self, at: u64, reason: &Reason) -> bool {
+        match self.tail {
+            Tail::Unknown => false,
+            Tail::Written => at >= self.at,
+            Tail::Ended => at == self.at && *reason == Reason::Zeros,
+        }
+    }
+}
+
+/// What is known of the log behind the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// Nothing.
+    Unknown,
+    /// Behind the first unreadable place nothing was ever written: the page cache that was written to still lives.
+    Written,
+    /// The log ended at the start, and everything behind was zeros.
+    Ended,
+}
+
+impl Recovery<'_> {
+    pub(crate) fn run(
+        &self,
+        segment_size: u64,
+        segments: Vec<Arc<Segment>>,
+    ) -> Result<Recovered, StoreError> {
+        let chain = Chain::new(segments);
+        self.fill_gaps(&chain, segment_size)?;
+        let checkpoint = self
+            .read(&self.paths.checkpoint())?
+            .map(|bytes| Checkpoint::decode(&bytes))
+            .unwrap_or_default();
+        let progress = self
+            .read(&self.paths.progress())?
+            .and_then(|bytes| Progress::decode(&bytes));
+        let was_stopped = self.meta(&self.paths.abort())?.is_none();
+        let start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
+        let from = self.load_queues(&chain, &start)?;
+        tracing::info!(
+            from,
+            clean = was_stopped,
+            segments = chain.len(),
+            "recovery starts"
+        );
+        let position = self.replay(&chain, from, &start)?;
+        self.finish_log(&chain, position.end, &start)?;
+        self.write_queues()?;
+        self.finish_queues(&chain, position.end, &start)?;
+        tracing::info!(
+            end = position.end,
+            replayed = position.end - from,
+            "recovery is done"
+        );
+        let was_clean = was_stopped
+            && start.queues_trusted
+            && progress.as_ref().is_some_and(|progress| progress.clean);
+        Ok(Recovered {
+            chain,
+            position,
+            checkpoint,
+            progress,
+            was_clean,
+        })
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        gantry_disk::replace::read(&**self.disk, path).or_else(|error| {
+            // A side file that cannot be read is as good as none: its content is found again from the log.
+            tracing::warn!(path = %path.display(), %error, "cannot read");
+            Ok(None)
+        })
+    }
+
+    fn meta(&self, path: &Path) -> Result<Option<gantry_disk::Meta>, StoreError> {
+        self.disk
+            .meta(path)
+            .map_err(StoreError::io("look at", path))
+    }
+
+    /// Missing segments become empty ones, so that Apache and we read on behind them.
+    fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<(), StoreError> {
+        let all = chain.all();
+        for two in all.windows(2) {
+            let (from, to) = (two[0].end(), two[1].start());
+            if from == to {
+                continue;
+            }
+            tracing::error!(
+                from,
+                to,
+                "log segments are missing, their messages are lost"
+            );
+            self.counters
+                .quarantined
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if (to - from) / size > MISSING_SEGMENTS_MAX {
+                continue;
+            }
+            let dir = two[0]
+                .path()
+                .parent()
+                .unwrap_or(&self.paths.root)
+                .to_owned();
+            for start in (from..to).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
+                let path = dir.join(name::of(start));
+                let made = Segment::create_sparse(&**self.disk, &dir, start, size);
+                let segment = made.map_err(StoreError::io("create", &path))?;
+                let closing = blank::encode(u32::try_from(size).unwrap_or(u32::MAX));
+                segment
+                    .write(&closing, start)
+                    .map_err(StoreError::io("write", &path))?;
+                chain.insert(Arc::new(segment));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        &self,
+        chain: &Chain,
+        checkpoint: &Checkpoint,
+        progress: Option<&Progress>,
+        was_stopped: bool,
+    ) -> Start {
+        let mut cursor = Cursor::new(chain, true);
+        let mut speaks_of = |mark: &Mark| mark.end <= chain.min() || ends_at(&mut cursor, mark);
+        if let Some(progress) = progress {
+            let same_boot = self.disk.boot().is_some_and(|boot| boot == progress.boot);
+            let clean = was_stopped && progress.clean;
+            if (same_boot || clean) && speaks_of(&progress.written) {
+                let at = progress.written.end.max(chain.min());
+                let tail = if clean { Tail::Ended } else { Tail::Written };
+                return Start {
+                    at,
+                    queues_trusted: true,
+                    tail,
+                };
+            }
+            if speaks_of(&progress.synced) {
+                let at = progress.synced.end.max(chain.min());
+                return Start {
+                    at,
+                    queues_trusted: true,
+                    tail: Tail::Unknown,
+                };
+            }
+            tracing::warn!("the progress file speaks of another log, going by Apache's rules");
+        }
+        let segments = chain.all();
+        let at = if was_stopped {
+            segments
+                .get(segments.len().saturating_sub(3))
+                .map_or(0, |segment| segment.start())
+        } else {
+            let trusted = checkpoint.trusted_until();
+            let begins_before = |segment: &&Arc<Segment>| {
+                let time = first_time(segment);
+                time.is_some_and(|time| time > Millis(0) && time <= trusted)
+            };
+            segments
+                .iter()
+                .rev()
+                .find(begins_before)
+                .map_or(chain.min(), |segment| segment.start())
+        };
+        Start {
+            at,
+            queues_trusted: false,
+            tail: Tail::Unknown,
+        }
+    }
+
+    /// Loads every queue up to the start; returns where the log has to be read from, which is earlier when a queue has
+    /// lost entries.
+    fn load_queues(&self, chain: &Chain, start: &Start) -> Result<u64, StoreError> {
+        let root = self.paths.queues();
+        self.disk
+            .create_dirs(&root)
+            .map_err(StoreError::io("create", &root))?;
+        if chain.len() == 0 {
+            return self.set_queues_aside(&root).map(|()| 0);
+        }
+        let loader = QueueLoader {
+            disk: &**self.disk,
+            paths: self.paths,
+            files: self.files,
+            queues: self.queues,
+            counters: self.counters,
+            chain,
+            before: start.at,
+            trusted: start.queues_trusted,
+        };
+        let mut from = start.at;
+        for topic in self.list(&root)?.iter().filter(|topic| topic.is_dir) {
+            for queue in self
+                .list(&root.join(&topic.name))?
+                .iter()
+                .filter(|queue| queue.is_dir)
+            {
+                let Ok(id) = queue.name.parse() else { continue };
+                let damaged_at = loader.load(&topic.name, QueueId(id))?;
+                from = from.min(damaged_at.unwrap_or(from));
+            }
+        }
+        Ok(from.max(chain.min()))
+    }
+
+    /// Without a log, queues point nowhere.
+    fn set_queues_aside(&self, root: &Path) -> Result<(), StoreError> {
+        if self.list(root)?.is_empty() {
+            return Ok(());
+        }
+        let moved = self
+            .paths
+            .set_aside(&**self.disk, self.counters, root, "the log is empty");
+        moved
+            .and_then(|()| self.disk.create_dirs(root))
+            .map_err(StoreError::io("set aside", root))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Listed>, StoreError> {
+        self.disk.list(dir).map_err(StoreError::io("list", dir))
+    }
+
+    fn replay(&self, chain: &Chain, from: u64, start: &Start) -> Result<Position, StoreError> {
+        let mut cursor = Cursor::new(chain, self.config.check_crc_on_recover);
+        let mut position = Position {
+            end: from,
+            last_time: Millis(0),
+            last_record: from,
+        };
+        let (mut at, mut waiting) = (from, 0);
+        if chain.len() == 0 {
+            return Ok(position);
+        }
+        loop {
+            match cursor.step(at) {
+                Step::Record(view) => {
+                    let time = view.store_time();
+                    waiting += self.replay_record(&view);
+                    position.last_record = at;
+                    position.last_time = position.last_time.max(time);
+                    at += wide(view.len());
+                    position.end = at;
+                    if waiting > REPLAYED_MAX {
+                        self.write_queues()?;
+                        waiting = 0;
+                    }
+                }
+                Step::Next(next) => {
+                    at = next;
+                    position.end = at;
+                }
+                Step::End => break,
+                Step::Unreadable(reason) => {
+                    position.end = at;
+                    let skipped = !start.ends_the_log(at, &reason)
+                        && self.go_past(chain, at, &reason, &position)?;
+                    if !skipped {
+                        if reason != Reason::Zeros {
+                            tracing::warn!(at, %reason, "the log ends with a record that was not completely written");
+                        }
+                        break;
+                    }
+                    // The filler stands there now; what the cursor read before is stale.
+                    cursor = Cursor::new(chain, self.config.check_crc_on_recover);
+                }
+            }
+        }
+        if position.last_time == Millis(0) {
+            self.look_back(chain, &mut position);
+        }
+        Ok(position)
+    }
+
+    /// Nothing was replayed: the last record's place and time come from the progress file's mark or the last segment.
+    fn look_back(&self, chain: &Chain, position: &mut Position) {
+        let progress = self
+            .read(&self.paths.progress())
+            .ok()
+            .flatten()
+            .and_then(|bytes| Progress::decode(&bytes));
+        let mark = progress
+            .map(|progress| progress.written)
+            .filter(|mark| mark.end == position.end);
+        match mark {
+            Some(mark) => (position.last_record, position.last_time) = (mark.record, mark.time),
+            None => {
+                position.last_time = chain
+                    .last()
+                    .and_then(|last| first_time(&last))
+                    .unwrap_or(Millis(0))
+            }
+        }
+    }
+
+    /// Puts a record into its queue. Returns how many entries that were.
+    fn replay_record(&self, view: &RecordView<'_>) -> u64 {
+        if !view.sys_flag().is_queued() || !is_safe_name(view.topic()) {
+            return 0;
+        }
+        let entry = Entry {
+            log_offset: view.log_offset(),
+            size: u32::try_from(view.len()).unwrap_or(u32::MAX),
+            tags_code: self.tags_code(view),
+        };
+        let queue = self.queues.get(view.topic(), view.queue_id());
+        let (wanted, present, log_end) = (view.queue_offset().0, queue.max().0, queue.log_end());
+        if entry.end() <= log_end {
+            return 0;
+        }
+        let (topic, id, at) = (queue.topic(), queue.id().0, entry.log_offset.0);
+        if wanted < present {
+            tracing::warn!(
+                topic,
+                id,
+                at,
+                wanted,
+                present,
+                "a message says it has an earlier place in its queue"
+            );
+            return 0;
+        }
+        let mut pushed = 1;
+        if wanted > present {
+            let room = at.saturating_sub(log_end) / wide(record::FIXED_LEN) + 1;
+            if present == 0 {
+                queue.begin_at(wanted);
+            } else if wanted - present <= room {
+                tracing::error!(
+                    topic,
+                    id,
+                    from = present,
+                    to = wanted,
+                    "messages of a queue are lost"
+                );
+                for _ in present..wanted {
+                    self.dispatcher
+                        .note(&queue, queue.push(&FILLER, view.store_time()));
+                }
+                queue.dispatched().advance(wanted);
+                pushed += wanted - present;
+            } else {
+                tracing::error!(
+                    topic,
+                    id,
+                    at,
+                    wanted,
+                    present,
+                    "a message's place in its queue cannot be; it comes next"
+                );
+            }
+        }
+        self.dispatcher
+            .note(&queue, queue.push(&entry, view.store_time()));
+        queue.dispatched().advance(queue.max().0 + 1);
+        pushed
+    }
+
+    fn tags_code(&self, view: &RecordView<'_>) -> i64 {
+        if view.topic() == topic::SCHEDULE
+            && let Some(level) = properties::find_str(view.properties(), properties::DELAY)
+            && let Ok(level @ 1..) = level.trim().parse::<usize>()
+            && let Some(last) = self.config.delay_levels.len().checked_sub(1)
+        {
+            return view
+                .store_time()
+                .plus(self.config.delay_levels[(level - 1).min(last)].0)
+                .0;
+        }
+        view.property(properties::TAGS)
+            .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
+    }
+
+    /// Looks for the next whole record behind an unreadable place. When there is one, what lies between is copied to
+    /// the quarantine and overwritten with a filler record, and reading can go on. Records older than what was read
+    /// before are left-overs of an earlier cut, not messages.
+    fn go_past(
+        &self,
+        chain: &Chain,
+        at: u64,
+        reason: &Reason,
+        before: &Position,
+    ) -> Result<bool, StoreError> {
+        let mut cursor = Cursor::new(chain, true);
+        let mut look_from = at + MIN_FILLER;
+        while let Some(segment) = chain.at_or_after(look_from) {
+            let from = look_from.max(segment.start());
+            let found = cursor
+                .search(&segment, from)
+                .map_err(StoreError::io("read", segment.path()))?;
+            let Some(found) = found else {
+                look_from = segment.end();
+                continue;
+            };
+            let is_newer = matches!(cursor.step(found), Step::Record(view) if view.store_time() >= before.last_time);
+            if is_newer && (found == segment.start() || found - segment.start() >= MIN_FILLER) {
+                tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
+                self.fill(chain, at, found, before.last_time)?;
+                return Ok(true);
+            }
+            look_from = found + 1;
+        }
+        Ok(false)
+    }
+
+    fn fill(&self, chain: &Chain, from: u64, to: u64, time: Millis) -> Result<(), StoreError> {
+        for segment in chain.between(from, to) {
+            let (start, end) = (from.max(segment.start()), to.min(segment.end()));
+            self.keep_copy(&segment, start, end)?;
+            let fail = |doing| StoreError::io(doing, segment.path());
+            segment.zero(start..end).map_err(fail("zero"))?;
+            if end == segment.end() {
+                let rest = u32::try_from(end - start).unwrap_or(u32::MAX);
+                if end - start >= blank::LEN {
+                    segment
+                        .write(&blank::encode(rest), start)
+                        .map_err(fail("write"))?;
+                }
+            } else {
+                let (head, tail) = filler(start, end - start, time);
+                segment.write(&head, start).map_err(fail("write"))?;
+                segment
+                    .write(&tail, end - wide(tail.len()))
+                    .map_err(fail("write"))?;
+            }
+            segment.sync().map_err(fail("sync"))?;
+        }
+        self.counters
+            .quarantined
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies a range of the log into the quarantine; what cannot be read is left out.
+    fn keep_copy(&self, segment: &Segment, from: u64, to: u64) -> Result<(), StoreError> {
+        let name = format!("commitlog-{from:020}-{to:020}");
+        let free = self.paths.free_quarantine(&**self.disk, &name);
+        let path: PathBuf = free.map_err(StoreError::io("create", &self.paths.quarantine()))?;
+        let copy = self
+            .disk
+            .open(&path, Open::Create)
+            .map_err(StoreError::io("create", &path))?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = from;
+        while at < to {
+            let step = (to - at).min(wide(buffer.len()));
+            let part = &mut buffer[..crate::width::narrow(step)];
+            if segment.read(part, at).is_ok() {
+                copy.write_at(part, at - from)
+                    .map_err(StoreError::io("write", &path))?;
+            }
+            at += step;
+        }
+        copy.sync().map_err(StoreError::io("sync", &path))
+    }
+
+    /// Cuts what lies behind the log's end and makes what was found durable.
+    fn finish_log(&self, chain: &Chain, end: u64, start: &Start) -> Result<(), StoreError> {
+        for segment in chain.remove_from(end.max(1)) {
+            let mut head = [0; 4096];
+            let path = segment.path();
+            let is_empty = segment.read(&mut head, segment.start()).is_ok()
+                && head.iter().all(|&byte| byte == 0);
+            let removed = if is_empty {
+                self.disk.remove(path)
+            } else {
+                self.paths.set_aside(
+                    &**self.disk,
+                    self.counters,
+                    path,
+                    "nothing in it can be read",
+                )
+            };
+            removed.map_err(StoreError::io("remove", path))?;
+        }
+        if start.tail == Tail::Ended && end == start.at {
+            return Ok(());
+        }
+        for segment in chain.between(start.at.min(end.saturating_sub(1)), end.max(1)) {
+            let zero = end.max(segment.start())..segment.end();
+            if zero.start < zero.end {
+                segment
+                    .zero(zero)
+                    .map_err(StoreError::io("zero", segment.path()))?;
+            }
+            segment
+                .sync()
+                .map_err(StoreError::io("sync", segment.path()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was replayed into the queue files.
+    fn write_queues(&self) -> Result<(), StoreError> {
+        let mut scratch = Vec::new();
+        for queue in self.dispatcher.take_dirty() {
+            let dir = || self.files.dir_of(queue.topic(), queue.id());
+            queue
+                .write_out(self.files, &mut scratch)
+                .map_err(|error| StoreError::io("write", &dir())(error))?;
+        }
+        Ok(())
+    }
+
+    /// Cuts queue files behind their last entry and sets every queue's first readable offset.
+    fn finish_queues(&self, chain: &Chain, end: u64, start: &Start) -> Result<(), StoreError> {
+        for queue in self.queues.all() {
+            let fail =
+                |error| StoreError::io("cut", &self.files.dir_of(queue.topic(), queue.id()))(error);
+            if !(start.tail == Tail::Ended && end == start.at) {
+                self.files
+                    .cut_if_needed(&queue, queue.max().0)
+                    .map_err(fail)?;
+            }
+            self.files.correct_min(&queue, chain.min());
+        }
+        Ok(())
+    }
+}
+
+/// A filler record has a topic and no body, at least.
+const MIN_FILLER: u64 = (record::FIXED_LEN + topic::LOST_RANGE.len()) as u64;
+
+/// A record of `len` bytes that no queue and no index takes: head (with the body's length) and tail (topic, empty
+/// properties). The body between them is zeros.
+fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
+    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    let empty = gantry_message::Record {
+        topic: topic::LOST_RANGE,
+        queue_id: QueueId(0),
+        flag: 0,
+        sys_flag: SysFlag(SysFlag::ROLLBACK),
+        born_time: time,
+        born_host: nowhere,
+        store_host: nowhere,
+        reconsume_times: 0,
+        prepared_offset: 0,
+        body: &[],
+        properties: &[],
+    };
+    let mut head = Vec::new();
+    let encoded = empty.encode(&mut head);
+    assert!(encoded.is_ok(), "a filler is a record: {encoded:?}");
+    gantry_message::patch(&mut head, 0.into(), at.into(), time);
+    let tail = head.split_off(head.len() - 1 - topic::LOST_RANGE.len() - 2);
+    let body = len - wide(head.len() + tail.len());
+    let mut crc = crc32fast::Hasher::new();
+    let zeros = [0; 4096];
+    let mut left = body;
+    while left > 0 {
+        let step = left.min(wide(zeros.len()));
+        crc.update(&zeros[..crate::width::narrow(step)]);
+        left -= step;
+    }
+    let put = |bytes: &mut [u8], value: u64| {
+        bytes.copy_from_slice(&u32::try_from(value).unwrap_or(0).to_be_bytes())
+    };
+    put(&mut head[..4], len);
+    put(&mut head[8..12], u64::from(crc.finalize() & 0x7FFF_FFFF));
+    let body_at = head.len() - 4;
+    put(&mut head[body_at..], body);
+    (head, tail)
+}
+
+fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
+    match cursor.step(mark.record) {
+        Step::Record(view) => {
+            mark.record + wide(view.len()) == mark.end && view.store_time() == mark.time
+        }
+        _ => false,
+    }
+}
+
+/// The store time of a segment's first record.
+pub(crate) fn first_time(segment: &Segment) -> Option<Millis> {
+    let mut head = [0; record::HEAD_LEN_MAX];
+    let read = segment.read(&mut head, segment.start()).ok()?;
+    let is_record = head[record::MAGIC_AT..8] == record::MAGIC.to_be_bytes();
+    is_record.then(|| record::peek_store_time(&head[..read]))?
+}
+
+/// Whether a topic found in the log can be the name of a directory.
+fn is_safe_name(topic: &str) -> bool {
+    !topic.is_empty() && topic != "." && topic != ".." && !topic.contains(['/', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filler_is_a_record_that_nobody_queues() {
+        for len in [MIN_FILLER, MIN_FILLER + 1, 5000] {
+            let (head, tail) = filler(77, len, Millis(9));
+            let body = usize::try_from(len).unwrap() - head.len() - tail.len();
+            let bytes = [head, vec![0; body], tail].concat();
+            let view = RecordView::parse(&bytes).unwrap();
+            assert_eq!(view.verify_crc(), Ok(()));
+            assert_eq!(
+                (view.len(), view.log_offset().0, view.topic()),
+                (bytes.len(), 77, topic::LOST_RANGE)
+            );
+            assert!(!view.sys_flag().is_queued());
+        }
+    }
+
+    #[test]
+    fn topics_that_would_leave_the_directory_are_not_replayed() {
+        for (name, expected) in [
+            ("a", true),
+            ("%RETRY%g", true),
+            ("..", false),
+            ("a/b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_safe_name(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One file of the log: a fixed size from creation to removal, written by position, read by position or as slices.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gantry_disk::{Disk, File, Open};
+
+use crate::format::name;
+use crate::width::wide;
+
+/// One file of the log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    start: u64,
+    len: u64,
+    path: Arc<Path>,
+    file: Arc<dyn File>,
+}
+
+impl Segment {
+    /// Opens an existing file of `len` bytes.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
+        let path: PathBuf = dir.join(name::of(start));
+        let file = disk.open(&path, Open::Write)?;
+        Ok(Self {
+            start,
+            len,
+            path: path.into(),
+            file,
+        })
+    }
+
+    /// Makes the file with its full size and nothing reserved.
+    pub(crate) fn create_sparse(
+        disk: &dyn Disk,
+        dir: &Path,
+        start: u64,
+        len: u64,
+    ) -> io::Result<Self> {
+        let path: PathBuf = dir.join(name::of(start));
+        let file = disk.open(&path, Open::Create)?;
+        file.set_len(len)?;
+        disk.sync_dir(dir)?;
+        Ok(Self {
+            start,
+            len,
+            path: path.into(),
+            file,
+        })
+    }
+
+    /// Makes the file with its full size reserved, and durable in its directory. After an error nothing is left of it.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
+        let path: PathBuf = dir.join(name::of(start));
+        let file = disk.open(&path, Open::Create)?;
+        let made = file
+            .allocate(len)
+            .and_then(|()| file.sync())
+            .and_then(|()| disk.sync_dir(dir));
+        if let Err(error) = made {
+            // The first error is the one to report; a file that stays is set aside at the next start.
+            let _ = disk.remove(&path);
+            return Err(error);
+        }
+        Ok(Self {
+            start,
+            len,
+            path: path.into(),
+            file,
+        })
+    }
+
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Where the next segment starts.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    pub(crate) fn path(&self) -> &Arc<Path> {
+        &self.path
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file
+            .write_at(bytes, self.within(at, wide(bytes.len())))
+    }
+
+    pub(crate) fn write_parts(&self, parts: &[&[u8]], at: u64) -> io::Result<()> {
+        let len = parts.iter().map(|part| wide(part.len())).sum();
+        self.file.write_vectored_at(parts, self.within(at, len))
+    }
+
+    /// Makes a range of the log read as zeros.
+    pub(crate) fn zero(&self, range: Range<u64>) -> io::Result<()> {
+        let start = self.within(range.start, range.end - range.start);
+        self.file.zero(start..range.end - self.start)
+    }
+
+    /// Reads what there is up to the segment's end.
+    pub(crate) fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        assert!(
+            self.start <= at && at <= self.end(),
+            "{at} is not in the segment at {}",
+            self.start
+        );
+        self.file.read_at(into, at - self.start)
+    }
+
+    pub(crate) fn slice(&self, at: u64, len: u64) -> io::Result<Bytes> {
+        let start = self.within(at, len);
+        self.file.slice(start..start + len)
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn within(&self, at: u64, len: u64) -> u64 {
+        assert!(
+            self.start <= at && at + len <= self.end(),
+            "{len} bytes at {at} leave the segment at {}",
+            self.start
+        );
+        at - self.start
+    }
+}

@@ -1,0 +1,160 @@
+//! The store on real files: what was stored is read, by every way of reading, before and after a restart.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use gantry_disk::OsDisk;
+use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
+use gantry_store::{AppendError, Clock, Outcome, ReadStatus, Store, StoreConfig, Tags};
+
+struct Home {
+    dir: tempfile::TempDir,
+    now: Arc<AtomicI64>,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            now: Arc::new(AtomicI64::new(1_700_000_000_000)),
+        }
+    }
+
+    fn config(&self) -> StoreConfig {
+        let now = Arc::clone(&self.now);
+        StoreConfig {
+            segment_size: 4096,
+            queue_file_size: 20 * 16,
+            index_slots: 16,
+            index_entries: 64,
+            clock: Clock::new(move || Millis(now.fetch_add(1, Ordering::Relaxed))),
+            ..StoreConfig::at(self.dir.path())
+        }
+    }
+
+    fn open(&self) -> Arc<Store> {
+        Store::open(
+            Arc::new(OsDisk),
+            self.config(),
+            Millis(self.now.load(Ordering::Relaxed)),
+        )
+        .unwrap()
+    }
+}
+
+fn record<'a>(topic: &'a str, id: u32, body: &'a [u8], properties: &'a [u8]) -> Record<'a> {
+    Record {
+        topic,
+        queue_id: QueueId(id),
+        flag: 0,
+        sys_flag: SysFlag(0),
+        born_time: Millis(1),
+        born_host: "10.0.0.9:5555".parse().unwrap(),
+        store_host: "10.0.0.1:10911".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_offset: 0,
+        body,
+        properties,
+    }
+}
+
+fn put(store: &Store, topic: &str, id: u32, body: &[u8]) -> (LogOffset, QueueOffset) {
+    let queue = store.queue(topic, QueueId(id));
+    match store.append(&queue, &record(topic, id, body, b""), Tags::Code(7)) {
+        Outcome::Stored {
+            offset,
+            queue_offset,
+            ..
+        } => (offset, queue_offset),
+        Outcome::Refused(error) => panic!("{error}"),
+    }
+}
+
+fn bodies(store: &Store, topic: &str, id: u32) -> Vec<Vec<u8>> {
+    let queue = store.find_queue(topic, QueueId(id)).unwrap();
+    let mut next = queue.min();
+    let mut bodies = Vec::new();
+    while next < queue.max() {
+        let found = store.read(&queue, next, 32, &|_| true);
+        assert_eq!(found.status, ReadStatus::Found);
+        for slice in &found.slices {
+            let mut rest = &slice[..];
+            while !rest.is_empty() {
+                let view = RecordView::parse(rest).unwrap();
+                view.verify_crc().unwrap();
+                assert_eq!(view.queue_offset(), next);
+                bodies.push(view.body().to_vec());
+                rest = &rest[view.len()..];
+                next.0 += 1;
+            }
+        }
+        assert_eq!(found.next, next);
+    }
+    bodies
+}
+
+#[test]
+fn what_was_stored_is_read_after_a_clean_stop_and_after_none() {
+    let home = Home::new();
+    let expected = |queue: u32, count: u32| {
+        (0..count)
+            .filter(move |n| n % 3 == queue)
+            .map(|n| format!("body {n}").into_bytes())
+    };
+    for (round, clean) in [(1, true), (2, false), (3, true)] {
+        let store = home.open();
+        store.mark_running().unwrap();
+        for n in (round - 1) * 100..round * 100 {
+            put(&store, "T", n % 3, format!("body {n}").as_bytes());
+            if n % 30 == 0 {
+                store.turn();
+            }
+        }
+        for queue in 0..3 {
+            assert_eq!(
+                bodies(&store, "T", queue),
+                expected(queue, round * 100).collect::<Vec<_>>(),
+                "{round} {queue}"
+            );
+        }
+        if clean {
+            store.shutdown().unwrap();
+        }
+    }
+    let store = home.open();
+    for queue in 0..3 {
+        assert_eq!(
+            bodies(&store, "T", queue),
+            expected(queue, 300).collect::<Vec<_>>()
+        );
+    }
+    assert!(store.figures().segments > 5);
+    assert_eq!(store.figures().quarantined, 0);
+}
+
+#[test]
+fn threads_write_everything_and_stop() {
+    let home = Home::new();
+    let store = home.open();
+    store.start().unwrap();
+    for n in 0..500_u32 {
+        put(&store, "T", n % 7, &n.to_be_bytes());
+    }
+    assert!(home.dir.path().join("abort").exists());
+    store.shutdown().unwrap();
+    assert!(!home.dir.path().join("abort").exists());
+    let refused = store.append(
+        &store.queue("T", QueueId(0)),
+        &record("T", 0, b"x", b""),
+        Tags::Code(0),
+    );
+    assert_eq!(refused, Outcome::Refused(AppendError::ShutDown));
+    drop(store);
+    let store = home.open();
+    assert_eq!(
+        (0..7)
+            .map(|id| bodies(&store, "T", id).len())
+            .sum::<usize>(),
+        500
+    );
+}
