@@ -585,3 +585,6 @@ impl fmt::Display for TopicText<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

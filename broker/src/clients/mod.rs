@@ -5,6 +5,8 @@
 //! here connections are looked up and written to. Nothing is kept on disk: clients come back with their next heartbeat.
 
 mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,

@@ -506,3 +506,6 @@ fn topics(data: &ConsumerData) -> usize {
     names.dedup();
     names.len()
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,86 @@ fn as_permitted(topic: &TopicConfig, permission: u32) -> TopicConfig {
         order: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gantry_wire::bodies::DataVersion;
+
+    use super::*;
+
+    fn topic(name: &str, queues: i32) -> Arc<TopicConfig> {
+        Arc::new(TopicConfig {
+            topic_name: name.to_owned(),
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            topic_filter_type: TopicFilterType::MultiTag,
+            topic_sys_flag: 1,
+            order: true,
+            ..TopicConfig::default()
+        })
+    }
+
+    fn snapshot(counter: i64, topics: &[Arc<TopicConfig>]) -> Snapshot<TopicConfig> {
+        Snapshot {
+            entries: topics
+                .iter()
+                .map(|topic| (topic.topic_name.as_str().into(), topic.clone()))
+                .collect(),
+            version: DataVersion {
+                counter,
+                timestamp: 5,
+            },
+        }
+    }
+
+    fn names(body: &Registration) -> Vec<&str> {
+        body.topic_config_serialize_wrapper
+            .topic_config_table
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn changes_are_what_is_new_or_differs_under_the_version_of_the_whole_table() {
+        let (a, b) = (topic("A", 1), topic("B", 1));
+        let before = snapshot(1, &[a.clone(), b.clone()]);
+        // A stays, B changes, C is new; a topic that was removed is not mentioned.
+        let after = snapshot(2, &[a.clone(), topic("B", 2), topic("C", 1)]);
+        let body = changes(&after, &before, 6);
+        assert_eq!(names(&body), ["B", "C"]);
+        assert_eq!(body.topic_config_serialize_wrapper.data_version.counter, 2);
+        assert_eq!(names(&all(&after, 6)), ["A", "B", "C"]);
+        let removed = snapshot(3, &[topic("A", 1)]);
+        assert!(
+            !has_topics(&changes(&removed, &after, 6)),
+            "an equal topic is no change, whoever holds it"
+        );
+    }
+
+    #[test]
+    fn topics_appear_with_the_brokers_permission_when_it_lacks_one() {
+        // permission of the broker, permission announced, whether the rest is announced
+        let cases = [
+            (6, 6, true),
+            (7, 6, true),
+            (4, 4, false),
+            (2, 2, false),
+            (0, 0, false),
+        ];
+        for (permission, expected, whole) in cases {
+            let body = all(&snapshot(1, &[topic("A", 3)]), permission);
+            let announced = &body.topic_config_serialize_wrapper.topic_config_table["A"];
+            assert_eq!(
+                (announced.perm, announced.read_queue_nums),
+                (expected, 3),
+                "{permission}"
+            );
+            assert_eq!(
+                (announced.order, announced.topic_sys_flag),
+                (whole, i32::from(whole)),
+                "{permission}"
+            );
+        }
+    }
+}

@@ -381,7 +381,7 @@ impl Server {
                 lock(&self.shared.progress).master = master;
             }
         }
-        if reply.body.is_empty() || !lock(&self.shared.progress).leads(self.address) {
+        if reply.body.is_empty() {
             return;
         }
         let ordered: BTreeSet<String> = match KvTable::parse(&reply.body) {
@@ -391,6 +391,11 @@ impl Server {
                 return;
             }
         };
+        // Looked at and set in one step: an answer of another name server may be on its way to set what it says.
+        let _ordering = self.shared.ordering.lock().await;
+        if !lock(&self.shared.progress).leads(self.address) {
+            return;
+        }
         let topics = self.shared.topics.clone();
         let set =
             tokio::task::spawn_blocking(move || topics.set_order_topics(&ordered, Millis::now()))

@@ -9,6 +9,8 @@
 mod announcement;
 mod driver;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -52,6 +54,8 @@ struct Shared {
     stopping: watch::Sender<bool>,
     progress: Mutex<Progress>,
     progressed: Condvar,
+    /// Held while the order flags of topics are set from one name server's answer.
+    ordering: tokio::sync::Mutex<()>,
     started: Instant,
     /// What was encoded last: every name server gets the same bytes.
     encoded: Mutex<Option<Encoded>>,
@@ -105,6 +109,7 @@ impl Registration {
             stopping: watch::Sender::new(false),
             progress: Mutex::default(),
             progressed: Condvar::new(),
+            ordering: tokio::sync::Mutex::default(),
             started: Instant::now(),
             encoded: Mutex::new(None),
         };
