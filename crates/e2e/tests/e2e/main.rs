@@ -2,4 +2,11 @@
 //!
 //! `GANTRY_E2E_KEEP=1` keeps the folders of a run below `target/e2e/run`, `GANTRY_BIN` names built programs to use.
 
+mod bad_input;
 mod clients;
+mod crash;
+mod home;
+mod mqadmin;
+mod notices;
+mod restarts;
+mod start_failures;

@@ -1,0 +1,266 @@
+//! mqadmin, ours and Apache's, on our servers and on Apache's: three ways to run the first 12 commands must print the
+//! same, figures aside.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use gantry_e2e::frame::Wire;
+use gantry_e2e::mqadmin::mqadmin;
+use gantry_e2e::programs::room;
+use gantry_e2e::server::{Make, Server};
+use gantry_e2e::transcript::compare;
+use gantry_e2e::wait::until;
+use serde_json::json;
+
+/// Every command, in an order in which one prepares the next. `ADDRESS` is the broker's, `ID` that of a stored message.
+const COMMANDS: &[&str] = &[
+    "clusterList",
+    "clusterList -m",
+    "updateTopic -c DefaultCluster -t made-by-cluster -r 4 -w 2",
+    "updateTopic -b ADDRESS -t made-by-address -r 3 -w 3 -p 4",
+    "updateTopic -b ADDRESS -t bad/name",
+    "updateTopic -b ADDRESS -t TBW102",
+    "updateTopic -c NoSuchCluster -t nowhere",
+    "updateTopic -t incomplete",
+    "topicList",
+    "topicList -c",
+    "topicRoute -t made-by-cluster",
+    "topicRoute -t unknown-topic",
+    "sendMessage -t made-by-cluster -p hello -k key1 -c tagA",
+    "sendMessage -t made-by-cluster -p again -b broker-a -i 1",
+    "sendMessage -t made-by-cluster",
+    "topicStatus -t made-by-cluster",
+    "topicStatus -t unknown-topic",
+    "queryMsgById -i ID",
+    "queryMsgById -i 7F00000100002A9F00000000000FFFFF",
+    "updateSubGroup -c DefaultCluster -g group-1 -s true -r 3",
+    "updateSubGroup -b ADDRESS -g group-2 -d false",
+    "updateSubGroup -g incomplete",
+    "consumerConnection -g online-group",
+    "consumerConnection -g offline-group",
+    "consumerProgress -g online-group",
+    "consumerProgress -g offline-group",
+    "consumerProgress",
+    "brokerStatus -b ADDRESS",
+    "brokerStatus -c DefaultCluster",
+    "deleteTopic -c DefaultCluster -t made-by-address",
+    "deleteTopic -t incomplete",
+    "topicList",
+    "noSuchCommand",
+    "updateTopic",
+    "",
+];
+
+struct Site {
+    name_server: Server,
+    broker: Server,
+    /// The consumer that is online, as long as its connection is open.
+    _consumer: Wire,
+}
+
+impl Site {
+    fn open(make: Make, room: &Path) -> Result<Site> {
+        let name_server = Server::name_server(make, room, "namesrv")?;
+        let broker = Server::broker(make, room, "broker-a", &[&name_server], &[])?;
+        let mut consumer = broker.wire()?;
+        let beat = json!({
+            "clientID": "127.0.0.1@online",
+            "producerDataSet": [],
+            "consumerDataSet": [{
+                "consumeFromWhere": "CONSUME_FROM_LAST_OFFSET", "consumeType": "CONSUME_PASSIVELY",
+                "groupName": "online-group", "messageModel": "CLUSTERING", "unitMode": false,
+                "subscriptionDataSet": [{
+                    "classFilterMode": false, "codeSet": [2_598_919], "expressionType": "TAG", "subString": "tagA",
+                    "subVersion": 1_700_000_000_000_u64, "tagsSet": ["tagA"], "topic": "made-by-cluster",
+                }],
+            }],
+        });
+        consumer
+            .call(34, &[], beat.to_string().as_bytes())?
+            .success()?;
+        Ok(Site {
+            name_server,
+            broker,
+            _consumer: consumer,
+        })
+    }
+
+    /// Runs every command and returns what each printed, made comparable.
+    fn run(&self, tool: Make, room: &Path) -> Result<BTreeMap<String, String>> {
+        let address = self.broker.address();
+        let mut id = "none".to_owned();
+        let mut printed = BTreeMap::new();
+        for (number, command) in COMMANDS.iter().enumerate() {
+            let line = command.replace("ADDRESS", &address).replace("ID", &id);
+            let args: Vec<&str> = line.split_whitespace().collect();
+            let output = mqadmin(tool, room, &self.name_server.address(), &args)
+                .with_context(|| format!("mqadmin {line}"))?;
+            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            if *command == "consumerProgress -g online-group" {
+                self.commit()?; // the next commands have something to show
+            }
+            if command.starts_with("sendMessage") && command.contains("key1") {
+                id = self.stored_id()?;
+            }
+            let shown = format!("{}{}", normalised(&stdout, command), first_error(&stderr));
+            printed.insert(format!("{number:02} {command}"), shown);
+        }
+        Ok(printed)
+    }
+
+    /// The id of the first message of the topic, as it lies in a queue.
+    fn stored_id(&self) -> Result<String> {
+        let mut id = None;
+        until("the message in its queue", || {
+            for queue in 0..2 {
+                let mut wire = self.broker.wire()?;
+                let records =
+                    gantry_e2e::ledger::read_queue(&mut wire, "made-by-cluster", queue, 1)?;
+                if let Some(record) = records.first() {
+                    let port = u32::from(self.broker.port());
+                    id = Some(format!("7F000001{port:08X}{:016X}", record.log_offset));
+                }
+            }
+            Ok(id.is_some())
+        })?;
+        id.context("no id")
+    }
+
+    fn commit(&self) -> Result<()> {
+        let fields = [
+            ("consumerGroup", "online-group"),
+            ("topic", "made-by-cluster"),
+            ("queueId", "0"),
+            ("commitOffset", "0"),
+        ];
+        self.broker
+            .wire()?
+            .call(15, &fields, &[])?
+            .success()
+            .map(drop)
+    }
+}
+
+/// Without addresses, ids, times, and the figures that differ from one run to the next.
+fn normalised(text: &str, command: &str) -> String {
+    let figures = command.starts_with("brokerStatus") || command.starts_with("clusterList");
+    let mut lines: Vec<String> = text.lines().map(|line| mask(line, figures)).collect();
+    if command.starts_with("topicList") || command.starts_with("consumerProgress") {
+        lines.sort(); // a hash map's order, in Java
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Words that hold a figure become `#`, addresses and ids become names; runs of blanks count as one.
+fn mask(line: &str, figures: bool) -> String {
+    let words = line.split_whitespace().map(|word| {
+        let bare = word.trim_matches(|c: char| "[](){},;\"".contains(c));
+        if bare.contains("127.0.0.1:") {
+            "<address>".to_owned()
+        } else if bare.len() >= 32 && bare.chars().all(|c| c.is_ascii_hexdigit()) {
+            "<id>".to_owned()
+        } else if bare.starts_with("V4_9_") {
+            "<version>".to_owned()
+        } else if is_time(bare) {
+            "<time>".to_owned()
+        } else if figures && bare.chars().any(|c| c.is_ascii_digit()) && !bare.contains("broker") {
+            match word.split_once('=') {
+                Some((name, _)) => format!("{name}=#"),
+                None => "#".to_owned(),
+            }
+        } else {
+            word.to_owned()
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A date, a time of day, or milliseconds since 1970.
+fn is_time(word: &str) -> bool {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    let rest_is = |set: &str| word.chars().all(|c| c.is_ascii_digit() || set.contains(c));
+    (digits == 13 && rest_is("")) || (digits >= 8 && rest_is("-:,.")) && word.len() > digits
+}
+
+/// Of an error's stack only the first line counts.
+fn first_error(stderr: &str) -> String {
+    stderr
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .map_or_else(String::new, |line| {
+            format!("stderr: {}\n", mask(line, false))
+        })
+}
+
+#[test]
+fn twelve_commands_print_the_same() -> Result<()> {
+    let room = room("mqadmin")?;
+    // Each pair of tool and servers has servers of its own: the commands change them.
+    let pairs = [
+        (Make::Apache, Make::Apache),
+        (Make::Apache, Make::Gantry),
+        (Make::Gantry, Make::Gantry),
+    ];
+    let printed: Vec<Result<BTreeMap<String, String>>> = thread::scope(|scope| {
+        let runs: Vec<_> = pairs
+            .iter()
+            .enumerate()
+            .map(|(number, (tool, servers))| {
+                let room = room.path().join(number.to_string());
+                scope.spawn(move || Site::open(*servers, &room)?.run(*tool, &room))
+            })
+            .collect();
+        runs.into_iter()
+            .map(|run| run.join().map_err(|_| anyhow!("a run panicked"))?)
+            .collect()
+    });
+    let [reference, theirs, ours] =
+        <[_; 3]>::try_from(printed).map_err(|_| anyhow!("three runs"))?;
+    let reference = reference.context("Apache's mqadmin on Apache's servers")?;
+    let theirs = theirs.context("Apache's mqadmin on ours")?;
+    let ours = ours.context("our mqadmin on ours")?;
+    let one = compare(&reference, &theirs).context("Apache's mqadmin on our servers");
+    let two = compare(&reference, &ours).context("our mqadmin on our servers");
+    match (one, two) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(one), Err(two)) => Err(anyhow!("{one:#}\n\n{two:#}")),
+        (Err(e), Ok(())) | (Ok(()), Err(e)) => Err(e),
+    }
+}
+
+/// Apache's tool ends with 0 whatever happens; ours tells scripts the truth.
+#[test]
+fn a_failed_command_has_a_non_zero_exit_status() -> Result<()> {
+    let room = room("mqadmin-status")?;
+    let site = Site::open(Make::Gantry, room.path())?;
+    for (command, good) in [
+        ("clusterList", true),
+        ("topicRoute -t unknown-topic", false),
+        ("updateTopic -t incomplete", false),
+        ("queryMsgById -i 7F00000100002A9F00000000000FFFFF", false),
+        ("noSuchCommand", false),
+    ] {
+        let args: Vec<&str> = command.split_whitespace().collect();
+        let output = mqadmin(
+            Make::Gantry,
+            room.path(),
+            &site.name_server.address(),
+            &args,
+        )?;
+        anyhow::ensure!(
+            output.status.success() == good,
+            "mqadmin {command} ended with {}",
+            output.status
+        );
+    }
+    let output = mqadmin(Make::Gantry, room.path(), "127.0.0.1:1", &["clusterList"])?;
+    anyhow::ensure!(
+        !output.status.success(),
+        "without a name server it ended with {}",
+        output.status
+    );
+    Ok(())
+}
