@@ -72,7 +72,7 @@ macro_rules! bodies {
                 let mut value = Self::default();
                 let found = reader.object(|reader, key| {
                     let $crate::json::Key::Text(key) = key else { return reader.skip() };
-                    match key.as_ref() {
+                    match $crate::json::member_of(&key, &[$($field_java),*]).unwrap_or_default() {
                         $( $field_java => {
                             let read = $crate::json::FromJson::from_json(reader);
                             if let Some(read) = read.map_err(|error| error.within($java, $field_java))? {

@@ -9,8 +9,8 @@ mod reader;
 mod text;
 mod writer;
 
-pub(crate) use convert::in_order;
 pub use convert::{FromJson, MapKey, ToJson};
+pub(crate) use convert::{in_order, member_of};
 pub use reader::{Error, ErrorKind, Key, Reader, Scalar};
 pub(crate) use text::{quote_or_escape, quoted};
 pub use text::{write_int, write_text};

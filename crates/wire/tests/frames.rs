@@ -205,11 +205,11 @@ fn headers_of_all_clients_are_read() {
         Language::Unknown,
         &[],
     );
-    check(r#"{"code":null}"#, 0, Language::Unknown, &[]);
+    check(r#"{"code":null}"#, 0, Language::Java, &[]);
     check(
         r#"{"co\u0064e":7,"extFields":{"t\u006fpic":"A","big":1.5e3}}"#,
         7,
-        Language::Unknown,
+        Language::Java,
         &[("topic", "A"), ("big", "1.5e3")],
     );
 }

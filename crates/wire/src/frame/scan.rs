@@ -28,7 +28,6 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 
 /// A header is nearly a kilobyte large, so that it is filled where it lies.
 fn fast<'a>(text: &'a str, header: &mut Header<'a>) -> Option<()> {
-    header.language = Language::Unknown;
     let mut scan = Scan {
         text,
         bytes: text.as_bytes(),
@@ -181,10 +180,7 @@ impl<'a> Scan<'a> {
 
 /// Reads a header as fastjson does.
 fn lenient(text: &str) -> Result<Header<'_>, HeaderError> {
-    let mut header = Header {
-        language: Language::Unknown,
-        ..Header::default()
-    };
+    let mut header = Header::default();
     let mut too_many = false;
     let mut reader = Reader::new(text);
     let found = reader.object(|reader, name| {

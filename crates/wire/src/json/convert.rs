@@ -58,6 +58,24 @@ const fn less(left: &[u8], right: &[u8]) -> bool {
     left.len() < right.len()
 }
 
+/// The member that a name means: itself, or as fastjson's second try takes it, without regard to case, `_` and `-`.
+pub(crate) fn member_of(name: &str, members: &[&'static str]) -> Option<&'static str> {
+    let letters = |text: &str| {
+        let plain = |c: &char| !matches!(c, '_' | '-');
+        text.chars()
+            .filter(plain)
+            .map(|c| c.to_ascii_lowercase())
+            .collect::<String>()
+    };
+    let exact = members.iter().find(|member| **member == name);
+    let smart = || {
+        (name.len() <= 64)
+            .then(|| letters(name))
+            .and_then(|name| members.iter().find(|m| letters(m) == name))
+    };
+    exact.or_else(smart).copied()
+}
+
 impl FromJson for String {
     fn from_json(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
         Ok(reader.text_of_any()?.map(Cow::into_owned))

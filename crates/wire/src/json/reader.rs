@@ -254,11 +254,11 @@ impl<'a> Reader<'a> {
         // Java truncates a fraction; digits in front of a dot are an integer as they stand.
         let digits = match text.split_once('.') {
             Some((digits, fraction)) if fraction.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits
+                Cow::Borrowed(digits)
             }
-            _ => text.as_ref(),
+            _ => expanded(&text),
         };
-        parse(digits)
+        parse(&digits)
             .map(Some)
             .ok_or_else(|| Error::new(at, unexpected(wanted, &text)))
     }
@@ -511,6 +511,16 @@ impl<'a> Reader<'a> {
             self.at,
             unexpected(wanted, rest.get(..end).unwrap_or_default()),
         )
+    }
+}
+
+/// A number with an exponent as its integer digits; anything else as it is.
+fn expanded(text: &str) -> Cow<'_, str> {
+    match text.parse::<f64>() {
+        Ok(value) if text.contains(['e', 'E']) && value.abs() < 1e18 => {
+            Cow::Owned(format!("{:.0}", value.trunc()))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
