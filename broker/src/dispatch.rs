@@ -86,8 +86,14 @@ impl Dispatch {
             CHECK_CLIENT_CONFIG => self.client_requests.check(&request),
             LOCK_BATCH_MQ => self.locks.lock(&request, now),
             UNLOCK_BATCH_MQ => self.locks.unlock(&request),
-            UPDATE_CONSUMER_OFFSET => self.offsets.update(peer, &request),
-            QUERY_CONSUMER_OFFSET => self.offsets.query(&request),
+            UPDATE_CONSUMER_OFFSET => self.offsets.update(peer.address(), &request),
+            QUERY_CONSUMER_OFFSET => match self.offsets.query_if_known(&request) {
+                Some(answer) => answer,
+                None => {
+                    self.blocking(request, |this, r| this.offsets.query(r))
+                        .await
+                }
+            },
             GET_MAX_OFFSET => self.offsets.max(&request),
             GET_MIN_OFFSET => self.offsets.min(&request),
             SEARCH_OFFSET_BY_TIMESTAMP => {

@@ -3,10 +3,9 @@
 //! Taking a position is memory only. Whether a group without one starts at the beginning, and everything about time, looks into
 //! the store: these say "Blocks". A queue that does not exist answers as an empty one.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use gantry_message::{Millis, QueueId, QueueOffset};
-use gantry_net::Peer;
 use gantry_store::{Queue, Store};
 use gantry_wire::{
     Request, Response,
@@ -30,7 +29,7 @@ pub struct OffsetRequests {
 
 impl OffsetRequests {
     /// Serves 15: the position is taken as given. A negative one means "unknown" when asked for, so it takes the position away.
-    pub fn update(&self, peer: &Peer, request: &Request) -> Result<Response, Refusal> {
+    pub fn update(&self, from: SocketAddr, request: &Request) -> Result<Response, Refusal> {
         let header: UpdateConsumerOffset<'_> = request.header()?;
         let (group, topic) = (header.consumer_group, header.topic);
         let queue = queue_id(header.queue_id, topic)?;
@@ -44,7 +43,7 @@ impl OffsetRequests {
         match before.map_err(|error| Refusal::offset_not_taken(&error))? {
             Some(before) if offset < before.0 => {
                 tracing::warn!(
-                    peer = %peer.address(), group, topic, %queue, offset, before = before.0,
+                    client = %from, group, topic, %queue, offset, before = before.0,
                     "[NOTIFYME]update consumer offset less than store"
                 );
             }
@@ -53,17 +52,29 @@ impl OffsetRequests {
         Ok(Response::ok())
     }
 
-    /// Serves 14: the group's position; without one, the beginning of a young queue, else the client decides by its own settings.
-    /// Blocks.
+    /// Serves 14 when the answer is known in memory; `None` when the store is to be looked into, which
+    /// [`OffsetRequests::query`] does. Does not block.
+    pub fn query_if_known(&self, request: &Request) -> Option<Result<Response, Refusal>> {
+        let position = request
+            .header::<QueryConsumerOffset<'_>>()
+            .map_err(Refusal::from)
+            .and_then(|header| self.position(&header));
+        match position {
+            Ok(Some(offset)) => Some(Ok(offset_answer(offset))),
+            Ok(None) => None,
+            Err(refusal) => Some(Err(refusal)),
+        }
+    }
+
+    /// Serves 14: the group's position; without one, the beginning of a young queue, else the client decides by its
+    /// own settings. Blocks.
     pub fn query(&self, request: &Request) -> Result<Response, Refusal> {
         let header: QueryConsumerOffset<'_> = request.header()?;
-        let queue = queue_id(header.queue_id, header.topic)?;
-        match self
-            .offsets
-            .query(header.consumer_group, header.topic, queue)
-        {
+        match self.position(&header)? {
             Some(offset) => Ok(offset_answer(offset)),
-            None if self.is_young(header.topic, queue) => Ok(offset_answer(QueueOffset(0))),
+            None if self.is_young(header.topic, queue_id(header.queue_id, header.topic)?) => {
+                Ok(offset_answer(QueueOffset(0)))
+            }
             None => Err(Refusal::offset_not_found()),
         }
     }
@@ -103,6 +114,13 @@ impl OffsetRequests {
         Ok(Response::ok().header(&GetEarliestMsgStoretimeAnswer { timestamp }))
     }
 
+    fn position(&self, header: &QueryConsumerOffset<'_>) -> Result<Option<QueueOffset>, Refusal> {
+        let queue = queue_id(header.queue_id, header.topic)?;
+        Ok(self
+            .offsets
+            .query(header.consumer_group, header.topic, queue))
+    }
+
     /// Whether nothing was deleted from the queue yet and its first message, if there is one, still counts as in memory.
     fn is_young(&self, topic: &str, id: QueueId) -> bool {
         let Some(queue) = self.store.find_queue(topic, id) else {
@@ -133,3 +151,6 @@ fn offset_answer(offset: QueueOffset) -> Response {
         offset: i64::try_from(offset.0).unwrap_or(i64::MAX),
     })
 }
+
+#[cfg(test)]
+mod tests;
