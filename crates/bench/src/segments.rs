@@ -1,27 +1,30 @@
 //! Where `null --write` writes: preallocated files of one size, one after the other, filled by positional writes.
 //!
-//! The next file is made while the present one fills, on a thread of its own, and old ones are removed: a real log
-//! takes fresh pages all the time, and a run must not fill the disk.
+//! The next file is made while the present one fills, and old ones are given back, on a thread of its own: a real log
+//! takes fresh pages all the time, and a run must not fill the disk. The files have no names, so that nothing is left
+//! however the program ends.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FallocateFlags, fallocate};
 
-/// Files kept: the present one, the one before, and one made ahead.
-const KEPT: usize = 2;
+/// Full files that are kept; one more is being filled and one is made ahead.
+const KEPT: usize = 1;
 
 /// A log that nobody reads.
 pub(crate) struct Segments {
     current: File,
     position: u64,
     size: u64,
-    next: Receiver<Result<(PathBuf, File)>>,
-    written: VecDeque<PathBuf>,
+    next: Receiver<Result<File>>,
+    full: VecDeque<File>,
+    /// Giving back a file takes long: its pages are still in memory. That is done by the thread that makes them.
+    given_back: Sender<File>,
     /// Bytes in all segments so far.
     pub(crate) total: u64,
 }
@@ -29,33 +32,22 @@ pub(crate) struct Segments {
 impl Segments {
     /// Opens a new log of segments of `size` bytes in an existing folder.
     pub(crate) fn open(folder: &Path, size: u64) -> Result<Segments> {
+        // No room in between: exactly one file is made ahead.
+        let (ready, next) = sync_channel(0);
+        let (given_back, old) = channel();
         let folder = folder.to_owned();
-        let (ready, next) = sync_channel(1);
-        // Ends when the receiver is gone: a send then fails.
+        // Ends when the receiver is gone.
         std::thread::Builder::new()
             .name("segments".into())
-            .spawn(move || {
-                for number in 0_u64.. {
-                    let made = make(&folder, number, size);
-                    let failed = made.is_err();
-                    if let Err(unsent) = ready.send(made) {
-                        if let Ok((path, _)) = unsent.0 {
-                            discard(&path);
-                        }
-                        return;
-                    }
-                    if failed {
-                        return;
-                    }
-                }
-            })?;
-        let (path, current) = next.recv().context("no segment")??;
+            .spawn(move || supply(&folder, size, &ready, &old))?;
+        let current = next.recv().context("no segment")??;
         Ok(Segments {
             current,
             position: 0,
             size,
             next,
-            written: VecDeque::from([path]),
+            full: VecDeque::new(),
+            given_back,
             total: 0,
         })
     }
@@ -81,41 +73,45 @@ impl Segments {
     }
 
     fn roll(&mut self) -> Result<()> {
-        let (path, next) = self.next.recv().context("no further segment")??;
-        self.current = next;
+        let next = self.next.recv().context("no further segment")??;
+        self.full
+            .push_back(std::mem::replace(&mut self.current, next));
         self.position = 0;
-        self.written.push_back(path);
-        while KEPT < self.written.len() {
-            if let Some(old) = self.written.pop_front() {
-                discard(&old);
+        while KEPT < self.full.len() {
+            if let Some(old) = self.full.pop_front() {
+                // A thread that has ended will say so at the next roll.
+                let _ = self.given_back.send(old);
             }
         }
         Ok(())
     }
 }
 
-impl Drop for Segments {
-    fn drop(&mut self) {
-        self.written.iter().for_each(|path| discard(path));
+fn supply(folder: &Path, size: u64, ready: &SyncSender<Result<File>>, old: &Receiver<File>) {
+    for number in 0_u64.. {
+        let made = make(
+            &folder.join(format!("mqbench-null.{}.{number}", std::process::id())),
+            size,
+        );
+        let failed = made.is_err();
+        if ready.send(made).is_err() || failed {
+            return;
+        }
+        old.try_iter().for_each(drop);
     }
 }
 
-fn make(folder: &Path, number: u64, size: u64) -> Result<(PathBuf, File)> {
-    let path = folder.join(format!("mqbench-null.{number:06}"));
+fn make(path: &Path, size: u64) -> Result<File> {
     let file = OpenOptions::new()
+        .read(true)
         .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)
+        .create_new(true)
+        .open(path)
         .with_context(|| format!("create {}", path.display()))?;
+    std::fs::remove_file(path).with_context(|| format!("remove the name {}", path.display()))?;
     fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(size)?)
-        .with_context(|| format!("reserve {size} bytes for {}", path.display()))?;
-    Ok((path, file))
-}
-
-/// A file that cannot be removed is left for the operator; the run goes on.
-fn discard(path: &Path) {
-    let _ = std::fs::remove_file(path);
+        .with_context(|| format!("reserve {size} bytes in {}", path.display()))?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -123,20 +119,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_roll_keep_what_was_written_and_remove_the_old() {
+    fn segments_roll_and_leave_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let mut segments = Segments::open(folder.path(), 4_096).unwrap();
         for turn in 0..9_u8 {
             segments.append(&[turn; 3_000]).unwrap();
         }
-        assert_eq!(segments.total, 27_000);
-        let last = std::fs::read(segments.written.back().unwrap()).unwrap();
-        assert_eq!((last.len(), last[2_999], last[3_000]), (4_096, 8, 0));
-        assert_eq!(segments.written.len(), KEPT);
+        assert_eq!((segments.total, segments.position), (27_000, 3_000));
+        let mut last = [9; 4_096];
+        segments.current.read_exact_at(&mut last, 0).unwrap();
+        assert_eq!((last[0], last[2_999], last[3_000]), (8, 8, 0));
+        segments.full[0].read_exact_at(&mut last, 0).unwrap();
+        assert_eq!(last[0], 7);
+        assert_eq!(segments.full.len(), KEPT);
         assert!(segments.append(&[0; 4_097]).is_err());
-        let kept = segments.written.clone();
         drop(segments);
-        assert!(kept.iter().all(|path| !path.exists()));
+        // The one being made at this moment has a name for the length of two calls.
+        while std::fs::read_dir(folder.path()).unwrap().count() != 0 {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
             .err()
             .unwrap();
         assert!(
-            format!("{error:#}").contains("/nowhere/at/all/mqbench-null.000000"),
+            format!("{error:#}").starts_with("create /nowhere/at/all/mqbench-null."),
             "{error:#}"
         );
     }
