@@ -60,20 +60,20 @@ const fn less(left: &[u8], right: &[u8]) -> bool {
 
 /// The member that a name means: itself, or as fastjson's second try takes it, without regard to case, `_` and `-`.
 pub(crate) fn member_of(name: &str, members: &[&'static str]) -> Option<&'static str> {
-    let letters = |text: &str| {
-        let plain = |c: &char| !matches!(c, '_' | '-');
-        text.chars()
-            .filter(plain)
-            .map(|c| c.to_ascii_lowercase())
-            .collect::<String>()
-    };
     let exact = members.iter().find(|member| **member == name);
-    let smart = || {
-        (name.len() <= 64)
-            .then(|| letters(name))
-            .and_then(|name| members.iter().find(|m| letters(m) == name))
-    };
-    exact.or_else(smart).copied()
+    exact
+        .or_else(|| {
+            members
+                .iter()
+                .find(|member| letters(name).eq(letters(member)))
+        })
+        .copied()
+}
+
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes()
+        .filter(|byte| !matches!(byte, b'_' | b'-'))
+        .map(|byte| byte.to_ascii_lowercase())
 }
 
 impl FromJson for String {
