@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Accounts for an element of a list or map before it is kept. What `[{},{},...` makes of three bytes may be a hundred
-    /// times as large; real texts take less memory than [`MEMORY_PER_BYTE`] times their length.
+    /// times as large; real texts take less memory than eight times their length.
     pub fn charge<T>(&mut self) -> Result<(), Error> {
         let budget = MEMORY_FREE + self.text.len().saturating_mul(MEMORY_PER_BYTE);
         self.taken = self.taken.saturating_add(size_of::<T>());
