@@ -330,12 +330,12 @@ fn files_from_blogs_load() {
 #[test]
 fn what_an_update_may_change_is_what_is_followed_while_serving() {
     let config = load("b.conf", "").config;
-    let update = plan_update(&config, b"fileReservedTime=48\nbrokerPermission=4\n").unwrap();
+    let update = plan_update(&config, b"slaveReadEnable=true\nbrokerPermission=4\n").unwrap();
     assert_eq!(
         update.changes,
         [
             ("brokerPermission", "4".to_owned()),
-            ("fileReservedTime", "48".to_owned())
+            ("slaveReadEnable", "true".to_owned())
         ]
     );
     for key in [

@@ -37,6 +37,7 @@ impl OverloadCode {
 const NO_POOLS: &str = "requests are served on the I/O threads; there is no pool to size";
 const NO_QUEUES: &str = "requests do not wait in queues; maxInFlightPerConnection bounds what a connection may have open";
 const DEAD: &str = "RocketMQ 4.9 does not use it either";
+const SLOW: &str = "this version lets slow groups go on";
 const NO_TRANSACTIONS: &str = "this version refuses transactional messages";
 const NO_SQL: &str = "this version filters by tags only";
 
@@ -134,9 +135,9 @@ settings! {
         /// Suggests a slave to a consumer that falls behind.
         slave_read_enable: bool = false, "slaveReadEnable" [.live()];
         /// Stops a group from consuming when it is too far behind.
-        disable_consume_if_consumer_read_slowly: bool = false, "disableConsumeIfConsumerReadSlowly" [.live()];
+        disable_consume_if_consumer_read_slowly: bool = false, "disableConsumeIfConsumerReadSlowly" [.without_effect(SLOW)];
         /// Bytes behind that are too far.
-        consumer_fallbehind_threshold: u64 = 17_179_869_184, "consumerFallbehindThreshold" [.live()];
+        consumer_fallbehind_threshold: u64 = 17_179_869_184, "consumerFallbehindThreshold" [.without_effect(SLOW)];
         /// Copies messages instead of handing out parts of files.
         transfer_msg_by_heap: bool = true, "transferMsgByHeap"
             [.without_effect("messages are handed out without copying where possible")];
@@ -174,9 +175,9 @@ settings! {
         overload_response_code: OverloadCode = OverloadCode::ServiceNotAvailable, "overloadResponseCode"
             [.live().ours()];
         /// Refuses requests that waited too long.
-        broker_fast_failure_enable: bool = true, "brokerFastFailureEnable" [.live()];
+        broker_fast_failure_enable: bool = true, "brokerFastFailureEnable" [.without_effect(NO_QUEUES)];
         /// Milliseconds a send may wait before it is served.
-        wait_time_mills_in_send_queue: u64 = 200, "waitTimeMillsInSendQueue" [.live()];
+        wait_time_mills_in_send_queue: u64 = 200, "waitTimeMillsInSendQueue" [.without_effect(NO_QUEUES)];
         /// Milliseconds a pull may wait before it is served.
         wait_time_mills_in_pull_queue: u64 = 5_000, "waitTimeMillsInPullQueue" [.without_effect(NO_QUEUES)];
         /// Milliseconds a heartbeat may wait before it is served.

@@ -9,15 +9,18 @@ settings! {
     pub struct OutgoingSettings |host| {
         section "Outgoing calls";
         /// Milliseconds for establishing a connection.
-        connect_timeout_millis: u64 = 3_000, "connectTimeoutMillis" [.between(1, 600_000)];
+        connect_timeout_millis: u64 = 3_000, "connectTimeoutMillis"
+            [.between(1, 600_000).without_effect("registerBrokerTimeoutMills bounds connecting too")];
         /// Seconds after which an unused connection is closed.
-        client_channel_max_idle_time_seconds: u32 = 120, "clientChannelMaxIdleTimeSeconds" [.between(1, 86_400)];
+        client_channel_max_idle_time_seconds: u32 = 120, "clientChannelMaxIdleTimeSeconds"
+            [.between(1, 86_400).without_effect("connections to name servers stay open between registrations")];
         /// Closes the connection when a call times out.
-        client_close_socket_if_timeout: bool = true, "clientCloseSocketIfTimeout";
+        client_close_socket_if_timeout: bool = true, "clientCloseSocketIfTimeout"
+            [.without_effect("a connection that does not answer in time is always closed")];
         /// Send buffer, bytes; 0: the kernel decides.
-        client_socket_snd_buf_size: u32 = 0, "clientSocketSndBufSize";
+        client_socket_snd_buf_size: u32 = 0, "clientSocketSndBufSize" [.without_effect("the kernel decides")];
         /// Receive buffer, bytes; 0: the kernel decides.
-        client_socket_rcv_buf_size: u32 = 0, "clientSocketRcvBufSize";
+        client_socket_rcv_buf_size: u32 = 0, "clientSocketRcvBufSize" [.without_effect("the kernel decides")];
         /// Encrypts calls.
         use_tls: bool = false, "useTLS" [.only("false", "this version speaks no TLS")];
         /// Limit of one-way calls.

@@ -47,7 +47,7 @@ settings! {
         slave_timeout: u64 = 3_000, "slaveTimeout" [.between(1, 600_000).without_effect(NO_REPLICATION)];
 
         /// Milliseconds a write may hold the log before the page cache counts as busy.
-        os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills" [.live()];
+        os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills";
 
         section "Store: places and sizes";
         /// Folder of everything that is kept.
@@ -104,39 +104,40 @@ settings! {
         /// Checks checksums of bodies when the store is opened.
         check_crc_on_recover: bool = true, "checkCRCOnRecover";
         /// Recovery goes back to the time of the index too.
-        message_index_safe: bool = false, "messageIndexSafe" [.important()];
+        message_index_safe: bool = false, "messageIndexSafe"
+            [.important().without_effect("recovery does not go by the time of the index")];
 
         section "Store: reading";
         /// Bytes of an answer to a pull, recent messages.
         max_transfer_bytes_on_message_in_memory: u32 = 262_144, "maxTransferBytesOnMessageInMemory"
-            [.between(1, 16_777_216).important().live()];
+            [.between(1, 16_777_216).important()];
         /// Messages of an answer to a pull, recent messages.
         max_transfer_count_on_message_in_memory: u32 = 32, "maxTransferCountOnMessageInMemory"
-            [.between(1, 65_536).important().live()];
+            [.between(1, 65_536).important()];
         /// Bytes of an answer to a pull, old messages.
         max_transfer_bytes_on_message_in_disk: u32 = 65_536, "maxTransferBytesOnMessageInDisk"
-            [.between(1, 16_777_216).important().live()];
+            [.between(1, 16_777_216).important()];
         /// Messages of an answer to a pull, old messages.
         max_transfer_count_on_message_in_disk: u32 = 8, "maxTransferCountOnMessageInDisk"
-            [.between(1, 65_536).important().live()];
+            [.between(1, 65_536).important()];
         /// Messages count as recent while they are within this part of the memory, per cent.
         access_message_in_memory_max_ratio: u32 = 40, "accessMessageInMemoryMaxRatio" [.between(0, 100).important()];
         /// Counts how far groups are behind.
-        disk_fall_recorded: bool = true, "diskFallRecorded";
+        disk_fall_recorded: bool = true, "diskFallRecorded" [.without_effect("this version does not count it")];
 
         section "Store: keeping and deleting";
         /// Hours after which a log file may be deleted.
-        file_reserved_time: u32 = 72, "fileReservedTime" [.between(1, 876_000).important().live()];
+        file_reserved_time: u32 = 72, "fileReservedTime" [.between(1, 876_000).important()];
         /// Hours of the day, local time, at which old files are deleted, `;` between them.
-        delete_when: String = "04".into(), "deleteWhen" [.important().live().check(hours)];
+        delete_when: String = "04".into(), "deleteWhen" [.important().check(hours)];
         /// Use of the disk, per cent, from which old files are deleted at any hour.
-        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio" [.between(10, 95).live()];
+        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio" [.between(10, 95)];
         /// Use of the disk from which files are deleted before their time.
         disk_space_clean_forcibly_ratio: f64 = 0.85, "rocketmq.broker.diskSpaceCleanForciblyRatio" [.ratio(0.1, 0.99)];
         /// Use of the disk from which sends are refused.
         disk_space_warning_level_ratio: f64 = 0.90, "rocketmq.broker.diskSpaceWarningLevelRatio" [.ratio(0.1, 0.99)];
         /// Deletes files before their time when the disk is nearly full.
-        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable" [.important().live()];
+        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable" [.important()];
         /// Milliseconds between looks at what may be deleted.
         clean_resource_interval: u64 = 10_000, "cleanResourceInterval" [.between(100, 3_600_000)];
         /// Milliseconds between deletions of log files.

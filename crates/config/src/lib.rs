@@ -27,4 +27,4 @@ pub use settings::{
     Bounds, Change, Expected, Host, Kind, Row, Rule, Setting, Settings, Verdict, assign,
 };
 pub use tls::{TlsMode, TlsSettings};
-pub use update::{Update, UpdateError, plan_update, render_overrides};
+pub use update::{Reload, Update, UpdateError, plan_reload, plan_update, render_overrides};

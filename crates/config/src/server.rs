@@ -96,9 +96,9 @@ settings! {
         section "Access and host";
         /// Answers administration requests from everywhere. false: from the loopback address only.
         admin_open: bool = true, "adminOpen" [.reload().ours()];
-        /// Installation folder: `conf/` is below it. Default: where the program was unpacked.
+        /// Installation folder: `conf/` is below it.
         rocketmq_home: String = host.install_dir.clone(), "rocketmqHome"
-            [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).aliases(&["rocketmq.home.dir"])];
+            [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).without_effect("this version reads nothing below it").aliases(&["rocketmq.home.dir"])];
         /// Port for metrics, on the loopback address; 0: off.
         metrics_port: u16 = 0, "metricsPort" [.without_effect("this version serves no metrics").ours()];
         /// Least level of log lines.
@@ -108,7 +108,7 @@ settings! {
             [.shown("~/logs/rocketmqlogs").check(folder).env(&["GANTRY_LOG_DIR"]).ours()];
         /// Header form of our own requests: JSON or ROCKETMQ.
         serialize_type: SerializeType = SerializeType::Json, "rocketmq.serialize.type"
-            [.env(&["ROCKETMQ_SERIALIZE_TYPE"])];
+            [.env(&["ROCKETMQ_SERIALIZE_TYPE"]).without_effect("our own requests are written as JSON; answers follow the request")];
         /// Keys that an "update config" request may not change, `;` between them, besides all that it cannot change anyway.
         config_black_list: String = "configBlackList".into(), "configBlackList" [.shown("configBlackList and the path keys")];
     }

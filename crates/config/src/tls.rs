@@ -36,7 +36,7 @@ settings! {
     pub struct TlsSettings |host| {
         section "TLS";
         /// disabled, permissive or enforcing.
-        server_mode: TlsMode = TlsMode::Permissive, "tls.server.mode" [.check(not_enforcing)];
+        server_mode: TlsMode = TlsMode::Permissive, "tls.server.mode" [.check(not_enforcing).without_effect(NO_TLS)];
         /// TLS for outgoing calls.
         enable: bool = false, "tls.enable" [.only("false", NO_TLS)];
         /// File with the keys of this section.

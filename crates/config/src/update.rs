@@ -143,6 +143,41 @@ fn admit(row: &Row, black_list: &str) -> Result<(), UpdateError> {
     }
 }
 
+/// What comes of reading all files again while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Reload<C> {
+    /// The values that run, with what could be taken up.
+    pub config: C,
+    /// Keys that have a new value now.
+    pub taken_up: Vec<&'static str>,
+    /// Keys whose new value needs a restart.
+    pub need_restart: Vec<&'static str>,
+}
+
+/// Moves from `fresh` into `running` what may change while the daemon runs, and names what may not.
+pub fn plan_reload<C: Settings>(running: &C, fresh: &C) -> Reload<C> {
+    let mut reload = Reload {
+        config: running.clone(),
+        taken_up: Vec::new(),
+        need_restart: Vec::new(),
+    };
+    for row in C::rows() {
+        let (before, after) = (running.text(row.name), fresh.text(row.name));
+        if before == after {
+            continue;
+        }
+        let taken = row.rule.change != Change::Restart
+            && after.is_some_and(|text| matches!(reload.config.set(row.name, &text), Some(Ok(()))));
+        let list = if taken {
+            &mut reload.taken_up
+        } else {
+            &mut reload.need_restart
+        };
+        list.push(row.name);
+    }
+    reload
+}
+
 /// The new text of the override file: what it held, with the changes.
 ///
 /// ```

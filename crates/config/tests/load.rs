@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use gantry_config::{
-    Host, Loaded, Severity, Source, UnknownKeys, choices, plan_update, print, render_overrides,
-    settings,
+    Host, Loaded, Severity, Source, UnknownKeys, choices, plan_reload, plan_update, print,
+    render_overrides, settings,
 };
 
 choices! {
@@ -463,5 +463,21 @@ fn the_override_file_keeps_earlier_changes_and_reads_back() {
         second.lines().filter(|line| line.starts_with('#')).count(),
         1,
         "{second}"
+    );
+}
+
+#[test]
+fn a_reload_takes_up_what_may_change_and_names_the_rest() {
+    let running = from_file("k.conf", "stopAt=60\n").config;
+    let fresh = from_file("k.conf", "power=1\nkettleName=x\n").config;
+    let reload = plan_reload(&running, &fresh);
+    assert_eq!(reload.taken_up, ["stopAt", "power"]);
+    assert_eq!(reload.need_restart, ["kettleName"]);
+    assert_eq!(
+        reload.config,
+        Kettle {
+            kettle_name: "kettle".into(),
+            ..fresh
+        }
     );
 }
