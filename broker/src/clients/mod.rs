@@ -1,7 +1,7 @@
 //! Who is connected: consumers and producers by group, and who is told when a consumer group changes.
 //!
 //! Owns the registrations that heartbeats make and that unregistering, a closed connection or 120 s of silence end, and sends
-//! members the notice (40) that makes them share the queues anew. The rules are in [`registry`], which knows no socket;
+//! members the notice (40) that makes them share the queues anew. The rules are in `registry`, which knows no socket;
 //! here connections are looked up and written to. Nothing is kept on disk: clients come back with their next heartbeat.
 
 mod registry;

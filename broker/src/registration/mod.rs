@@ -2,7 +2,7 @@
 //!
 //! One task per name server, so that one that is down or slow holds up no other: it registers at once and then every 30 s,
 //! whenever the topic table changes, and whenever the connection was lost; at the stop it takes the broker out. What to do
-//! when is decided in [`session`], what is told in [`announcement`]; [`driver`] has the sockets.
+//! when is decided in `session`, what is told in `announcement`; `driver` has the sockets.
 //! Settings are followed as they run. A changed `brokerPermission` counts with the next change of the topic table
 //! (`Topics::touch`), because name servers only look at topics that come with a new data version.
 

@@ -6,9 +6,10 @@
 
 use gantry_message::Millis;
 
-/// First pause after a failure; doubled up to the greatest.
+/// First and greatest pause after a failure. Short, because a name server that was restarted has no routes until its brokers
+/// are back, and asking one that is down costs next to nothing.
 const RETRY_MS: i64 = 1_000;
-const RETRY_MS_MAX: i64 = 10_000;
+const RETRY_MS_MAX: i64 = 2_000;
 /// Shortest and longest period, whatever is configured.
 const PERIOD_MS: std::ops::RangeInclusive<i64> = 10_000..=60_000;
 
@@ -141,9 +142,11 @@ impl Session {
     /// The name server could not be reached or did not answer.
     pub(super) fn failed(&mut self, reason: &str, now: Millis) -> Say {
         self.acknowledged = None;
-        let pause = RETRY_MS
-            .saturating_mul(1 << self.failures.min(8))
-            .min(RETRY_MS_MAX);
+        let pause = if self.failures == 0 {
+            RETRY_MS
+        } else {
+            RETRY_MS_MAX
+        };
         self.failures = self.failures.saturating_add(1);
         self.due = now.plus(pause);
         // Reasons may differ from try to try; that it is out of reach is one trouble.
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_server_that_is_away_is_tried_ever_more_rarely_and_reported_once() {
+    fn a_name_server_that_is_away_is_tried_again_every_other_second_and_reported_once() {
         let mut session = registered();
         let mut now = Millis(0);
         let mut pauses = Vec::new();
@@ -322,7 +325,7 @@ mod tests {
             now = until;
             assert_eq!(session.next(at(9), RULES, now), Action::AnnounceAll);
         }
-        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+        assert_eq!(pauses, [1_000, 2_000, 2_000, 2_000, 2_000, 2_000]);
         assert_eq!(session.announced(at(9), RULES, now), Say::Once);
         assert_eq!(session.failed("again", now), Say::Once);
     }

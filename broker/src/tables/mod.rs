@@ -1,7 +1,7 @@
 //! What the broker knows besides messages: topics, subscription groups, consumer offsets; each a map and a JSON file.
 //!
-//! Topics and groups change rarely and are durable before they are visible ([`table`]); offsets change all the time and
-//! are written every few seconds ([`offsets`]). Files have the names and the shape that Java's broker gives them, and are
+//! Topics and groups change rarely and are durable before they are visible (`table`); offsets change all the time and
+//! are written every few seconds (`offsets`). Files have the names and the shape that Java's broker gives them, and are
 //! found where it looks for them, so that either can start on the other's store.
 //! Nothing here knows who is connected (`clients`) or whom to tell about a change (`registration` watches the tables).
 

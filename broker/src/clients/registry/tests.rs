@@ -375,3 +375,115 @@ fn a_snapshot_of_a_group_does_not_change_under_its_reader() {
     assert!(before.subscriptions.contains_key("T"));
     assert_eq!(members(&registry, "G"), [(2, "b".to_owned())]);
 }
+
+/// Random operations against a plain model: who is in which group, and whom a change concerns.
+#[test]
+fn the_tables_agree_with_a_plain_model_whatever_happens() {
+    for seed in 1..=20 {
+        model_run(seed);
+    }
+}
+
+fn model_run(seed: u64) {
+    let mut state = seed;
+    let mut random = move |below: u64| {
+        // Knuth's constants; the high bits are good enough to choose operations.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut registry = Registry::new(100);
+    let mut consumers: BTreeSet<(String, u64)> = BTreeSet::new();
+    let mut producers: BTreeSet<(String, u64)> = BTreeSet::new();
+    let of = |model: &BTreeSet<(String, u64)>, group: &str| -> Vec<u64> {
+        model
+            .iter()
+            .filter(|(known, _)| known == group)
+            .map(|(_, connection)| *connection)
+            .collect()
+    };
+    for step in 0..400 {
+        let connection = random(6);
+        let group = format!("G{}", random(4));
+        let who = client(connection, &format!("c{connection}"));
+        let at = format!("seed {seed} step {step}");
+        match random(6) {
+            0 | 1 => {
+                let told = beat(&mut registry, &who, &data(&group, "T:1"));
+                let is_new = consumers.insert((group.clone(), connection));
+                assert_eq!(told, is_new.then(|| of(&consumers, &group)), "{at}");
+            }
+            2 => {
+                registry.register_producer(&who, &group).unwrap();
+                producers.insert((group, connection));
+            }
+            3 => {
+                let told = registry
+                    .unregister_consumer(connection, &group)
+                    .map(|changed| changed.members);
+                let was = consumers.remove(&(group.clone(), connection));
+                let rest = of(&consumers, &group);
+                assert_eq!(told, (was && !rest.is_empty()).then_some(rest), "{at}");
+            }
+            4 => {
+                registry.unregister_producer(connection, &group);
+                producers.remove(&(group, connection));
+            }
+            _ => {
+                let told: BTreeSet<(String, Vec<u64>)> = registry
+                    .closed(connection)
+                    .into_iter()
+                    .map(|changed| (changed.group.to_string(), changed.members))
+                    .collect();
+                let left: Vec<String> = consumers
+                    .iter()
+                    .filter(|(_, of)| *of == connection)
+                    .map(|(group, _)| group.clone())
+                    .collect();
+                consumers.retain(|(_, of)| *of != connection);
+                producers.retain(|(_, of)| *of != connection);
+                let rests = left
+                    .into_iter()
+                    .map(|group| (group.clone(), of(&consumers, &group)));
+                assert_eq!(
+                    told,
+                    rests.filter(|(_, rest)| !rest.is_empty()).collect(),
+                    "{at}"
+                );
+            }
+        }
+        for connection in 0..6 {
+            let is_known = consumers
+                .iter()
+                .chain(&producers)
+                .any(|(_, of)| *of == connection);
+            assert_eq!(
+                registry.knows(connection),
+                is_known,
+                "{at} connection {connection}"
+            );
+            let id = format!("c{connection}");
+            let produces = producers.iter().any(|(_, of)| *of == connection);
+            assert_eq!(
+                registry.producer_connection(&id),
+                produces.then_some(connection),
+                "{at} {id}"
+            );
+        }
+        for group in 0..4 {
+            let group = format!("G{group}");
+            let ours: Vec<u64> = members(&registry, &group)
+                .into_iter()
+                .map(|(connection, _)| connection)
+                .collect();
+            assert_eq!(ours, of(&consumers, &group), "{at} {group}");
+            let ours = registry.producers(&group);
+            let ours: Vec<u64> = ours
+                .iter()
+                .flat_map(|group| group.members.keys().copied())
+                .collect();
+            assert_eq!(ours, of(&producers, &group), "{at} {group}");
+        }
+    }
+}
