@@ -33,6 +33,8 @@ pub(crate) struct Log {
     pub(crate) appended: Watermark,
     /// Invariant: at most `appended`.
     pub(crate) flushed: Watermark,
+    /// Held by whoever syncs: of two syncs at once the one that began first would end with the lower position.
+    pub(crate) syncing: Mutex<()>,
     health: Arc<Health>,
     clock: Clock,
     state: Mutex<State>,
@@ -97,6 +99,7 @@ impl Log {
             preallocation,
             appended: Watermark::new(position.end),
             flushed: Watermark::new(position.end),
+            syncing: Mutex::default(),
             health,
             clock,
             state: Mutex::new(state),
