@@ -398,6 +398,44 @@ fn push_answer(out: &mut Vec<u8>, opaque: i64) {
     out[start + 4..start + 8].copy_from_slice(&header.to_be_bytes());
 }
 
+/// Stops the server of [`in_background`] when it is dropped.
+#[cfg(test)]
+pub(crate) struct Background {
+    over: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[cfg(test)]
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.over.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A server for tests of the load generator, and its address.
+#[cfg(test)]
+pub(crate) fn in_background() -> (String, Background) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = over.clone();
+    let thread = std::thread::spawn(move || {
+        let over = || told.load(std::sync::atomic::Ordering::Relaxed);
+        Null::new(Stage::Queue, None)
+            .serve(&listener, over)
+            .unwrap();
+    });
+    (
+        address,
+        Background {
+            over,
+            thread: Some(thread),
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,6 +64,12 @@ struct Load {
 
 /// Runs `mqbench send`.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let (figures, clock, words) = measure(options)?;
+    figures.print("send", &words, &clock, options)
+}
+
+/// The run itself: what was counted, its clock, and the load in words.
+fn measure(options: &Options) -> Result<(Figures, Clock, String)> {
     let connections = options.number("connections", 1, 10_000)?;
     let in_flight = options.number("in-flight", 1, IN_FLIGHT_MAX)?;
     let queues = options.number("queues", 1, 1_024)?;
@@ -89,7 +95,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let words = format!(
         "{connections} connections x {in_flight} in flight, {size} bytes, {queues} queues, {pace}"
     );
-    load.figures.print("send", &words, &clock, options)
+    Ok((load.figures, clock, words))
 }
 
 impl Load {
@@ -261,5 +267,69 @@ impl Load {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::null;
+
+    fn figures(arguments: &[&str]) -> Figures {
+        let (address, server) = null::in_background();
+        let broker = [
+            "--broker",
+            &address,
+            "--warmup",
+            "0",
+            "--time",
+            "0.2",
+            "--create-topic",
+        ];
+        let given = broker
+            .iter()
+            .chain(arguments)
+            .map(|argument| (*argument).to_owned());
+        let (figures, clock, words) = measure(&Options::parse(FLAGS, given).unwrap()).unwrap();
+        figures
+            .print(
+                "send",
+                &words,
+                &clock,
+                &Options::parse(FLAGS, ["--json".to_owned()]).unwrap(),
+            )
+            .unwrap();
+        drop(server);
+        figures
+    }
+
+    #[test]
+    fn a_closed_loop_keeps_asking_and_counts_every_answer() {
+        let figures = figures(&["--connections", "3", "--in-flight", "5"]);
+        assert!(100 < figures.messages, "{} messages", figures.messages);
+        assert_eq!(figures.latency.len(), figures.messages);
+        assert_eq!((figures.codes.len(), figures.unexpected), (0, 0));
+        assert_eq!(figures.bytes, figures.messages * 1_024);
+    }
+
+    #[test]
+    fn an_open_loop_asks_no_more_than_is_due() {
+        let figures = figures(&[
+            "--connections",
+            "2",
+            "--in-flight",
+            "4",
+            "--rate",
+            "500",
+            "--size",
+            "10",
+        ]);
+        assert!(
+            (1..=101).contains(&figures.messages),
+            "{} messages",
+            figures.messages
+        );
+        assert_eq!(figures.notes[0].0, "overdue");
+        assert_eq!((figures.codes.len(), figures.unexpected), (0, 0));
     }
 }
