@@ -114,10 +114,7 @@ impl Ticks {
     fn elapsed_ms(&self, span: Span, steps: usize) -> i64 {
         let ticks = &self.0[span.index()];
         let Some(last) = ticks.back() else { return 0 };
-        let first = ticks
-            .len()
-            .checked_sub(1 + steps)
-            .and_then(|at| ticks.get(at));
+        let first = ticks.get(ticks.len().saturating_sub(1 + steps));
         first.map_or(0, |first| last.0 - first.0)
     }
 }
@@ -133,12 +130,15 @@ struct History<const N: usize> {
 #[derive(Debug)]
 struct Window<const N: usize> {
     base: [u64; N],
+    /// Whether `base` was seen in a whole window of samples, and not only in the first.
+    rested: bool,
     samples: VecDeque<[u64; N]>,
 }
 
 impl<const N: usize> Window<N> {
     const EMPTY: Self = Self {
         base: [0; N],
+        rested: false,
         samples: VecDeque::new(),
     };
 
@@ -147,7 +147,8 @@ impl<const N: usize> Window<N> {
             if value == self.base {
                 return;
             }
-            self.samples.push_back(self.base);
+            let before = if self.rested { kept - 1 } else { 1 };
+            self.samples.resize(before, self.base);
         }
         self.samples.push_back(value);
         while self.samples.len() > kept {
@@ -156,6 +157,7 @@ impl<const N: usize> Window<N> {
         if self.samples.len() == kept && self.samples.iter().all(|sample| *sample == value) {
             *self = Self {
                 base: value,
+                rested: true,
                 samples: VecDeque::new(),
             };
         }
@@ -371,7 +373,7 @@ mod tests {
             Figures {
                 sum: 20,
                 times: 1,
-                tps: 2.0,
+                tps: 20.0 / 60.0,
                 avgpt: 20.0
             }
         );
