@@ -203,7 +203,14 @@ fn what_follows_from_other_values_is_settled_and_said() {
     );
     assert_eq!(given.config.broker_address(), "10.0.0.9:10911");
     assert_eq!(given.config.ha_address(), "10.1.0.9:30000");
-    assert_eq!(given.findings, []);
+    let notes: Vec<&str> = given
+        .findings
+        .iter()
+        .map(|finding| finding.text.as_str())
+        .collect();
+    let ports =
+        "ports: 10911 for clients, 10909 for clients that use the VIP channel, 30000 for slaves";
+    assert_eq!(notes, [ports]);
 }
 
 #[test]

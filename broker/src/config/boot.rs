@@ -72,6 +72,7 @@ fn settle_here(loaded: &mut Loaded<BrokerConfig>) {
 pub fn settle(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
     role_and_id(loaded);
     ports(loaded);
+    tell_ports(loaded);
     addresses(loaded, network);
     disk_ratios(loaded);
     delay_of_registration(loaded);
@@ -126,6 +127,20 @@ fn ports(loaded: &mut Loaded<BrokerConfig>) {
                 port - 2
             ),
         );
+    }
+}
+
+/// Two of the three ports are found in no file, and firewalls must know them.
+fn tell_ports(loaded: &mut Loaded<BrokerConfig>) {
+    let (port, ha) = (
+        loaded.config.server.listen_port,
+        loaded.config.store.ha_listen_port,
+    );
+    if let Some(vip) = loaded.config.vip_port() {
+        let text = format!(
+            "ports: {port} for clients, {vip} for clients that use the VIP channel, {ha} for slaves"
+        );
+        loaded.find(Severity::Note, text);
     }
 }
 
