@@ -125,6 +125,11 @@ impl Dispatcher {
         self.index.ring();
     }
 
+    /// Where in the log the keys begin that wait to be taken.
+    pub(crate) fn feed_from(&self) -> u64 {
+        lock(&self.feed).from
+    }
+
     /// Takes the keys that came since the last call; `spare` becomes the new list's memory.
     pub(crate) fn take_feed(&self, spare: Vec<IndexKey>) -> Feed {
         let mut feed = lock(&self.feed);

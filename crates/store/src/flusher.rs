@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,8 @@ pub(crate) fn run_log_flusher(log: &Log, health: &Health, config: &StoreConfig, 
 pub(crate) struct QueueWriter {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) paths: Paths,
+    /// Queue files hold everything below.
+    written_to: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -104,7 +106,7 @@ impl QueueWriter {
         progress: Progress,
         checkpoint: Checkpoint,
     ) -> Self {
-        let scratch = Vec::new();
+        let (scratch, written_to) = (Vec::new(), AtomicU64::new(progress.written.end));
         let (synced_at, noted_at) = (None, None);
         let state = State {
             scratch,
@@ -117,6 +119,7 @@ impl QueueWriter {
         Self {
             disk,
             paths,
+            written_to,
             state: Mutex::new(state),
         }
     }
@@ -132,6 +135,11 @@ impl QueueWriter {
             let is_idle = self.step(store, Pace::Regular);
             wait = if is_idle { None } else { Some(PROGRESS_EVERY) };
         }
+    }
+
+    /// Queue files hold everything below.
+    pub(crate) fn written_to(&self) -> u64 {
+        self.written_to.load(Ordering::Relaxed)
     }
 
     /// One round. Returns whether everything is written, synced and written down.
@@ -151,6 +159,7 @@ impl QueueWriter {
         if written && state.progress.written != mark {
             state.progress.written = mark;
             state.is_stale = true;
+            self.written_to.store(mark.end, Ordering::Relaxed);
         }
         let now = Instant::now();
         let due = |last: Option<Instant>, every: Duration| {

@@ -84,10 +84,6 @@ impl Health {
         self.flags.fetch_or(SHUT_DOWN, Ordering::AcqRel);
     }
 
-    pub(crate) fn is_shut_down(&self) -> bool {
-        self.flags.load(Ordering::Acquire) & SHUT_DOWN != 0
-    }
-
     /// Whether a clean stop may be claimed: Apache keeps `abort` when the disk is full, and so do we.
     pub(crate) fn may_stop_cleanly(&self) -> bool {
         self.flags.load(Ordering::Acquire) & (LATCHED | DISK_FULL | QUEUES_BEHIND) == 0

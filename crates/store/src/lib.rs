@@ -8,6 +8,7 @@
 mod batch;
 mod bell;
 mod chain;
+mod cleaner;
 mod config;
 mod cursor;
 mod dispatcher;
@@ -16,6 +17,7 @@ mod figures;
 mod flusher;
 mod format;
 mod health;
+mod index;
 mod log;
 mod paths;
 mod preallocation;
@@ -25,6 +27,7 @@ mod queue_loader;
 mod queues;
 mod reader;
 mod recovery;
+mod retention;
 mod segment;
 mod segments;
 mod watermark;
@@ -33,6 +36,7 @@ mod width;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 use gantry_disk::{Disk, Lock, Open};
@@ -48,11 +52,14 @@ pub use reader::{Found, QueryFound, ReadStatus};
 pub use watermark::{Beyond, Watermark};
 
 use batch::Limits;
+use cleaner::Cleaner;
 use dispatcher::Dispatcher;
 use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
+use format::index::Layout;
 use format::progress::{Mark, Progress};
 use health::Health;
+use index::{Durable, Index, IndexView};
 use log::Log;
 use paths::Paths;
 use preallocation::Preallocation;
@@ -60,6 +67,7 @@ use queue_files::QueueFiles;
 use queues::Queues;
 use reader::Reader;
 use recovery::Recovery;
+use retention::Retention;
 
 /// The store. Used as `Arc<Store>`; every method may be called from any thread.
 #[derive(Debug)]
@@ -75,6 +83,9 @@ pub struct Store {
     files: QueueFiles,
     dispatcher: Dispatcher,
     writer: QueueWriter,
+    index: Option<Index>,
+    retention: Mutex<Retention>,
+    opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held from before recovery until the store is shut down.
@@ -127,6 +138,22 @@ impl Store {
             time: position.last_time,
         };
         let boot = disk.boot().unwrap_or_default();
+        let durable = durable_index(
+            recovered.progress.as_ref(),
+            recovered.was_stopped,
+            recovered.checkpoint.index,
+        );
+        let layout = Layout {
+            slots: config.index_slots,
+            entries: config.index_entries,
+        };
+        let index = Index::new(
+            Arc::clone(&disk),
+            paths.clone(),
+            layout,
+            config.clock.clone(),
+            durable,
+        );
         let before = recovered.progress.unwrap_or_default();
         let progress = Progress {
             boot,
@@ -161,6 +188,9 @@ impl Store {
                 progress,
                 recovered.checkpoint,
             ),
+            index: config.index_enabled.then_some(index),
+            retention: Mutex::default(),
+            opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
             config,
@@ -185,6 +215,14 @@ impl Store {
             store.writer.run(&store.writer_view(), &store.stop)
         })?;
         self.spawn("store-prepare", |store| store.log.preallocation.run())?;
+        self.spawn("store-clean", |store| store.cleaner().run())?;
+        if self.index.is_some() {
+            self.spawn("store-index", |store| {
+                if let Some(index) = &store.index {
+                    index.run(&store.index_view());
+                }
+            })?;
+        }
         Ok(())
     }
 
@@ -240,6 +278,7 @@ impl Store {
             let _ = thread.join();
         }
         let flushed = flush_log(&self.log, &self.health);
+        self.index_turn();
         let clean = flushed.is_ok() && self.health.may_stop_cleanly();
         self.log.preallocation.remove_unused();
         let path = self.paths.progress();
@@ -262,8 +301,47 @@ impl Store {
     pub fn turn(&self) {
         // A failure latches the store; there is nobody else to tell.
         let _ = flush_log(&self.log, &self.health);
+        self.index_turn();
         self.writer.step(&self.writer_view(), Pace::All);
         self.log.preallocation.make_wanted(false);
+        let cleaner = self.cleaner();
+        let facts = cleaner.facts(self.config.clock.now(), self.opened.elapsed());
+        cleaner.watch_space(&facts);
+        cleaner.step(&facts);
+    }
+
+    /// Indexes and syncs everything, as far as the disk allows.
+    fn index_turn(&self) {
+        let Some(index) = &self.index else { return };
+        let view = self.index_view();
+        if let Err(error) = index.step(&view, true) {
+            index.give_up(&view, &error);
+        }
+    }
+
+    fn index_view(&self) -> IndexView<'_> {
+        IndexView {
+            log: &self.log,
+            dispatcher: &self.dispatcher,
+            writer: &self.writer,
+            health: &self.health,
+            counters: &self.counters,
+            stop: &self.stop,
+        }
+    }
+
+    fn cleaner(&self) -> Cleaner<'_> {
+        Cleaner {
+            disk: &*self.disk,
+            config: &self.config,
+            log: &self.log,
+            queues: &self.queues,
+            files: &self.files,
+            index: self.index.as_ref(),
+            health: &self.health,
+            stop: &self.stop,
+            retention: &self.retention,
+        }
     }
 
     fn writer_view(&self) -> WriterView<'_> {
@@ -411,20 +489,32 @@ impl Store {
             .map_err(StoreError::io("read", &self.paths.root))
     }
 
-    /// Messages by key, newest first. Waits for the disk.
+    /// Messages by key, by place in the log; the newest ones when there are more than `max`. Messages of other keys with
+    /// the same hash may be among them: whoever asks compares. Waits for the disk.
     pub fn query(
         &self,
-        _topic: &str,
-        _key: &str,
-        _max: usize,
-        _begin: Millis,
-        _end: Millis,
+        topic: &str,
+        key: &str,
+        max: usize,
+        begin: Millis,
+        end: Millis,
     ) -> Result<QueryFound, StoreError> {
-        Ok(QueryFound {
+        let mut found = QueryFound {
             records: Vec::new(),
             last_update_time: Millis(0),
             last_update_offset: 0,
-        })
+        };
+        let Some(index) = &self.index else {
+            return Ok(found);
+        };
+        let max = max.min(self.config.query_max);
+        let hits = index.find(&self.index_view(), topic, key, (begin, end), max);
+        let hits = hits.map_err(StoreError::io("read", &self.paths.index()))?;
+        (found.last_update_time, found.last_update_offset) = (hits.last_time, hits.last_offset);
+        for offset in hits.offsets {
+            found.records.extend(self.record_at(LogOffset(offset))?);
+        }
+        Ok(found)
     }
 
     /// The offset of the message stored nearest to a time, as Java finds it. Waits for the disk.
@@ -483,12 +573,21 @@ impl Store {
         figures.max_offset = self.log.appended.value();
         figures.flushed_offset = self.log.flushed.value();
         figures.segments = width::wide(self.log.chain.len());
+        figures.queue_behind_bytes = figures.max_offset.saturating_sub(self.writer.written_to());
+        if let Some(index) = &self.index {
+            figures.index_behind_bytes = figures.max_offset.saturating_sub(index.indexed_to());
+        }
         figures.latched = self.health.latched();
         figures
     }
 
     /// Deletes expired log segments at the next round, whatever the hour (admin request 329).
-    pub fn delete_expired_now(&self) {}
+    pub fn delete_expired_now(&self) {
+        self.retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .delete_now();
+    }
 
     /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk.
     pub fn clean_expired_queues(&self) -> Result<(), StoreError> {
@@ -505,6 +604,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// What the index may rely on: our own note, else Apache's checkpoint.
+fn durable_index(progress: Option<&Progress>, was_stopped: bool, index_time: Millis) -> Durable {
+    match progress {
+        Some(progress) => Durable {
+            file: progress.index_file.clone(),
+            next: progress.index_next,
+            offset: progress.index_offset,
+            is_clean: was_stopped && progress.clean,
+            trusted_until: None,
+        },
+        None => Durable {
+            trusted_until: (!was_stopped).then_some(index_time),
+            ..Durable::default()
+        },
     }
 }
 

@@ -142,11 +142,6 @@ impl QueueFiles {
         Ok(file)
     }
 
-    /// How many files were written since the last sync.
-    pub(crate) fn unsynced(&self) -> usize {
-        lock(&self.unsynced).len()
-    }
-
     /// Makes everything durable that was written before the call.
     pub(crate) fn sync(&self) -> Result<(), (PathBuf, io::Error)> {
         let files = std::mem::take(&mut *lock(&self.unsynced));

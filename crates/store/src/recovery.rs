@@ -55,9 +55,10 @@ pub(crate) struct Recovered {
     pub(crate) chain: Chain,
     pub(crate) position: Position,
     pub(crate) checkpoint: Checkpoint,
+    /// Our own note of how far everything was, if it speaks of this log.
     pub(crate) progress: Option<Progress>,
-    /// Whether the last stop was clean and what we know of it is trusted.
-    pub(crate) was_clean: bool,
+    /// Whether the last process, Apache's or ours, stopped cleanly.
+    pub(crate) was_stopped: bool,
 }
 
 /// From where on queues may lack entries.
@@ -123,15 +124,13 @@ impl Recovery<'_> {
             replayed = position.end - from,
             "recovery is done"
         );
-        let was_clean = was_stopped
-            && start.queues_trusted
-            && progress.as_ref().is_some_and(|progress| progress.clean);
+        let progress = progress.filter(|_| start.queues_trusted);
         Ok(Recovered {
             chain,
             position,
             checkpoint,
             progress,
-            was_clean,
+            was_stopped,
         })
     }
 

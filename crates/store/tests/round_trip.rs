@@ -158,3 +158,94 @@ fn threads_write_everything_and_stop() {
         500
     );
 }
+
+fn keys_of(store: &Store, topic: &str, key: &str) -> Vec<Vec<u8>> {
+    let found = store
+        .query(topic, key, 1000, Millis(0), Millis(i64::MAX))
+        .unwrap();
+    let bodies = found
+        .records
+        .iter()
+        .map(|bytes| RecordView::parse(bytes).unwrap().body().to_vec());
+    bodies.collect()
+}
+
+#[test]
+fn messages_are_found_by_key_over_files_and_restarts() {
+    let home = Home::new();
+    for round in 0..4_u32 {
+        let store = home.open();
+        store.mark_running().unwrap();
+        for n in round * 40..round * 40 + 40 {
+            let properties = format!("UNIQ_KEY\u{1}U{n}\u{2}KEYS\u{1}all k{}", n % 5);
+            let queue = store.queue("T", QueueId(0));
+            let body = n.to_string();
+            store.append(
+                &queue,
+                &record("T", 0, body.as_bytes(), properties.as_bytes()),
+                Tags::Code(0),
+            );
+            if n % 17 == 0 {
+                store.turn();
+            }
+        }
+        store.turn();
+        let count = (round + 1) * 40;
+        for n in 0..count {
+            assert_eq!(
+                keys_of(&store, "T", &format!("U{n}")),
+                [n.to_string().into_bytes()],
+                "round {round}"
+            );
+        }
+        let expected: Vec<_> = (0..count)
+            .filter(|n| n % 5 == 3)
+            .map(|n| n.to_string().into_bytes())
+            .collect();
+        assert_eq!(keys_of(&store, "T", "k3"), expected, "round {round}");
+        assert_eq!(keys_of(&store, "other", "k3"), Vec::<Vec<u8>>::new());
+        assert_eq!(keys_of(&store, "T", "all").len(), 64.min(count as usize));
+        assert_eq!(store.figures().index_behind_bytes, 0);
+        if round % 2 == 0 {
+            store.shutdown().unwrap();
+        }
+    }
+    let files = std::fs::read_dir(home.dir.path().join("index"))
+        .unwrap()
+        .count();
+    assert!(files > 5, "{files} index files");
+}
+
+#[test]
+fn a_query_takes_the_newest_of_a_time_range() {
+    let home = Home::new();
+    let store = home.open();
+    let queue = store.queue("T", QueueId(0));
+    let mut times = Vec::new();
+    for n in 0..20_u32 {
+        home.now.fetch_add(1000, Ordering::Relaxed);
+        match store.append(
+            &queue,
+            &record("T", 0, &n.to_be_bytes(), b"KEYS\x01k"),
+            Tags::Code(0),
+        ) {
+            Outcome::Stored { store_time, .. } => times.push(store_time),
+            Outcome::Refused(error) => panic!("{error}"),
+        }
+    }
+    store.turn();
+    let found = |max, begin, end| {
+        let found = store.query("T", "k", max, begin, end).unwrap();
+        found
+            .records
+            .iter()
+            .map(|bytes| RecordView::parse(bytes).unwrap().queue_offset().0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(3, Millis(0), Millis(i64::MAX)), [17, 18, 19]);
+    assert_eq!(found(64, times[5].plus(-1000), times[7]), [5, 6, 7]);
+    assert_eq!(
+        found(64, times[19].plus(2000), Millis(i64::MAX)),
+        Vec::<u64>::new()
+    );
+}
