@@ -60,6 +60,9 @@ use crate::{
 /// How long a stop waits for requests that were read before it.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the boot line waits for name servers.
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
+
 /// A running broker.
 pub struct Broker {
     banner: String,
@@ -142,6 +145,7 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         registration.start();
+        announce(&registration, &state.topics).await;
         Ok(Broker {
             banner: banner(&config),
             address,
@@ -423,6 +427,18 @@ impl State {
             Box::new(move |now| stats.step(now, &store.figures().commit_times)),
         ];
         Timers::start(steps)
+    }
+}
+
+/// The boot line is for those who wait for it to use the broker: it should be in the routes by then. A name server that
+/// does not answer holds it up only so long.
+async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
+    let (registration, topics) = (registration.clone(), topics.clone());
+    let waited = tokio::task::spawn_blocking(move || {
+        registration.wait_announced(topics.generation(), ANNOUNCE_WAIT)
+    });
+    if !matches!(waited.await, Ok(true)) {
+        tracing::warn!("serving, but not every name server has acknowledged the registration yet");
     }
 }
 
