@@ -89,7 +89,7 @@ settings! {
         max_unparsed_bytes: u64 = 268_435_456, "maxUnparsedBytes" [.between(1_048_576, 1 << 40).ours()];
         /// Requests of one connection that were read and not yet answered. Beyond it nothing more is read from it.
         max_in_flight_per_connection: u32 = 65_535, "maxInFlightPerConnection" [.between(1, 10_000_000).ours()];
-        /// Answers and notices that wait for a slow reader, bytes. Beyond it the connection is closed.
+        /// Answers and notices that wait for a slow reader, bytes. Beyond it nothing more is read from the connection.
         max_outbound_bytes_per_connection: u64 = 67_108_864, "maxOutboundBytesPerConnection"
             [.between(1_048_576, 1 << 40).ours()];
 
