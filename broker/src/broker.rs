@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Limits, Server};
@@ -67,6 +68,7 @@ const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 pub struct Broker {
     banner: String,
     address: SocketAddr,
+    live: Arc<LiveConfig>,
     store: Arc<Store>,
     offsets: Arc<Offsets>,
     delay: Arc<Delay>,
@@ -105,6 +107,7 @@ impl Broker {
                 .map_err(|error| Failure::other(format!("opening the store: {error}")))??
         };
         let config = live.now();
+        warn_if_open(&config);
         let identity = registration::Identity {
             cluster: config.broker_cluster_name.clone(),
             broker: config.broker_name.clone(),
@@ -149,6 +152,7 @@ impl Broker {
         Ok(Broker {
             banner: banner(&config),
             address,
+            live,
             store: state.store,
             offsets: state.offsets,
             delay: state.delay,
@@ -161,6 +165,13 @@ impl Broker {
     /// The line that says it serves, worded as RocketMQ's.
     pub fn banner(&self) -> &str {
         &self.banner
+    }
+
+    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
+    pub fn reload(&self, fresh: &BrokerConfig) {
+        let reload = plan_reload(&*self.live.now(), fresh);
+        tracing::info!(taken_up = ?reload.taken_up, need_restart = ?reload.need_restart, "configuration read again");
+        self.live.replace(reload.config);
     }
 
     /// Where it listens.
@@ -406,7 +417,7 @@ impl State {
             }),
             dispatch: Arc::new(dispatch),
             gates: Gates {
-                admin_open: self.live.now().server.admin_open,
+                config: self.live.clone(),
             },
             stats: self.stats.clone(),
             store_host,
@@ -439,6 +450,20 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
     });
     if !matches!(waited.await, Ok(true)) {
         tracing::warn!("serving, but not every name server has acknowledged the registration yet");
+    }
+}
+
+/// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
+fn warn_if_open(config: &BrokerConfig) {
+    let bound = config.server.bind_address.as_deref().map(str::trim);
+    let loopback = bound
+        .and_then(|text| text.parse::<IpAddr>().ok())
+        .is_some_and(|ip| ip.is_loopback());
+    if !loopback && config.server.admin_open {
+        tracing::warn!(
+            "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
+             bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
+        );
     }
 }
 
@@ -537,6 +562,7 @@ fn store_config(config: &BrokerConfig) -> StoreConfig {
         index_entries: store.max_index_num,
         index_enabled: store.message_index_enable,
         query_max: store.max_msgs_num_batch as usize,
+        delay_levels: delay_levels(config),
         max_message_size: store.max_message_size,
         flush_sync: store.flush_disk_type == FlushDiskType::SyncFlush,
         flush_interval_ms: store.flush_interval_commit_log,
@@ -567,6 +593,15 @@ fn store_config(config: &BrokerConfig) -> StoreConfig {
         disk_full_ratio: percent(store.disk_space_warning_level_ratio),
         ..StoreConfig::default()
     }
+}
+
+/// Recovery computes due times of delayed messages again. The text was checked when it was read.
+fn delay_levels(config: &BrokerConfig) -> Vec<Millis> {
+    let levels = crate::config::store::parse_delay_levels(&config.store.message_delay_level);
+    let delays = levels.unwrap_or_default().into_iter();
+    delays
+        .map(|delay| Millis(i64::try_from(delay).unwrap_or(i64::MAX)))
+        .collect()
 }
 
 fn log_paths(config: &BrokerConfig) -> Vec<PathBuf> {

@@ -3,10 +3,12 @@
 //!
 //! It decides by code and address alone; what a handler must know to decide is checked there.
 
+use std::sync::Arc;
+
 use gantry_net::Peer;
 use gantry_wire::codes::{request, response};
 
-use crate::refusal::Refusal;
+use crate::{live::LiveConfig, refusal::Refusal};
 
 /// Listeners in the order in which the broker opens them.
 pub mod listener {
@@ -17,16 +19,18 @@ pub mod listener {
 }
 
 /// Who may ask for what.
-#[derive(Debug, Clone, Copy)]
 pub struct Gates {
-    /// Whether administration is open to every address (decision 18).
-    pub admin_open: bool,
+    /// `adminOpen` says whether administration is open to every address (decision 18).
+    pub config: Arc<LiveConfig>,
 }
 
 impl Gates {
     /// Refuses a request that its sender may not make.
     pub fn pass(&self, peer: &Peer, code: i32) -> Result<(), Refusal> {
-        if self.admin_open || is_client_request(code) || peer.address().ip().is_loopback() {
+        if is_client_request(code)
+            || peer.address().ip().is_loopback()
+            || self.config.now().server.admin_open
+        {
             return Ok(());
         }
         Err(Refusal {

@@ -6,6 +6,7 @@ use gantry_broker::{
     broker::Broker,
     config::{BrokerConfig, boot},
 };
+use gantry_config::options;
 use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: BrokerConfig, _logging: &Logging) -> Result<(), Failure> {
+fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -39,11 +40,32 @@ fn run(config: BrokerConfig, _logging: &Logging) -> Result<(), Failure> {
         let broker = Broker::start(config).await?;
         logging::banner(broker.banner());
         notify::ready(broker.banner());
-        let signal = signals
-            .stop(|| tracing::info!("SIGHUP: nothing to reload"))
-            .await;
+        let signal = signals.stop(|| read_again(&broker, logging)).await;
         notify::stopping(signal);
         tracing::info!(signal, "stopping");
         broker.stop().await
     })
+}
+
+/// SIGHUP: the same options, files and environment, read again.
+fn read_again(broker: &Broker, logging: &Logging) {
+    notify::reloading();
+    // The arguments were parsed at the start, so they parse.
+    if let Ok(options) = options::parse(arguments()) {
+        let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
+        startup::announce(boot::PROGRAM.name, &fresh.findings);
+        if fresh.refused() {
+            tracing::error!("the configuration has errors; everything stays as it was");
+        } else {
+            logging.set_level(fresh.config.server.log_level);
+            broker.reload(&fresh.config);
+        }
+    }
+    notify::ready(broker.banner());
+}
+
+fn arguments() -> impl Iterator<Item = String> {
+    std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
 }

@@ -119,7 +119,8 @@ settings! {
         long_polling_enable: bool = true, "longPollingEnable" [.live()];
         /// How long such a pull is held with longPollingEnable=false, milliseconds.
         short_polling_time_mills: u64 = 1_000, "shortPollingTimeMills" [.between(0, 600_000).live()];
-        /// Pulls that are held, all together. Beyond it a pull that finds nothing is answered at once.
+        /// Pulls that are held, all together. Beyond it a pull that finds nothing is refused; its client tries
+        /// again after a pause.
         max_parked_pulls: u32 = 200_000, "maxParkedPulls" [.between(1, 100_000_000).ours()];
         /// Members of a consumer group. Beyond it a new member is refused.
         max_consumers_per_group: u32 = 10_000, "maxConsumersPerGroup" [.between(1, 1_000_000).ours()];

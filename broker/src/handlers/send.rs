@@ -130,6 +130,7 @@ impl Send {
         header: &Header<'_>,
         body: &[u8],
     ) -> Result<Stage, Refusal> {
+        self.check_busy()?;
         let message = SendMessage::read(header.code, &header.fields)?;
         let place = match self.admit(sender, &message)? {
             Ok(place) => place,
@@ -362,6 +363,25 @@ impl Send {
             counters: place.target.counters.clone(),
             messages: items.len() as u64,
         })
+    }
+
+    /// A commit of another shard that has held the log for long says that the disk does not keep up: waiting behind it
+    /// would only hide that (store.md 11).
+    fn check_busy(&self) -> Result<(), Refusal> {
+        let held_ms = self.store.locked_ms();
+        if held_ms == 0 {
+            return Ok(());
+        }
+        let config = self.config();
+        let limit_ms = config.store.os_page_cache_busy_time_out_mills;
+        if held_ms <= limit_ms {
+            return Ok(());
+        }
+        let why = format!(
+            "a write to the log of {} has taken {held_ms} ms, osPageCacheBusyTimeOutMills is {limit_ms}",
+            config.store.store_path_root_dir
+        );
+        Err(Refusal::rejected(config.overload_response_code, &why))
     }
 
     /// Why the store did not take it, with how full its disks are.

@@ -435,6 +435,12 @@ impl Store {
         self.health.check()
     }
 
+    /// How long the running commit has held the log, in milliseconds; 0 when none runs. Cheap enough to ask per message.
+    #[must_use]
+    pub fn locked_ms(&self) -> u64 {
+        self.log.locked_ms()
+    }
+
     /// Changes `maxMessageSize` for what is staged from now on.
     pub fn set_max_message_size(&self, bytes: u32) {
         self.limits.max_message_size.store(bytes, Ordering::Relaxed);
