@@ -215,7 +215,11 @@ impl State {
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
-        let store = Store::open(disk.clone(), store_config(&config), now).map_err(store_failure)?;
+        let store_config = StoreConfig {
+            delay_levels: levels.iter().map(|level| levels.delay(level)).collect(),
+            ..store_config(&config)
+        };
+        let store = Store::open(disk.clone(), store_config, now).map_err(store_failure)?;
         store.start().map_err(store_failure)?;
         let table = |error: crate::tables::TableError| Failure::other(error.to_string());
         let stats_config = StatsConfig {
