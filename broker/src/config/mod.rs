@@ -249,8 +249,8 @@ settings! {
         section "Statistics and logs";
         /// Counts per queue.
         enable_detail_stat: bool = true, "enableDetailStat";
-        /// Drops the counters of deleted topics and groups.
-        auto_delete_unused_stats: bool = false, "autoDeleteUnusedStats" [.live()];
+        /// Drops the counters of deleted topics and groups; RocketMQ keeps them for ever by default.
+        auto_delete_unused_stats: bool = true, "autoDeleteUnusedStats" [.live()];
         /// A log folder for each broker of a host: inserts <brokerName>_<brokerId>.
         isolate_log_enable: bool = false, "isolateLogEnable";
 
