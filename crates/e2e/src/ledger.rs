@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::frame::Wire;
 use crate::record::{self, Record};
-use crate::server::Server;
 use crate::wait::until;
 
 /// One acknowledged send.
@@ -30,6 +29,23 @@ pub struct Entry {
     pub body: Vec<u8>,
 }
 
+/// What senders are to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The broker.
+    pub address: String,
+    /// The topic, which must have that many queues.
+    pub topic: String,
+    /// Sender n takes queue n modulo this.
+    pub queues: u32,
+    /// How many senders, each with a connection.
+    pub senders: u32,
+    /// Makes the bodies of this load different from those of another.
+    pub round: u32,
+    /// How many messages each sends; `None`: until told to stop.
+    pub each: Option<u32>,
+}
+
 /// Senders under way.
 #[derive(Debug)]
 pub struct Senders {
@@ -39,21 +55,21 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Starts `count` senders; `round` makes their bodies different from those of other rounds.
-    pub fn start(broker: &Server, topic: &str, queues: u32, count: u32, round: u32) -> Senders {
+    /// Starts them.
+    pub fn start(plan: &Plan) -> Senders {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
-        let threads = (0..count)
+        let threads = (0..plan.senders)
             .map(|sender| {
-                let address = broker.address();
-                let topic = topic.to_owned();
+                let plan = plan.clone();
                 let (stop, acked) = (Arc::clone(&stop), Arc::clone(&acked));
                 std::thread::spawn(move || {
                     let mut work = Sender {
-                        wire: Wire::connect(&address)?,
-                        topic,
-                        tag: format!("{round}/{sender}"),
-                        queue_id: sender % queues,
+                        wire: Wire::connect(&plan.address)?,
+                        tag: format!("{}/{sender}", plan.round),
+                        queue_id: sender % plan.queues,
+                        each: plan.each.unwrap_or(u32::MAX),
+                        topic: plan.topic,
                         pending: HashMap::new(),
                         entries: Vec::new(),
                     };
@@ -69,15 +85,24 @@ impl Senders {
         }
     }
 
+    /// How many sends were acknowledged so far.
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Whether all senders have ended.
+    pub fn done(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
     /// Waits until that many sends were acknowledged in all.
     pub fn await_acked(&self, count: u64) -> Result<()> {
         until(&format!("{count} acknowledged sends"), || {
-            let alive = self.threads.iter().any(|t| !t.is_finished());
             ensure!(
-                alive,
+                !self.done(),
                 "all senders ended before {count} sends were acknowledged"
             );
-            Ok(self.acked.load(Ordering::Relaxed) >= count)
+            Ok(self.acked() >= count)
         })
     }
 
@@ -100,6 +125,7 @@ struct Sender {
     topic: String,
     tag: String,
     queue_id: u32,
+    each: u32,
     pending: HashMap<i64, Vec<u8>>,
     entries: Vec<Entry>,
 }
@@ -111,7 +137,8 @@ impl Sender {
     fn run(&mut self, stop: &AtomicBool, acked: &AtomicU64) -> Result<()> {
         let mut number = 0_u32;
         loop {
-            while self.pending.len() < WINDOW && !stop.load(Ordering::Relaxed) {
+            while self.pending.len() < WINDOW && number < self.each && !stop.load(Ordering::Relaxed)
+            {
                 if self.post(number).is_err() {
                     break;
                 }
@@ -216,8 +243,8 @@ pub fn read_queue(wire: &mut Wire, topic: &str, queue_id: u32, end: u64) -> Resu
 }
 
 /// Checks that each entry is where the broker said, as it was sent, and that queues have no gap.
-pub fn verify(broker: &Server, topic: &str, entries: &[Entry]) -> Result<()> {
-    let mut wire = broker.wire()?;
+pub fn verify(address: &str, topic: &str, entries: &[Entry]) -> Result<()> {
+    let mut wire = Wire::connect(address)?;
     wire.patience(Duration::from_secs(30))?;
     let mut by_queue: HashMap<u32, Vec<&Entry>> = HashMap::new();
     for entry in entries {

@@ -1,3 +1,75 @@
-//! Everything that is not `cargo build`.
+//! Everything that is not `cargo build`: `cargo xtask NAME`.
+//!
+//! One module a task. Nothing of ours is linked: tasks run cargo and the programs it built, so that a checkout that
+//! does not compile can still say so.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for a terminal"
+)]
 
-fn main() {}
+mod bench;
+mod demo;
+mod dist;
+mod servers;
+mod shell;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// A task: its name, the line about it, what it does with the remaining arguments.
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "demo",
+        about: "starts a name server and a broker, sends 100 000 messages and verifies every one (--keep, --count N)",
+        run: demo::run,
+    },
+    Task {
+        name: "test",
+        about: "runs everything that CI runs (--only STEP,STEP, --list, -- FILTER for the end-to-end tests)",
+        run: test::run,
+    },
+    Task {
+        name: "dist",
+        about: "builds the tarball of the home layout and prints its path (--out DIR)",
+        run: dist::run,
+    },
+    Task {
+        name: "bench",
+        about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE)",
+        run: bench::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let name = arguments.first().map_or("", String::as_str);
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        println!("usage: cargo xtask TASK [OPTIONS]");
+        for task in TASKS {
+            println!("  {:6} {}", task.name, task.about);
+        }
+        let asked = ["help", "-h", "--help"].contains(&name);
+        return if asked {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
+    };
+    match (task.run)(&arguments[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask {name}: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

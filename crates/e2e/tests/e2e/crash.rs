@@ -1,7 +1,7 @@
 //! `kill -9` again and again: nothing acknowledged is missing, changed or at another offset.
 
 use anyhow::{Context, Result, ensure};
-use gantry_e2e::ledger::{Senders, verify};
+use gantry_e2e::ledger::{Plan, Senders, verify};
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 
@@ -17,7 +17,14 @@ fn twenty_kills_under_load_lose_nothing_acknowledged() -> Result<()> {
     create_topic(&broker, &[], topic, QUEUES)?;
     let mut ledger = Vec::new();
     for round in 0..ROUNDS {
-        let senders = Senders::start(&broker, topic, QUEUES, SENDERS, round);
+        let senders = Senders::start(&Plan {
+            address: broker.address(),
+            topic: topic.to_owned(),
+            queues: QUEUES,
+            senders: SENDERS,
+            round,
+            each: None,
+        });
         // Another moment in every round; the segments are small, so that kills also fall beside a segment's end.
         senders.await_acked(u64::from(150 + round * 137 % 1100))?;
         broker.kill()?;
@@ -28,10 +35,10 @@ fn twenty_kills_under_load_lose_nothing_acknowledged() -> Result<()> {
         );
         ledger.extend(entries);
         broker.start()?;
-        verify(&broker, topic, &ledger)
+        verify(&broker.address(), topic, &ledger)
             .with_context(|| format!("after kill {round}, {} acknowledged in all", ledger.len()))?;
     }
     broker.stop()?;
     broker.start()?;
-    verify(&broker, topic, &ledger).context("after a clean restart")
+    verify(&broker.address(), topic, &ledger).context("after a clean restart")
 }

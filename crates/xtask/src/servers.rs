@@ -1,0 +1,148 @@
+//! A name server and a broker of ours for the tasks that need running ones.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// A daemon we started.
+pub(crate) struct Daemon {
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
+    /// From exec to the first accepted connection.
+    pub(crate) started_in: Duration,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Daemon {
+    /// Starts one of our programs with a configuration of these lines and waits until it accepts connections.
+    pub(crate) fn start(
+        programs: &Path,
+        name: &'static str,
+        folder: PathBuf,
+        port: u16,
+        lines: &[String],
+    ) -> Result<Daemon> {
+        fs::create_dir_all(&folder)?;
+        let file = folder.join(format!("{name}.conf"));
+        let text = format!(
+            "listenPort={port}\nbindAddress=127.0.0.1\n{}\n",
+            lines.join("\n")
+        );
+        fs::write(&file, text)?;
+        let console = File::create(folder.join("console.log"))?;
+        let mut command = Command::new(programs.join(name));
+        command
+            .arg("-c")
+            .arg(&file)
+            .current_dir(&folder)
+            .env("HOME", &folder)
+            .env("ROCKETMQ_HOME", &folder)
+            .env_remove("NAMESRV_ADDR")
+            .stdin(Stdio::null())
+            .stdout(console.try_clone()?)
+            .stderr(console)
+            .process_group(0); // Ctrl-C is ours; --keep leaves it running
+        let began = Instant::now();
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        let mut daemon = Daemon {
+            name,
+            port,
+            started_in: Duration::ZERO,
+            child,
+            folder,
+        };
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = daemon.child.try_wait()? {
+                bail!("{name} ended with {status}\n{}", daemon.console());
+            }
+            if began.elapsed() > Duration::from_secs(60) {
+                bail!("{name} does not serve after 60 s\n{}", daemon.console());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        daemon.started_in = began.elapsed();
+        Ok(daemon)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in MiB.
+    pub(crate) fn resident_mib(&self) -> Result<f64> {
+        resident_mib(self.pid())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        shell::run(Command::new("kill").args(["-TERM", &self.pid().to_string()]))?;
+        while self.child.try_wait()?.is_none() {
+            if began.elapsed() > Duration::from_secs(60) {
+                self.child.kill()?;
+                bail!("{} did not stop within 60 s\n{}", self.name, self.console());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Leaves it running when we end.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    fn console(&self) -> String {
+        fs::read_to_string(self.folder.join("console.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Already gone after a stop; otherwise something went wrong and nothing must be left behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory of a process in MiB.
+pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// A port P such that P - 2, P and P + 1 are free. Others may look at the same time, so the start is by chance.
+pub(crate) fn free_port() -> Result<u16> {
+    let chance = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .subsec_nanos()
+        ^ std::process::id();
+    for turn in 0..2000_u32 {
+        let slot = u16::try_from(chance.wrapping_add(turn.wrapping_mul(7)) % 2000)?;
+        let port = 20_003 + slot * 5;
+        if [port - 2, port, port + 1]
+            .iter()
+            .all(|p| TcpListener::bind(("0.0.0.0", *p)).is_ok())
+        {
+            return Ok(port);
+        }
+    }
+    bail!("no free ports between 20000 and 30000")
+}

@@ -1,0 +1,163 @@
+//! `cargo xtask test`: the gate, the same on every machine.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::shell::{self, build_programs, cargo, only_options, option, root};
+use crate::tools;
+
+/// A step: its name, the line about it, and what it runs with the filter for end-to-end tests.
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "every file is formatted",
+        run: |_| shell::run(&mut cargo(["fmt", "--all", "--check"])),
+    },
+    Step {
+        name: "clippy",
+        about: "no warning, tests included",
+        run: |_| {
+            shell::run(&mut cargo([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        },
+    },
+    Step {
+        name: "doc",
+        about: "documentation builds, its links resolve",
+        run: |_| {
+            shell::run(
+                cargo([
+                    "doc",
+                    "--workspace",
+                    "--no-deps",
+                    "--document-private-items",
+                    "--quiet",
+                ])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+            )
+        },
+    },
+    Step {
+        name: "unit",
+        about: "unit, golden and model tests of every crate",
+        run: |_| {
+            shell::run(&mut cargo([
+                "test",
+                "--workspace",
+                "--exclude",
+                "gantry-e2e",
+                "--no-fail-fast",
+            ]))
+        },
+    },
+    Step {
+        name: "build",
+        about: "the programs that ship",
+        run: |_| build_programs().map(drop),
+    },
+    Step {
+        name: "e2e",
+        about: "real daemons, Apache's servers, stock clients",
+        run: end_to_end,
+    },
+];
+
+/// Runs all steps, or those named.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let (own, filter) = match args.iter().position(|arg| arg == "--") {
+        Some(place) => (&args[..place], args[place + 1..].to_vec()),
+        None => (args, Vec::new()),
+    };
+    only_options(own, &["--list"], &["--only"])?;
+    if own.iter().any(|arg| arg == "--list") {
+        for step in STEPS {
+            println!("{:7} {}", step.name, step.about);
+        }
+        return Ok(());
+    }
+    let wanted: Vec<&Step> = match option(own, "--only")? {
+        None => STEPS.iter().collect(),
+        Some(names) => {
+            let names: Vec<&str> = names.split(',').collect();
+            if let Some(stranger) = names
+                .iter()
+                .find(|name| STEPS.iter().all(|step| step.name != **name))
+            {
+                bail!("no step {stranger}; cargo xtask test --list shows them");
+            }
+            STEPS
+                .iter()
+                .filter(|step| names.contains(&step.name))
+                .collect()
+        }
+    };
+    run_steps(&wanted, &filter)
+}
+
+/// Runs the steps, each to its end, and sums up.
+fn run_steps(wanted: &[&Step], filter: &[String]) -> Result<()> {
+    let began = Instant::now();
+    let mut results: Vec<(&Step, Duration, Result<()>)> = Vec::new();
+    for (number, step) in wanted.iter().enumerate() {
+        println!(
+            "\n[{}/{}] {}: {}",
+            number + 1,
+            wanted.len(),
+            step.name,
+            step.about
+        );
+        let start = Instant::now();
+        let result = (step.run)(filter);
+        if let Err(e) = &result {
+            println!("{}: {e:#}", step.name);
+        }
+        results.push((step, start.elapsed(), result));
+    }
+    println!("\nsummary");
+    for (step, time, result) in &results {
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("  {:7} {word:6} {:>4} s", step.name, time.as_secs());
+    }
+    println!("  all            {:>4} s", began.elapsed().as_secs());
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|r| r.2.is_err())
+        .map(|r| r.0.name)
+        .collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn end_to_end(filter: &[String]) -> Result<()> {
+    tools::install_missing()?;
+    let programs = build_programs()?;
+    // Apache's jars, before the clock of any test runs.
+    shell::run(
+        Command::new("bash")
+            .arg(root().join("crates/e2e/lab/lab"))
+            .arg("setup"),
+    )?;
+    let mut test = cargo(["test", "-p", "gantry-e2e", "--no-fail-fast", "--"]);
+    // Most of their time the stories wait for servers, so four share two processors well.
+    test.arg("--test-threads=4")
+        .args(filter)
+        .env("GANTRY_BIN", &programs);
+    shell::run(&mut test)
+}

@@ -1,0 +1,92 @@
+//! What the tasks need beside Rust, and how to get it where it is missing.
+//!
+//! Language packages (Maven's, Go's, PyPI's, npm's) are fetched by the tests through the languages' own tools; here it
+//! is only about those tools. With apt and root they are installed, otherwise named.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::shell::run;
+
+/// A program, a way to see that it works, and the package that has it.
+struct Tool {
+    check: &'static [&'static str],
+    package: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        check: &["javac", "-version"],
+        package: "openjdk-17-jdk-headless",
+    },
+    Tool {
+        check: &["mvn", "-version"],
+        package: "maven",
+    },
+    Tool {
+        check: &["go", "version"],
+        package: "golang-go",
+    },
+    Tool {
+        check: &["python3", "-c", "import ensurepip, venv"],
+        package: "python3-venv",
+    },
+    Tool {
+        check: &["node", "--version"],
+        package: "nodejs",
+    },
+    Tool {
+        check: &["npm", "--version"],
+        package: "npm",
+    },
+    Tool {
+        check: &["ps", "--version"],
+        package: "procps",
+    },
+    Tool {
+        check: &["unshare", "--version"],
+        package: "util-linux",
+    },
+    Tool {
+        check: &["awk", "BEGIN { exit 0 }"],
+        package: "mawk",
+    },
+    Tool {
+        check: &["tar", "--version"],
+        package: "tar",
+    },
+];
+
+/// Makes sure that everything the end-to-end tests call is there.
+pub(crate) fn install_missing() -> Result<()> {
+    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !works(tool.check)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let root = std::fs::read_to_string("/proc/self/status")?.contains("\nUid:\t0\t");
+    if !root || !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "needed and not there: {} (packages of a Debian system)",
+            packages.join(", ")
+        );
+    }
+    println!("installing {}", packages.join(", "));
+    run(Command::new("apt-get").args(["-qq", "update"]))?;
+    run(Command::new("apt-get")
+        .args(["-qq", "install", "-y", "--no-install-recommends"])
+        .args(&packages)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn works(check: &[&str]) -> bool {
+    Command::new(check[0])
+        .args(&check[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
