@@ -11,8 +11,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::programs::{root, run, scratch};
+use crate::programs::{room, root, run, scratch};
 use crate::record::crc32;
+use crate::transcript::scenarios;
 use crate::wait::until;
 
 /// The Java client lines that must work.
@@ -100,8 +101,8 @@ impl Java {
         self.version
     }
 
-    /// The command without the program's own arguments; `defaults` leaves the client's timers alone.
-    fn command(&self, timers: Timers) -> Command {
+    /// The command without the program's own arguments. Logs and local offsets go to `home`.
+    fn command(&self, timers: Timers, home: &Path) -> Command {
         let mut java = Command::new("java");
         java.arg("-cp")
             .arg(format!("{0}/classes:{0}/lib/*", self.folder.display()))
@@ -115,11 +116,8 @@ impl Java {
                 "-Dfile.encoding=UTF-8",
                 "-Drocketmq.client.logUseSlf4j=true",
             ])
-            .arg(format!(
-                "-Drocketmq.log.root={}/logs",
-                self.folder.display()
-            ))
-            .arg(format!("-Duser.home={}", self.folder.display()));
+            .arg(format!("-Drocketmq.log.root={}/logs", home.display()))
+            .arg(format!("-Duser.home={}", home.display()));
         if timers == Timers::Short {
             java.args([
                 "-Drocketmq.client.rebalance.waitInterval=1000",
@@ -132,21 +130,22 @@ impl Java {
 
     /// Plays scenarios and returns their transcript. `args` are further arguments of the program.
     pub fn play(&self, name_servers: &str, prefix: &str, args: &[&str]) -> Result<String> {
-        let mut command = self.command(Timers::Short);
+        let home = room(&format!("java-{}", self.version))?;
+        let mut command = self.command(Timers::Short, home.path());
         command
             .args(["--namesrv", name_servers, "--prefix", prefix])
             .args(args);
-        run(
+        transcript(
             &format!("Java scenarios with client {}", self.version),
             &mut command,
         )
     }
 
     /// Starts the stock producer and consumer that keep a topic busy.
-    pub fn load(&self, name_servers: &str, topic: &str, room: &Path) -> Result<Load> {
-        let output = room.join("load.log");
+    pub fn load(&self, name_servers: &str, topic: &str, home: &Path) -> Result<Load> {
+        let output = home.join("load.log");
         let log = File::create(&output)?;
-        let mut command = self.command(Timers::Default);
+        let mut command = self.command(Timers::Default, home);
         command
             .args(["--namesrv", name_servers, "--load", topic])
             .stdin(Stdio::piped())
@@ -261,6 +260,28 @@ fn last_count(text: &str, start: &str) -> Counted {
         }
     }
     counted
+}
+
+/// Runs a scenario program and returns its transcript; an error shows the scenarios that did not get to their end.
+pub fn transcript(what: &str, command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {what}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let broken: Vec<String> = scenarios(&text)
+        .into_iter()
+        .filter(|(_, part)| part.contains("BROKEN "))
+        .map(|(name, part)| format!("== {name}\n{part}"))
+        .collect();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    bail!(
+        "{what} ended with {}\n{}\n{stderr}",
+        output.status,
+        broken.concat()
+    );
 }
 
 /// The scenario program of the Go client, compiled.

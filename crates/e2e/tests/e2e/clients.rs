@@ -8,8 +8,8 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use gantry_e2e::clients::{Java, go, node, python};
-use gantry_e2e::programs::{room, run};
+use gantry_e2e::clients::{Java, go, node, python, transcript};
+use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 use gantry_e2e::transcript::{compare, scenarios};
 
@@ -105,7 +105,7 @@ fn go_client_sees_no_difference() -> Result<()> {
             "-prefix",
             "go-",
         ]);
-        Ok(scenarios(&run("Go scenarios", &mut command)?))
+        Ok(scenarios(&transcript("Go scenarios", &mut command)?))
     })
 }
 
@@ -118,7 +118,7 @@ fn cpp_client_of_pypi_sends_and_receives() -> Result<()> {
             .arg(&script)
             .args([&site.name_server.address(), "py-"])
             .env("HOME", site.broker.folder());
-        Ok(scenarios(&run("Python round trip", &mut command)?))
+        Ok(scenarios(&transcript("Python round trip", &mut command)?))
     })
 }
 
@@ -132,6 +132,6 @@ fn javascript_client_of_npm_sends_and_receives() -> Result<()> {
             .arg(folder.join("round_trip.js"))
             .args([&site.name_server.address(), "node-topic", "node-"])
             .current_dir(site.broker.folder());
-        Ok(scenarios(&run("Node round trip", &mut command)?))
+        Ok(scenarios(&transcript("Node round trip", &mut command)?))
     })
 }

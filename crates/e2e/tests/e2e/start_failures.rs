@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use gantry_e2e::ports::Port;
 use gantry_e2e::programs::{program, room};
 use gantry_e2e::server::{Make, Server};
+use gantry_e2e::transcript::difference;
 
 const CONFIGURATION: i32 = 78;
 const NOBODY: u32 = 65534;
@@ -24,13 +25,16 @@ fn open_room(name: &str) -> Result<tempfile::TempDir> {
     Ok(room)
 }
 
-/// Names, sizes and contents of everything below a folder.
+/// Names, sizes and contents of everything below a folder but `logs`: what went wrong is said there as well.
 fn snapshot(folder: &Path) -> Result<String> {
     let mut lines = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next)? {
             let entry = entry?;
+            if entry.file_name() == "logs" {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
                 lines.push(format!("{}/", entry.path().display()));
                 folders.push(entry.path());
@@ -47,6 +51,13 @@ fn snapshot(folder: &Path) -> Result<String> {
     }
     lines.sort();
     Ok(lines.join("\n"))
+}
+
+/// An error that says what came, went or changed since `before`.
+fn unchanged(folder: &Path, before: &str) -> Result<()> {
+    let changes = difference(before, &snapshot(folder)?);
+    ensure!(changes.is_empty(), "the disk was changed:\n{changes}");
+    Ok(())
 }
 
 struct Attempt {
@@ -128,8 +139,7 @@ fn a_missing_configuration_file_is_named() -> Result<()> {
         let path = home.path().join("nowhere.conf").display().to_string();
         Attempt::new(name, home.path(), &["-c", &path])?.fails(CONFIGURATION, &[&path])?;
     }
-    ensure!(snapshot(home.path())? == before, "the disk was changed");
-    Ok(())
+    unchanged(home.path(), &before)
 }
 
 #[test]
@@ -158,10 +168,7 @@ fn a_bad_value_is_named_with_its_key_and_line() -> Result<()> {
         let before = snapshot(home.path())?;
         let path = file.display().to_string();
         Attempt::new(name, home.path(), &["-c", &path])?.fails(CONFIGURATION, &words)?;
-        ensure!(
-            snapshot(home.path())? == before,
-            "{text}: the disk was changed"
-        );
+        unchanged(home.path(), &before)?;
     }
     Ok(())
 }
@@ -178,10 +185,7 @@ fn a_port_in_use_is_named() -> Result<()> {
         .to_string();
     let before = snapshot(home.path())?;
     Attempt::new("mqbroker", home.path(), &["-c", &file])?.fails(1, &[&number.to_string()])?;
-    ensure!(
-        snapshot(home.path())? == before,
-        "the broker changed the disk"
-    );
+    unchanged(home.path(), &before)?;
 
     let file = home.path().join("namesrv.conf");
     std::fs::write(
@@ -198,10 +202,7 @@ fn a_port_in_use_is_named() -> Result<()> {
         &["-c", &file.display().to_string()],
     )?
     .fails(1, &[&number.to_string()])?;
-    ensure!(
-        snapshot(home.path())? == before,
-        "the name server changed the disk"
-    );
+    unchanged(home.path(), &before)?;
     drop(taken);
     Ok(())
 }
@@ -213,30 +214,27 @@ fn a_store_without_permission_is_named() -> Result<()> {
     let copy = home.path().join("mqbroker");
     std::fs::copy(program("mqbroker")?, &copy)?;
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
-    let closed = home.path().join("closed");
-    std::fs::create_dir(&closed)?;
-    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700))?;
     let port = Port::claim()?;
-    let store = closed.join("store");
-    let file = broker_file(home.path(), &store, port.number())?;
-    let before = snapshot(home.path())?;
-    let mut attempt = Attempt::new(
-        "mqbroker",
-        home.path(),
-        &["-c", &file.display().to_string()],
-    )?;
-    let mut command = Command::new(&copy);
-    command
-        .args(["-c", &file.display().to_string()])
-        .current_dir(home.path());
-    command
-        .env("HOME", home.path())
-        .env("ROCKETMQ_HOME", home.path())
-        .stdin(Stdio::null());
-    command.uid(NOBODY).gid(NOBODY);
-    attempt.command = command;
-    attempt.fails(1, &[&closed.display().to_string()])?;
-    ensure!(snapshot(home.path())? == before, "the disk was changed");
+    for (name, mode) in [("unreadable", 0o700), ("read-only", 0o755)] {
+        let folder = home.path().join(name);
+        std::fs::create_dir(&folder)?;
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode))?;
+        let file = broker_file(home.path(), &folder.join("store"), port.number())?;
+        let before = snapshot(home.path())?;
+        let mut attempt = Attempt::new("mqbroker", home.path(), &[])?;
+        let mut command = Command::new(&copy);
+        command.arg("-c").arg(&file).current_dir(home.path());
+        command
+            .env("HOME", home.path())
+            .env("ROCKETMQ_HOME", home.path())
+            .stdin(Stdio::null());
+        command.uid(NOBODY).gid(NOBODY);
+        attempt.command = command;
+        attempt
+            .fails(1, &[&folder.display().to_string()])
+            .with_context(|| format!("a store below a {name} folder"))?;
+        unchanged(home.path(), &before)?;
+    }
     Ok(())
 }
 
