@@ -34,6 +34,9 @@ pub(crate) enum Reason {
     Zeros,
     #[error("{0}")]
     Record(gantry_message::RecordError),
+    /// Only the body has a checksum; what is missing elsewhere shows as zeros where text must be.
+    #[error("a record with a hole")]
+    Hole,
     #[error("a record that says it lies at {0}")]
     Misplaced(u64),
     #[error("{0}")]
@@ -49,6 +52,8 @@ pub(crate) struct Cursor<'a> {
     window: Vec<u8>,
     window_at: u64,
     check_crc: bool,
+    /// From here on nobody promised that what was written together is there together.
+    doubted_from: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -59,7 +64,19 @@ impl<'a> Cursor<'a> {
             window: Vec::new(),
             window_at: 0,
             check_crc,
+            doubted_from: u64::MAX,
         }
+    }
+
+    /// Looks closer at records from `from` on: a write may have reached the disk in parts.
+    pub(crate) fn doubting(mut self, from: u64) -> Self {
+        self.doubted_from = from;
+        self
+    }
+
+    /// Takes the record that starts at `at` as it is.
+    pub(crate) fn trust(&mut self, at: u64) {
+        self.doubted_from = self.doubted_from.max(at + 1);
     }
 
     /// What stands at `at`.
@@ -100,7 +117,8 @@ impl<'a> Cursor<'a> {
         if let Err(error) = self.fill(&segment, at, need) {
             return Step::Unreadable(Reason::Disk(error.to_string()));
         }
-        let check_crc = self.check_crc;
+        let is_doubted = self.doubted_from <= at;
+        let check_crc = self.check_crc || is_doubted;
         let view = RecordView::parse(self.bytes(at)).and_then(|view| {
             if check_crc {
                 view.verify_crc()?;
@@ -108,6 +126,7 @@ impl<'a> Cursor<'a> {
             Ok(view)
         });
         match view {
+            Ok(view) if is_doubted && has_hole(&view, at) => Step::Unreadable(Reason::Hole),
             Ok(view) if view.log_offset().0 == at => Step::Record(view),
             Ok(view) => Step::Unreadable(Reason::Misplaced(view.log_offset().0)),
             Err(error) => Step::Unreadable(Reason::Record(error)),
@@ -166,6 +185,30 @@ impl<'a> Cursor<'a> {
         let skip = at.checked_sub(self.window_at).map_or(usize::MAX, narrow);
         self.window.get(skip..).unwrap_or_default()
     }
+}
+
+/// The smallest part of a write that a disk writes as a whole.
+const SECTOR: u64 = 512;
+
+/// Whether text at the record's end was not written: it ends with a zero byte, or a whole sector of it (or its part of a
+/// sector) is zeros. Texts have no zeros; and whoever sends one that has loses it only with the power.
+fn has_hole(view: &RecordView<'_>, at: u64) -> bool {
+    let bytes = view.bytes();
+    let text_at = bytes.len() - view.properties().len() - 2 - view.topic().len();
+    if bytes.ends_with(&[0]) && !view.properties().is_empty() || view.topic().contains('\0') {
+        return true;
+    }
+    let mut from = text_at;
+    while from < bytes.len() {
+        let sector_end = (at + wide(from)) / SECTOR * SECTOR + SECTOR - at;
+        let to = bytes.len().min(narrow(sector_end));
+        // Three bytes are the lengths' and may be zeros.
+        if to - from > 3 && bytes[from..to].iter().all(|&byte| byte == 0) {
+            return true;
+        }
+        from = to;
+    }
+    false
 }
 
 fn find(bytes: &[u8], magic: [u8; 4]) -> Option<usize> {

@@ -5,7 +5,7 @@
 //! queue writer moves tails into files, syncs those and keeps both checkpoints. Both sleep while nothing happens.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -228,6 +228,18 @@ impl QueueWriter {
         state.is_stale = true;
     }
 
+    /// Writes down how far everything is when the store begins to run.
+    pub(crate) fn begin(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        replace::file(
+            &*self.disk,
+            &self.paths.progress(),
+            &state.progress.encode(),
+        )?;
+        state.is_stale = false;
+        Ok(())
+    }
+
     /// Writes everything down as it is when the store stops.
     pub(crate) fn finish(&self, store: &WriterView<'_>, clean: bool) -> io::Result<()> {
         self.step(store, Pace::All);
@@ -265,7 +277,7 @@ impl QueueWriter {
 }
 
 /// Without it recovery reads more of the log, and that is all.
-fn warn_checkpoint(path: &PathBuf, error: &io::Error) {
+fn warn_checkpoint(path: &Path, error: &io::Error) {
     tracing::warn!(path = %path.display(), %error, "cannot write down how far the store is");
 }
 

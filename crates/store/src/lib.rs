@@ -40,7 +40,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gantry_disk::{Disk, Lock, Open};
-use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record};
+use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties};
 
 pub use batch::{Batch, Outcome, Tags};
 pub use config::{Clock, StoreConfig};
@@ -66,7 +66,7 @@ use preallocation::Preallocation;
 use queue_files::QueueFiles;
 use queues::Queues;
 use reader::Reader;
-use recovery::Recovery;
+use recovery::{Recovered, Recovery};
 use retention::Retention;
 
 /// The store. Used as `Arc<Store>`; every method may be called from any thread.
@@ -132,17 +132,8 @@ impl Store {
                 "the newest message is from the future: is the clock right?"
             );
         }
-        let mark = Mark {
-            end: position.end,
-            record: position.last_record,
-            time: position.last_time,
-        };
-        let boot = disk.boot().unwrap_or_default();
-        let durable = durable_index(
-            recovered.progress.as_ref(),
-            recovered.was_stopped,
-            recovered.checkpoint.index,
-        );
+        let durable = durable_index(&recovered);
+        let progress = progress_after(&recovered, disk.boot(), &durable);
         let layout = Layout {
             slots: config.index_slots,
             entries: config.index_entries,
@@ -154,14 +145,6 @@ impl Store {
             config.clock.clone(),
             durable,
         );
-        let before = recovered.progress.unwrap_or_default();
-        let progress = Progress {
-            boot,
-            written: mark,
-            synced: Mark::default(),
-            clean: false,
-            ..before
-        };
         let preallocation = Preallocation::new(
             Arc::clone(&disk),
             config.commit_log_paths.clone(),
@@ -228,6 +211,11 @@ impl Store {
 
     /// Marks the store as running without starting threads; [`Store::turn`] does their work.
     pub fn mark_running(&self) -> Result<(), StoreError> {
+        // First, so that no note of before speaks of a log that goes on from an earlier place.
+        let path = self.paths.progress();
+        self.writer
+            .begin()
+            .map_err(StoreError::io("write", &path))?;
         let path = self.paths.abort();
         let made = self
             .disk
@@ -495,8 +483,7 @@ impl Store {
             .map_err(StoreError::io("read", &self.paths.root))
     }
 
-    /// Messages by key, by place in the log; the newest ones when there are more than `max`. Messages of other keys with
-    /// the same hash may be among them: whoever asks compares. Waits for the disk.
+    /// Messages by key, by place in the log; the newest ones when there are more than `max`. Waits for the disk.
     pub fn query(
         &self,
         topic: &str,
@@ -518,7 +505,10 @@ impl Store {
         let hits = hits.map_err(StoreError::io("read", &self.paths.index()))?;
         (found.last_update_time, found.last_update_offset) = (hits.last_time, hits.last_offset);
         for offset in hits.offsets {
-            found.records.extend(self.record_at(LogOffset(offset))?);
+            let record = self.record_at(LogOffset(offset))?;
+            found
+                .records
+                .extend(record.filter(|bytes| has_key(bytes, topic, key)));
         }
         Ok(found)
     }
@@ -614,19 +604,46 @@ impl Store {
 }
 
 /// What the index may rely on: our own note, else Apache's checkpoint.
-fn durable_index(progress: Option<&Progress>, was_stopped: bool, index_time: Millis) -> Durable {
-    match progress {
+fn durable_index(recovered: &Recovered) -> Durable {
+    let log_end = recovered.position.end;
+    let unknown = Durable {
+        log_end,
+        ..Durable::default()
+    };
+    match &recovered.progress {
         Some(progress) => Durable {
             file: progress.index_file.clone(),
             next: progress.index_next,
-            offset: progress.index_offset,
-            is_clean: was_stopped && progress.clean,
-            trusted_until: None,
+            offset: progress.index_offset.min(log_end),
+            is_noted: true,
+            is_clean: recovered.was_stopped && progress.clean,
+            ..unknown
         },
-        None => Durable {
-            trusted_until: (!was_stopped).then_some(index_time),
-            ..Durable::default()
+        None => {
+            let until = recovered.checkpoint.index;
+            Durable {
+                trusted_until: (!recovered.was_stopped).then_some(until),
+                ..unknown
+            }
+        }
+    }
+}
+
+/// How far everything is once recovery is through: queue files hold what the log holds, though not yet durably.
+fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) -> Progress {
+    let position = recovered.position;
+    let before = recovered.progress.clone().unwrap_or_default();
+    Progress {
+        boot: boot.unwrap_or_default(),
+        flushed: position.end,
+        written: Mark {
+            end: position.end,
+            record: position.last_record,
+            time: position.last_time,
         },
+        index_offset: index.offset,
+        clean: false,
+        ..before
     }
 }
 
@@ -637,6 +654,14 @@ fn take_lock(disk: &dyn Disk, paths: &Paths) -> Result<Box<dyn Lock>, StoreError
     let path = paths.lock();
     let lock = disk.lock(&path).map_err(StoreError::io("lock", &path))?;
     lock.ok_or(StoreError::Locked { path })
+}
+
+/// Whether a message has that key: others may have the same hash.
+fn has_key(bytes: &[u8], topic: &str, key: &str) -> bool {
+    let has = |view: &RecordView<'_>| {
+        properties::index_keys(view.properties()).any(|own| own == key.as_bytes())
+    };
+    RecordView::parse(bytes).is_ok_and(|view| view.topic() == topic && has(&view))
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &std::path::Path) -> std::io::Result<()> {

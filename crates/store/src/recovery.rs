@@ -67,6 +67,8 @@ struct Start {
     /// Everything in queue files that points below is right; otherwise their last entries are compared with the log.
     queues_trusted: bool,
     tail: Tail,
+    /// From here on the log may have been written in parts.
+    doubted_from: u64,
 }
 
 impl Start {
@@ -201,10 +203,12 @@ impl Recovery<'_> {
             if (same_boot || clean) && speaks_of(&progress.written) {
                 let at = progress.written.end.max(chain.min());
                 let tail = if clean { Tail::Ended } else { Tail::Written };
+                let doubted_from = if clean { u64::MAX } else { progress.flushed };
                 return Start {
                     at,
                     queues_trusted: true,
                     tail,
+                    doubted_from,
                 };
             }
             if speaks_of(&progress.synced) {
@@ -213,6 +217,7 @@ impl Recovery<'_> {
                     at,
                     queues_trusted: true,
                     tail: Tail::Unknown,
+                    doubted_from: progress.flushed,
                 };
             }
             tracing::warn!("the progress file speaks of another log, going by Apache's rules");
@@ -234,10 +239,12 @@ impl Recovery<'_> {
                 .find(begins_before)
                 .map_or(chain.min(), |segment| segment.start())
         };
+        let doubted_from = if was_stopped { u64::MAX } else { at };
         Start {
             at,
             queues_trusted: false,
             tail: Tail::Unknown,
+            doubted_from,
         }
     }
 
@@ -294,7 +301,9 @@ impl Recovery<'_> {
     }
 
     fn replay(&self, chain: &Chain, from: u64, start: &Start) -> Result<Position, StoreError> {
-        let mut cursor = Cursor::new(chain, self.config.check_crc_on_recover);
+        let new_cursor =
+            || Cursor::new(chain, self.config.check_crc_on_recover).doubting(start.doubted_from);
+        let mut cursor = new_cursor();
         let mut position = Position {
             end: from,
             last_time: Millis(0),
@@ -323,10 +332,16 @@ impl Recovery<'_> {
                     position.end = at;
                 }
                 Step::End => break,
+                Step::Unreadable(Reason::Hole)
+                    if start.tail == Tail::Written && is_followed(chain, at) =>
+                {
+                    // Only the last write can have been cut short by a kill; this one was not.
+                    cursor.trust(at);
+                }
                 Step::Unreadable(reason) => {
                     position.end = at;
                     let skipped = !start.ends_the_log(at, &reason)
-                        && self.go_past(chain, at, &reason, &position)?;
+                        && self.go_past(chain, start.doubted_from, &reason, &position)?;
                     if !skipped {
                         if reason != Reason::Zeros {
                             tracing::warn!(at, %reason, "the log ends with a record that was not completely written");
@@ -334,7 +349,7 @@ impl Recovery<'_> {
                         break;
                     }
                     // The filler stands there now; what the cursor read before is stale.
-                    cursor = Cursor::new(chain, self.config.check_crc_on_recover);
+                    cursor = new_cursor();
                 }
             }
         }
@@ -449,11 +464,12 @@ impl Recovery<'_> {
     fn go_past(
         &self,
         chain: &Chain,
-        at: u64,
+        doubted_from: u64,
         reason: &Reason,
         before: &Position,
     ) -> Result<bool, StoreError> {
-        let mut cursor = Cursor::new(chain, true);
+        let at = before.end;
+        let mut cursor = Cursor::new(chain, true).doubting(doubted_from);
         let mut look_from = at + MIN_FILLER;
         while let Some(segment) = chain.at_or_after(look_from) {
             let from = look_from.max(segment.start());
@@ -641,6 +657,16 @@ fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether something was written behind the record that starts at `at`.
+fn is_followed(chain: &Chain, at: u64) -> bool {
+    let mut cursor = Cursor::new(chain, true);
+    let Step::Record(view) = cursor.step(at) else {
+        return false;
+    };
+    let end = at + wide(view.len());
+    matches!(cursor.step(end), Step::Record(_) | Step::Next(_))
 }
 
 /// The store time of a segment's first record.

@@ -76,7 +76,6 @@ impl Watermark {
 
     /// Waits until the value is more than `past` (or the watermark is closed; look at the value). Dropping the future
     /// ends the wait.
-    #[must_use]
     pub fn beyond(&self, past: u64) -> Beyond<'_> {
         Beyond {
             mark: self,

@@ -1,5 +1,7 @@
 //! The store on real files: what was stored is read, by every way of reading, before and after a restart.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 

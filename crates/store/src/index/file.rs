@@ -215,10 +215,9 @@ impl Active {
         })
     }
 
-    /// Takes only the entries below `next` and makes slots and header from them again.
-    pub(crate) fn rebuild(&mut self, next: u32) -> io::Result<()> {
+    /// Takes only the entries below `next` that point below `log_end`, and makes slots and header from them again.
+    pub(crate) fn rebuild(&mut self, next: u32, log_end: u64) -> io::Result<()> {
         let next = next.clamp(1, self.layout.entries);
-        let begin = self.header.begin_time;
         self.buffered.clear();
         self.pages.iter_mut().for_each(|page| {
             *page = Some(Box::new(Page {
@@ -226,28 +225,37 @@ impl Active {
                 is_dirty: true,
             }))
         });
-        (self.header.slots_used, self.header.next, self.buffered_from) = (0, 1, next);
+        (self.header.slots_used, self.header.next) = (0, 1);
         let mut chunk = vec![0; RUN / narrow(ENTRY_LEN) * narrow(ENTRY_LEN)];
-        while self.header.next < next {
+        'entries: while self.header.next < next {
             let room = narrow(u64::from(next - self.header.next) * ENTRY_LEN).min(chunk.len());
-            self.file
-                .read_exact_at(&mut chunk[..room], self.layout.entry_at(self.header.next))?;
+            let at = self.layout.entry_at(self.header.next);
+            self.file.read_exact_at(&mut chunk[..room], at)?;
             for bytes in chunk[..room].chunks_exact(narrow(ENTRY_LEN)) {
-                let Some(entry) = bytes.first_chunk().map(Entry::decode) else {
-                    continue;
+                let entry = bytes.first_chunk().map(Entry::decode);
+                let Some(entry) = entry.filter(|entry| entry.offset < log_end) else {
+                    break 'entries;
                 };
-                let slot = self.layout.slot_of(entry.hash);
-                if self.slot(slot)? == 0 {
-                    self.header.slots_used += 1;
-                }
-                self.set_slot(slot, self.header.next)?;
-                self.header.next += 1;
-                self.header.end_offset = entry.offset;
-                // The entry knows whole seconds only.
-                self.header.end_time = begin.plus(i64::from(entry.seconds) * 1000 + 999);
+                self.take_over(&entry)?;
             }
         }
+        self.buffered_from = self.header.next;
         self.is_header_dirty = true;
+        Ok(())
+    }
+
+    /// Enters the next entry, which is in the file already, into slots and header.
+    fn take_over(&mut self, entry: &Entry) -> io::Result<()> {
+        let slot = self.layout.slot_of(entry.hash);
+        if self.slot(slot)? == 0 {
+            self.header.slots_used += 1;
+        }
+        self.set_slot(slot, self.header.next)?;
+        self.header.next += 1;
+        self.header.end_offset = entry.offset;
+        // The entry knows whole seconds only.
+        let seconds = i64::from(entry.seconds) * 1000;
+        self.header.end_time = self.header.begin_time.plus(seconds + 999);
         Ok(())
     }
 
@@ -337,7 +345,7 @@ impl Active {
 }
 
 const _: () = assert!(
-    HEADER_LEN % SLOT_LEN == 0 && PAGE % SLOT_LEN == 0,
+    HEADER_LEN.is_multiple_of(SLOT_LEN) && PAGE.is_multiple_of(SLOT_LEN),
     "no slot lies on two pages"
 );
 

@@ -75,8 +75,12 @@ pub(crate) struct Durable {
     pub(crate) file: String,
     pub(crate) next: u32,
     pub(crate) offset: u64,
+    /// We noted this ourselves; else it says nothing.
+    pub(crate) is_noted: bool,
     /// The last stop was clean: the files are right as they are.
     pub(crate) is_clean: bool,
+    /// Where the log ended when the store was opened: what points further is of messages that a power cut took.
+    pub(crate) log_end: u64,
     /// Without our own note of it: until when Apache's checkpoint says the files are right; `None` after a clean stop.
     pub(crate) trusted_until: Option<Millis>,
 }
@@ -99,6 +103,21 @@ pub(crate) struct Hits {
     pub(crate) offsets: Vec<u64>,
     pub(crate) last_time: Millis,
     pub(crate) last_offset: u64,
+}
+
+impl Durable {
+    fn noted(file: String, header: &Header, offset: u64) -> Self {
+        let next = header.next;
+        Self {
+            file,
+            next,
+            offset,
+            is_noted: true,
+            is_clean: false,
+            log_end: u64::MAX,
+            trusted_until: None,
+        }
+    }
 }
 
 impl Index {
@@ -334,12 +353,7 @@ impl Index {
             return Err(error);
         }
         let header = active.header;
-        let durable = Durable {
-            file: active.name(),
-            next: header.next,
-            offset: header.end_offset,
-            ..Durable::default()
-        };
+        let durable = Durable::noted(active.name(), &header, header.end_offset);
         files.sealed.push(Arc::new(active.into_sealed()));
         note(state, view, durable, header.end_time);
         Ok(())
@@ -356,12 +370,7 @@ impl Index {
             active.sync()?;
         }
         let (file, header) = files.newest();
-        let durable = Durable {
-            file,
-            next: header.next,
-            offset,
-            ..Durable::default()
-        };
+        let durable = Durable::noted(file, &header, offset);
         if durable != state.durable {
             note(state, view, durable, header.end_time);
         }
@@ -435,12 +444,10 @@ impl Index {
                 .push(Arc::new(Sealed::open(&*self.disk, &path, self.layout)?));
         }
         let durable = state.durable.clone();
-        let go_on = if durable.file.is_empty() && files.sealed.is_empty() {
-            durable.offset
-        } else if durable.file.is_empty() {
-            self.go_by_apache(&durable, &mut files)?
-        } else {
+        let go_on = if durable.is_noted {
             self.go_by_note(&durable, &mut files)?
+        } else {
+            self.go_by_apache(&durable, &mut files)?
         };
         let last_is_open =
             files.active.is_none() && files.sealed.last().is_some_and(|last| !last.is_full());
@@ -453,12 +460,7 @@ impl Index {
         let at = self.record_at_or_after(view, at);
         self.indexed_to.store(at, Ordering::Relaxed);
         let (file, header) = files.newest();
-        state.durable = Durable {
-            file,
-            next: header.next,
-            offset: at,
-            ..Durable::default()
-        };
+        state.durable = Durable::noted(file, &header, at);
         state.files = Some(files);
         Ok(())
     }
@@ -497,32 +499,37 @@ impl Index {
 
     /// Our own note says how far the files are right; after a crash, newer files go and slots are made again.
     fn go_by_note(&self, durable: &Durable, files: &mut Files) -> io::Result<u64> {
-        let Some(at) = files
+        let known = files
             .sealed
             .iter()
-            .position(|file| file.name() == durable.file)
-        else {
+            .position(|file| file.name() == durable.file);
+        let newer_from = match known {
+            Some(at) => at + 1,
+            // There was no file yet.
+            None if durable.file.is_empty() => 0,
             // Another index than the one we knew.
-            return self.go_by_apache(&Durable::default(), files);
+            None => return self.go_by_apache(&Durable::default(), files),
         };
-        let is_last = at + 1 == files.sealed.len();
-        let header = files.sealed[at].header;
-        if durable.is_clean && is_last && header.next == durable.next {
-            return Ok(durable.offset);
-        }
+        let is_newest = newer_from == files.sealed.len();
+        let is_as_noted = known.is_none_or(|at| files.sealed[at].header.next == durable.next);
         if durable.is_clean {
-            // Apache went on with it.
-            return self.go_by_apache(&Durable::default(), files);
+            // Else Apache went on with it.
+            let is_same = is_newest && is_as_noted;
+            return if is_same {
+                Ok(durable.offset)
+            } else {
+                self.go_by_apache(&Durable::default(), files)
+            };
         }
-        for newer in files.sealed.split_off(at + 1) {
+        for newer in files.sealed.split_off(newer_from) {
             self.disk.remove(&newer.path)?;
         }
-        if files.sealed[at].is_full() && header.next == durable.next {
+        if is_as_noted && files.sealed.last().is_none_or(|last| last.is_full()) {
             return Ok(durable.offset);
         }
         if let Some(Ok(last)) = files.sealed.pop().map(Arc::try_unwrap) {
             let mut active = last.into_active();
-            active.rebuild(durable.next)?;
+            active.rebuild(durable.next, durable.log_end)?;
             if active.is_full() {
                 active.sync()?;
                 files.sealed.push(Arc::new(active.into_sealed()));
