@@ -100,7 +100,12 @@ pub fn plan_update<C: Settings>(current: &C, text: &[u8]) -> Result<Update<C>, U
             .iter()
             .find(|row| row.name == key || row.rule.aliases.contains(&key.as_str()))
         else {
-            return Err(UpdateError::Unknown { key });
+            // A listed key is refused as such even if only RocketMQ knows it.
+            return Err(if is_listed(&black_list, &key) {
+                UpdateError::BlackListed { key }
+            } else {
+                UpdateError::Unknown { key }
+            });
         };
         let value = if row.ignores_blanks() {
             entry.value.trim()
@@ -134,13 +139,17 @@ pub fn plan_update<C: Settings>(current: &C, text: &[u8]) -> Result<Update<C>, U
 
 fn admit(row: &Row, black_list: &str) -> Result<(), UpdateError> {
     let key = row.name.to_owned();
-    if black_list.split(';').any(|name| name.trim() == row.name) {
+    if is_listed(black_list, row.name) {
         return Err(UpdateError::BlackListed { key });
     }
     match (row.rule.change, row.rule.verdict) {
         (Change::Update, Verdict::Honoured) => Ok(()),
         (change, _) => Err(UpdateError::NotUpdatable { key, change }),
     }
+}
+
+fn is_listed(black_list: &str, key: &str) -> bool {
+    black_list.split(';').any(|name| name.trim() == key)
 }
 
 /// What comes of reading all files again while the daemon runs.

@@ -4,7 +4,7 @@
 //! at once. Which keys may change, and to what, stands in the key table; a request takes effect as a whole or names
 //! the key that stands in its way. What a change means is the business of whoever follows [`LiveConfig`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_config::{UpdateError, plan_update, print, render_overrides};
@@ -98,6 +98,10 @@ impl ConfigAdmin {
             replace::read(&*self.disk, &self.overrides).map_err(|error| failed(&error))?;
         let text = render_overrides(existing.as_deref().unwrap_or_default(), changes);
         let text = text.map_err(|error| failed(&error))?;
+        let folder = self.overrides.parent().unwrap_or(Path::new(""));
+        self.disk
+            .create_dirs(folder)
+            .map_err(|error| failed(&error))?;
         replace::file(&*self.disk, &self.overrides, text.as_bytes()).map_err(|error| failed(&error))
     }
 }
