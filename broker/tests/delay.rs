@@ -1,5 +1,7 @@
 //! Delayed messages over a real store with a clock of our own: due times, restarts in the middle, lost positions.
 
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
