@@ -58,7 +58,13 @@ fn repository() -> PathBuf {
 }
 
 /// What differs from RocketMQ on purpose: defaults that are found or derived when the broker starts, and a leak.
-const ON_PURPOSE: &[&str] = &["brokerIP1", "brokerIP2", "listenPort", "haListenPort", "autoDeleteUnusedStats"];
+const ON_PURPOSE: &[&str] = &[
+    "brokerIP1",
+    "brokerIP2",
+    "listenPort",
+    "haListenPort",
+    "autoDeleteUnusedStats",
+];
 
 #[test]
 fn every_key_of_rocketmq_is_there_with_its_default() {

@@ -1,7 +1,7 @@
 //! One delay level as a pure state machine: which entries of its queue are due, and when to look again.
 //!
 //! The driver hands in the queue's bounds, some entries and the time; [`Line::plan`] says what to do. What the
-//! driver delivered it reports with [`Line::delivered`], [`Line::dropped`] or [`Line::failed`]. The line only moves
+//! driver delivered or gave up it reports with [`Line::settle`], the rest with [`Line::failed`]. The line only moves
 //! past entries that were delivered or are beyond delivery: a restart at the position it keeps repeats messages at
 //! worst and never loses one. No clock, no files, no queue in here.
 

@@ -111,7 +111,10 @@ fn table(shape: &str, rounds: usize, results: &[Vec<Value>]) {
 }
 
 fn median(runs: &[Value], key: &str) -> f64 {
-    let mut values: Vec<f64> = runs.iter().filter_map(|run| run.pointer(key).and_then(Value::as_f64)).collect();
+    let mut values: Vec<f64> = runs
+        .iter()
+        .filter_map(|run| run.pointer(key).and_then(Value::as_f64))
+        .collect();
     middle(&mut values)
 }
 

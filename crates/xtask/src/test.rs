@@ -48,7 +48,10 @@ const STEPS: &[Step] = &[
                     "--document-private-items",
                     "--quiet",
                 ])
-                .env("RUSTDOCFLAGS", "-D warnings"),
+                .env(
+                    "RUSTDOCFLAGS",
+                    "-D warnings -A rustdoc::private_intra_doc_links",
+                ),
             )
         },
     },
