@@ -1,7 +1,7 @@
 //! The key table: one row per key, from which the typed field, the parser, the listings, the sample and the
 //! documentation all come, so that they cannot differ.
 //!
-//! [`settings!`](crate::settings) turns rows into a struct with one typed field per key and an implementation of
+//! [`settings!`](macro@crate::settings) turns rows into a struct with one typed field per key and an implementation of
 //! [`Settings`]. This module knows single values; which file or variable they came from is the business of
 //! `load`. It never reads the machine: what a default depends on arrives in a [`Host`].
 
@@ -286,7 +286,7 @@ pub trait Setting: Sized {
     fn write(&self) -> String;
 }
 
-/// A struct made by [`settings!`](crate::settings): typed fields, addressable by key.
+/// A struct made by [`settings!`](macro@crate::settings): typed fields, addressable by key.
 pub trait Settings: Clone + Send + Sync + 'static {
     /// All defaults for a machine.
     fn defaults(host: &Host) -> Self;

@@ -2,7 +2,7 @@
 //!
 //! Entries are appended to the tail under the log's lock and written by runs by the queue writer; a reader finds every
 //! entry in one of the two. Neither a map nor a descriptor belongs to a queue: files come from
-//! [`QueueFiles`](crate::queue_files::QueueFiles).
+//! [`QueueFiles`].
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
