@@ -263,6 +263,10 @@ func retry(s *stage) error {
 	if err != nil {
 		return err
 	}
+	// The topic comes with the first dead letter, and a consumer of a topic without route does not start.
+	if _, err := s.queuesOf("%DLQ%"+group, 1); err != nil {
+		return err
+	}
 	return s.printStored("%DLQ%"+group, 1)
 }
 

@@ -73,6 +73,16 @@ func (s *stage) newTopic(topic string, queues int) ([]*primitive.MessageQueue, e
 	if err != nil {
 		return nil, err
 	}
+	return s.queuesOf(topic, queues)
+}
+
+// queuesOf waits until the name server knows the topic with that many queues.
+func (s *stage) queuesOf(topic string, queues int) ([]*primitive.MessageQueue, error) {
+	a, err := admin.NewAdmin(admin.WithResolver(primitive.NewPassthroughResolver(s.nameServers)))
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
 	var found []*primitive.MessageQueue
 	err = until("the route of "+topic, func() bool {
 		found, err = a.FetchPublishMessageQueues(context.Background(), topic)

@@ -29,6 +29,8 @@ impl Site {
         let properties = [
             ("messageDelayLevel", LEVELS),
             ("rejectTransactionMessage", "true"),
+            // 4.9 refuses what waited 200 ms for one of its threads, which other work on the machine may cause.
+            ("brokerFastFailureEnable", "false"),
         ];
         let broker = Server::broker(
             make,
@@ -105,6 +107,7 @@ fn go_client_sees_no_difference() -> Result<()> {
             "-prefix",
             "go-",
         ]);
+        command.env("HOME", site.broker.folder()); // broadcast offsets lie there
         Ok(scenarios(&transcript("Go scenarios", &mut command)?))
     })
 }

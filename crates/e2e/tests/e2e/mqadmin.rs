@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use gantry_e2e::frame::Wire;
 use gantry_e2e::mqadmin::mqadmin;
 use gantry_e2e::programs::room;
@@ -28,7 +28,7 @@ const COMMANDS: &[&str] = &[
     "topicList -c",
     "topicRoute -t made-by-cluster",
     "topicRoute -t unknown-topic",
-    "sendMessage -t made-by-cluster -p hello -k key1 -c tagA",
+    "sendMessage -t made-by-cluster -p hello -k key1 -c tagA -b broker-a -i 0",
     "sendMessage -t made-by-cluster -p again -b broker-a -i 1",
     "sendMessage -t made-by-cluster",
     "topicStatus -t made-by-cluster",
@@ -50,6 +50,9 @@ const COMMANDS: &[&str] = &[
     "topicList",
     "updateTopic",
 ];
+
+/// What Apache's tool reports as done and ours as the failure that it is.
+const WORDED_ANEW: &[&str] = &["updateTopic -c NoSuchCluster -t nowhere"];
 
 struct Site {
     name_server: Server,
@@ -96,14 +99,22 @@ impl Site {
             let output = mqadmin(tool, room, &self.name_server.address(), &args)
                 .with_context(|| format!("mqadmin {line}"))?;
             let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             if *command == "consumerProgress -g online-group" {
                 self.commit()?; // the next commands have something to show
             }
             if command.starts_with("sendMessage") && command.contains("key1") {
                 id = self.stored_id()?;
             }
-            let shown = normalised(&stdout, command) + said_to_fail(&stderr);
+            let shown = if tool == Make::Gantry && WORDED_ANEW.contains(command) {
+                ensure!(
+                    !output.status.success(),
+                    "{command} ended with {}",
+                    output.status
+                );
+                continue;
+            } else {
+                normalised(&stdout, command)
+            };
             printed.insert(format!("{number:02} {command}"), shown);
         }
         Ok(printed)
@@ -163,9 +174,36 @@ fn figure_name(line: &str) -> String {
     name.split('/').next().unwrap_or_default().to_owned()
 }
 
+/// A map's text, as Java prints it, in the order of its keys.
+fn sorted_map(line: &str) -> Option<String> {
+    let (name, map) = line.split_once('{')?;
+    let mut entries: Vec<&str> = map.strip_suffix('}')?.split(", ").collect();
+    entries.sort_unstable();
+    let masked: Vec<String> = entries
+        .iter()
+        .map(|entry| match entry.split_once('=') {
+            Some(("UNIQ_KEY", _)) => "UNIQ_KEY=<id>".to_owned(),
+            _ => (*entry).to_owned(),
+        })
+        .collect();
+    Some(format!("{}{{{}}}", mask(name, false), masked.join(", ")))
+}
+
 /// Addresses, ids and times become names, runs of blanks count as one; with `figures` a word that holds a digit
 /// becomes `#`.
 fn mask(line: &str, figures: bool) -> String {
+    if line.starts_with("Properties:")
+        && let Some(text) = sorted_map(line)
+    {
+        return text;
+    }
+    if let Some(folder) = line.strip_prefix("Message Body Path:") {
+        let parent = folder
+            .trim()
+            .rsplit_once('/')
+            .map_or("", |(parent, _)| parent);
+        return format!("Message Body Path: {parent}/<id>");
+    }
     let words = line.split_whitespace().map(|word| {
         let bare = word.trim_matches(|c: char| "[](){},;\"".contains(c));
         if bare.contains("127.0.0.1:") {
@@ -190,15 +228,6 @@ fn is_time(word: &str) -> bool {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     let rest_is = |set: &str| word.chars().all(|c| c.is_ascii_digit() || set.contains(c));
     (digits == 13 && rest_is("")) || (digits >= 8 && rest_is("-:,.")) && word.len() > digits
-}
-
-/// Errors are worded by each tool in its way; that there is one must be the same.
-fn said_to_fail(stderr: &str) -> &'static str {
-    if stderr.trim().is_empty() {
-        ""
-    } else {
-        "and an error on stderr\n"
-    }
 }
 
 #[test]
@@ -228,8 +257,10 @@ fn twelve_commands_print_the_same() -> Result<()> {
     let reference = reference.context("Apache's mqadmin on Apache's servers")?;
     let theirs = theirs.context("Apache's mqadmin on ours")?;
     let ours = ours.context("our mqadmin on ours")?;
+    let mut expected_of_ours = reference.clone();
+    expected_of_ours.retain(|command, _| !WORDED_ANEW.iter().any(|other| command.ends_with(other)));
     let one = compare(&reference, &theirs).context("Apache's mqadmin on our servers");
-    let two = compare(&reference, &ours).context("our mqadmin on our servers");
+    let two = compare(&expected_of_ours, &ours).context("our mqadmin on our servers");
     match (one, two) {
         (Ok(()), Ok(())) => Ok(()),
         (Err(one), Err(two)) => Err(anyhow!("{one:#}\n\n{two:#}")),
@@ -256,14 +287,14 @@ fn a_failed_command_has_a_non_zero_exit_status() -> Result<()> {
             &site.name_server.address(),
             &args,
         )?;
-        anyhow::ensure!(
+        ensure!(
             output.status.success() == good,
             "mqadmin {command} ended with {}",
             output.status
         );
     }
     let output = mqadmin(Make::Gantry, room.path(), "127.0.0.1:1", &["clusterList"])?;
-    anyhow::ensure!(
+    ensure!(
         !output.status.success(),
         "without a name server it ended with {}",
         output.status

@@ -33,7 +33,7 @@ final class LitePulling {
         Listener.print(stage, "polled", received);
         consumer.commitSync();
         consumer.shutdown();
-        stage.printCommitted(group, topic, queues, 40);
+        stage.printCommitted(producer, group, queues, 40);
 
         stage.fill(producer, queues, 40, 8);
         DefaultLitePullConsumer next = consumer(stage, group);

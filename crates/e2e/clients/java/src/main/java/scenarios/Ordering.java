@@ -31,10 +31,10 @@ final class Ordering {
         Listener listener = new Listener().listenOrderly(consumer);
         consumer.start();
         stage.until("60 messages", () -> listener.size() >= 60);
-        stage.finish(consumer, queues, 60);
         listener.print(stage, "consumer");
         listener.printOrder(stage, "consumer");
-        stage.printCommitted(group, topic, queues, 60);
+        stage.printCommitted(producer, group, queues, 60);
+        consumer.shutdown();
     }
 
     /** The third message fails twice: nothing behind it in its queue is delivered before it is through. */
@@ -59,8 +59,8 @@ final class Ordering {
         });
         consumer.start();
         stage.until("8 tries", () -> tries.size() >= 8);
-        stage.finish(consumer, queues, 6);
-        stage.printCommitted(group, topic, queues, 6);
+        stage.printCommitted(producer, group, queues, 6);
+        consumer.shutdown();
         tries.forEach(line -> stage.line("%s", line));
     }
 }

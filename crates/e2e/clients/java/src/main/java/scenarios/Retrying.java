@@ -57,8 +57,8 @@ final class Retrying {
         consumer.start();
         stage.until("all tries", () -> tries.values().stream().mapToInt(List::size).sum() >= 1 + 2 + 4 + 1 + 2);
         List<MessageExt> dead = new ArrayList<>(stage.stored("%DLQ%" + group, 1, 2));
-        stage.finish(consumer, queues, 5);
-        stage.printCommitted(group, topic, queues, 5);
+        stage.printCommitted(producer, group, queues, 5);
+        consumer.shutdown();
         // How far apart the tries of different messages are is chance, so are their offsets in the retry topic.
         tries.forEach((story, list) -> list.forEach(line -> stage.line("try of \"%s\": %s", story, withoutOffsets(line))));
         dead.stream().map(m -> withoutOffsets(Stage.describe(m))).sorted().forEach(line -> stage.line("dead: %s", line));

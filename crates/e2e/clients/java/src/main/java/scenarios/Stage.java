@@ -20,8 +20,6 @@ import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
-import org.apache.rocketmq.client.consumer.store.OffsetStore;
-import org.apache.rocketmq.client.consumer.store.ReadOffsetType;
 import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
@@ -208,37 +206,16 @@ final class Stage implements AutoCloseable {
         }
     }
 
-    /**
-     * Prints what the group has committed for each queue, once the broker knows the expected sum. It asks as a member
-     * of the group, so nobody else of the group may be running.
-     */
-    void printCommitted(String group, String topic, List<MessageQueue> queues, long expectedSum) throws Exception {
-        DefaultMQPullConsumer member = settled(new DefaultMQPullConsumer(group));
-        member.start();
-        try {
-            Map<Integer, Long> committed = new TreeMap<>();
-            until("the committed offsets of " + group, () -> {
-                for (MessageQueue queue : queues) {
-                    committed.put(queue.getQueueId(), member.fetchConsumeOffset(queue, true));
-                }
-                return committed.values().stream().mapToLong(Long::longValue).sum() >= expectedSum;
-            });
-            Map<Integer, Long> ends = new TreeMap<>();
+    /** Prints what the group has committed for each queue, once the broker knows the expected sum. */
+    void printCommitted(DefaultMQProducer producer, String group, List<MessageQueue> queues, long expectedSum) throws Exception {
+        Map<Integer, Long> committed = new TreeMap<>();
+        until("the committed offsets of " + group, () -> {
             for (MessageQueue queue : queues) {
-                ends.put(queue.getQueueId(), member.maxOffset(queue));
+                committed.put(queue.getQueueId(), Compat.committed(producer, group, queue));
             }
-            line("committed in %s: %s of %s", topic, committed, ends);
-        } finally {
-            member.shutdown();
-        }
-    }
-
-    /** Waits until the consumer is through with everything, also with what its tags left out, and stops it. */
-    void finish(DefaultMQPushConsumer consumer, List<MessageQueue> queues, long expectedSum) throws Exception {
-        OffsetStore offsets = consumer.getDefaultMQPushConsumerImpl().getOffsetStore();
-        until("the consumer to be through", () -> queues.stream()
-            .mapToLong(queue -> offsets.readOffset(queue, ReadOffsetType.READ_FROM_MEMORY)).sum() >= expectedSum);
-        consumer.shutdown();
+            return committed.values().stream().mapToLong(Long::longValue).sum() >= expectedSum;
+        });
+        line("committed: %s", committed);
     }
 
     // ---- waiting -------------------------------------------------------------------------------------------------
