@@ -16,6 +16,8 @@ use crate::format::{entry, name};
 use crate::queue::{Queue, fillers};
 use crate::width::{narrow, wide};
 
+/// A file that is being made has this behind its name, so that one without it has its full size.
+pub(crate) const MAKING: &str = ".making";
 /// So many files stay open.
 const OPEN_MAX: usize = 256;
 /// With more unsynced files than this, the whole file system is synced instead.
@@ -103,11 +105,16 @@ impl QueueFiles {
         }
         let dir = self.dir(queue);
         self.disk.create_dirs(&dir)?;
-        let file = self.file(queue, base, Open::Create)?;
+        let path = dir.join(name::of(base));
+        let making = dir.join(name::of(base) + MAKING);
+        let file = self.disk.open(&making, Open::Create)?;
         file.set_len(queue.file_size())?;
         if first > base {
             file.write_at(&fillers((first - base) / entry::LEN), 0)?;
         }
+        drop(file);
+        self.disk.rename(&making, &path)?;
+        let file = self.file(queue, base, Open::Write)?;
         let mut dirs = lock(&self.unsynced_dirs);
         let parents = [
             dir.parent().map(PathBuf::from),

@@ -15,7 +15,7 @@ use crate::figures::Counters;
 use crate::format::{entry, name};
 use crate::paths::Paths;
 use crate::queue::{Extent, Queue};
-use crate::queue_files::QueueFiles;
+use crate::queue_files::{self, QueueFiles};
 use crate::queues::Queues;
 use crate::width::wide;
 
@@ -39,38 +39,46 @@ impl QueueLoader<'_> {
         let dir = self.files.dir_of(topic, id);
         let fail = |error| StoreError::io("load", &dir)(error);
         let (file_size, bases, damaged) = self.files_of(topic, id).map_err(fail)?;
-        let (Some(&first), Some(&last)) = (bases.first(), bases.last()) else {
-            return Ok(None);
-        };
-        let empty = Extent {
-            min: 0,
-            max: 0,
-            log_end: 0,
+        let Some(&last) = bases.last() else {
+            return Ok(damaged.then_some(0));
         };
         // A queue to read with: everything that its files have room for counts as readable.
         let all = Extent {
+            min: 0,
             max: (last + file_size) / entry::LEN,
-            ..empty
+            log_end: 0,
         };
         let probe = self.queues.probe(topic, id, file_size, all);
-        let first = first / entry::LEN;
-        let mut max = self.bisect(&probe, first, all.max);
+        let (first, mut max) = self.end(&probe, &bases);
         if !self.trusted {
             max = self.agreed(&probe, first, max);
         }
-        let log_end = self.log_end(&probe, first, max);
-        let extent = if log_end == 0 && first == 0 {
-            empty
-        } else {
-            Extent {
-                min: first,
-                max,
-                log_end,
-            }
+        let extent = Extent {
+            min: first,
+            max,
+            log_end: self.log_end(&probe, first, max),
         };
         self.files.forget(&probe);
         self.queues.insert(topic, id, file_size, extent);
-        Ok(damaged.then_some(log_end))
+        Ok(damaged.then_some(extent.log_end))
+    }
+
+    /// First offset and end of the queue: the end is in the last file that begins with an entry that counts; files behind
+    /// that hold nothing.
+    fn end(&self, queue: &Queue, bases: &[u64]) -> (u64, u64) {
+        let offsets = |base: &u64| base / entry::LEN;
+        let first = bases.first().map_or(0, offsets);
+        let last = bases
+            .iter()
+            .rev()
+            .map(offsets)
+            .find(|&at| self.counts(queue, at));
+        (
+            first,
+            last.map_or(first, |last| {
+                self.bisect(queue, last, last + queue.per_file())
+            }),
+        )
     }
 
     /// The length of the queue's files, where they start, and whether something is wrong with them.
@@ -94,13 +102,20 @@ impl QueueLoader<'_> {
             let path = dir.join(&one.name);
             match name::parse(&one.name) {
                 Some(base) if base % size == 0 && one.len == size => bases.push(base),
+                // Made and never filled, or emptied: nothing is in it.
+                Some(_) if one.len == 0 => {
+                    self.disk.remove(&path)?;
+                    damaged = true;
+                }
                 Some(base) if base % size == 0 && one.len < size => {
                     tracing::error!(file = %path.display(), len = one.len, size, "a queue file is too short");
                     self.disk.open(&path, Open::Write)?.set_len(size)?;
                     bases.push(base);
                     damaged = true;
                 }
-                _ => {
+                None if one.name.ends_with(queue_files::MAKING) => self.disk.remove(&path)?,
+                None => tracing::warn!(file = %path.display(), "not a queue file, left alone"),
+                Some(_) => {
                     self.paths.set_aside(
                         self.disk,
                         self.counters,
@@ -129,13 +144,8 @@ impl QueueLoader<'_> {
     }
 
     fn counts(&self, queue: &Queue, at: u64) -> bool {
-        match queue.entry(self.files, at) {
-            Ok(entry) => {
-                entry.is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
-            }
-            // A missing file in the middle: what is behind it decides.
-            Err(_) => true,
-        }
+        let entry = queue.entry(self.files, at).ok().flatten();
+        entry.is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
     }
 
     /// Goes back until the last entry and the log agree: left-overs of an earlier cut look like entries.
@@ -166,11 +176,8 @@ impl QueueLoader<'_> {
     fn log_end(&self, queue: &Queue, first: u64, max: u64) -> u64 {
         let entries = (first..max)
             .rev()
-            .map_while(|at| queue.entry(self.files, at).ok().flatten());
-        entries
-            .filter(|entry| !entry.is_filler())
-            .map(|entry| entry.end())
-            .next()
-            .unwrap_or(0)
+            .filter_map(|at| queue.entry(self.files, at).ok().flatten());
+        let messages = entries.filter(|entry| !entry.is_filler());
+        messages.map(|entry| entry.end()).next().unwrap_or(0)
     }
 }

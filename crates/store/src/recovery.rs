@@ -109,8 +109,8 @@ impl Recovery<'_> {
             .read(&self.paths.progress())?
             .and_then(|bytes| Progress::decode(&bytes));
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
-        let start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
-        let from = self.load_queues(&chain, &start)?;
+        let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
+        let from = self.load_queues(&chain, &mut start)?;
         tracing::info!(
             from,
             clean = was_stopped,
@@ -250,7 +250,7 @@ impl Recovery<'_> {
 
     /// Loads every queue up to the start; returns where the log has to be read from, which is earlier when a queue has
     /// lost entries.
-    fn load_queues(&self, chain: &Chain, start: &Start) -> Result<u64, StoreError> {
+    fn load_queues(&self, chain: &Chain, start: &mut Start) -> Result<u64, StoreError> {
         let root = self.paths.queues();
         self.disk
             .create_dirs(&root)
@@ -277,7 +277,10 @@ impl Recovery<'_> {
             {
                 let Ok(id) = queue.name.parse() else { continue };
                 let damaged_at = loader.load(&topic.name, QueueId(id))?;
-                from = from.min(damaged_at.unwrap_or(from));
+                if let Some(damaged_at) = damaged_at {
+                    from = from.min(damaged_at);
+                    start.tail = Tail::Unknown;
+                }
             }
         }
         Ok(from.max(chain.min()))

@@ -43,7 +43,7 @@ pub(crate) struct Harness {
     pub(crate) disk: FaultyDisk,
     pub(crate) config: StoreConfig,
     pub(crate) store: Option<Arc<Store>>,
-    now: Arc<AtomicI64>,
+    pub(crate) now: Arc<AtomicI64>,
     random: u64,
     next_number: u32,
     /// What stands at each offset; `None`: lost in a power cut.
@@ -184,6 +184,33 @@ impl Harness {
             body,
             format!("KEYS\u{1}k{}\u{2}UNIQ_KEY\u{1}U{number}", number % 3),
         )
+    }
+
+    /// Stores one message; its body begins with `number`.
+    pub(crate) fn put(&mut self, place: Place, number: u32) -> Outcome {
+        let body = [&number.to_be_bytes()[..], &[7; 96]].concat();
+        let queue = self.store().queue(place.0, QueueId(place.1));
+        let properties = format!("UNIQ_KEY\u{1}U{number}");
+        self.store()
+            .append(&queue, &record(place, &body, &properties), Tags::Code(0))
+    }
+
+    /// Ends the store without comparing.
+    pub(crate) fn end(&mut self, end: End) {
+        let store = self.store.take().unwrap();
+        match end {
+            End::Clean => store.shutdown().unwrap(),
+            End::Kill => self.disk.kill(),
+            End::PowerCut => self.disk.power_cut(),
+        }
+    }
+
+    /// The numbers of every message of a queue, by offset.
+    pub(crate) fn numbers(&self, place: Place) -> Vec<(u64, u32)> {
+        read_all(self.store(), place)
+            .into_iter()
+            .map(|(offset, number, _)| (offset, number))
+            .collect()
     }
 
     fn check_one_read(&mut self) {
