@@ -59,7 +59,7 @@ use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
 use format::index::Layout;
 use format::progress::{Mark, Progress};
 use health::Health;
-use index::{Durable, Index, IndexView};
+use index::{Durable, Effort, Index, IndexView};
 use log::Log;
 use paths::Paths;
 use preallocation::Preallocation;
@@ -266,7 +266,7 @@ impl Store {
             let _ = thread.join();
         }
         let flushed = flush_log(&self.log, &self.health);
-        self.index_turn();
+        self.index_turn(Effort::Last);
         let clean = flushed.is_ok() && self.health.may_stop_cleanly();
         self.log.preallocation.remove_unused();
         let path = self.paths.progress();
@@ -289,7 +289,7 @@ impl Store {
     pub fn turn(&self) {
         // A failure latches the store; there is nobody else to tell.
         let _ = flush_log(&self.log, &self.health);
-        self.index_turn();
+        self.index_turn(Effort::All);
         self.writer.step(&self.writer_view(), Pace::All);
         self.log.preallocation.make_wanted(false);
         let cleaner = self.cleaner();
@@ -299,10 +299,10 @@ impl Store {
     }
 
     /// Indexes and syncs everything, as far as the disk allows.
-    fn index_turn(&self) {
+    fn index_turn(&self, effort: Effort) {
         let Some(index) = &self.index else { return };
         let view = self.index_view();
-        if let Err(error) = index.step(&view, true) {
+        if let Err(error) = index.step(&view, effort) {
             index.give_up(&view, &error);
         }
     }
@@ -610,7 +610,9 @@ fn durable_index(recovered: &Recovered) -> Durable {
         log_end,
         ..Durable::default()
     };
-    match &recovered.progress {
+    let is_noted =
+        |progress: &&Progress| !progress.index_file.is_empty() || progress.index_offset > 0;
+    match recovered.progress.as_ref().filter(is_noted) {
         Some(progress) => Durable {
             file: progress.index_file.clone(),
             next: progress.index_next,

@@ -34,6 +34,8 @@ const COLLECT: Duration = Duration::from_millis(5);
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Entries, slots and header are synced so often while they change.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
+/// So long the log is read when the store stops.
+const LAST: Duration = Duration::from_secs(1);
 /// So long the log is read before queries get their turn.
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// After an error the index rests so long.
@@ -83,6 +85,17 @@ pub(crate) struct Durable {
     pub(crate) log_end: u64,
     /// Without our own note of it: until when Apache's checkpoint says the files are right; `None` after a clean stop.
     pub(crate) trusted_until: Option<Millis>,
+}
+
+/// How much an index step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// What is due, in small portions.
+    Regular,
+    /// Everything.
+    All,
+    /// Everything that can be done while a stop waits for it.
+    Last,
 }
 
 /// What an index step works with.
@@ -161,7 +174,7 @@ impl Index {
             if bell.wait(wait) && !stopped() {
                 std::thread::park_timeout(COLLECT);
             }
-            wait = match self.step(view, false) {
+            wait = match self.step(view, Effort::Regular) {
                 Ok(true) => None,
                 Ok(false) if self.indexed_to() < view.dispatcher.feed_from() => {
                     Some(Duration::ZERO)
@@ -184,19 +197,20 @@ impl Index {
     }
 
     /// Indexes what is there; syncs when it is time, or now. Returns whether nothing is left to be written.
-    pub(crate) fn step(&self, view: &IndexView<'_>, everything: bool) -> io::Result<bool> {
+    pub(crate) fn step(&self, view: &IndexView<'_>, effort: Effort) -> io::Result<bool> {
         let mut state = self.lock();
         self.load(&mut state, view)?;
-        let budget = if everything {
-            None
-        } else {
-            Some(Instant::now() + CATCH_UP)
+        let deadline = match effort {
+            Effort::Regular => Some(Instant::now() + CATCH_UP),
+            Effort::Last => Some(Instant::now() + LAST),
+            Effort::All => None,
         };
-        if self.catch_up(&mut state, view, view.dispatcher.feed_from(), budget)? {
+        if self.catch_up(&mut state, view, view.dispatcher.feed_from(), deadline)? {
             let spare = std::mem::take(&mut state.spare);
             let mut feed = view.dispatcher.take_feed(spare);
-            // Too many keys came in between: the first of them are in the log only.
-            if self.catch_up(&mut state, view, feed.from, None)? {
+            // Too many keys came in between: the first of them are in the log only. When that takes too long, the rest of
+            // them will be read from there as well.
+            if self.catch_up(&mut state, view, feed.from, deadline)? {
                 let from = self.indexed_to();
                 for key in feed.keys.iter().filter(|key| key.offset >= from) {
                     self.put(&mut state, view, key)?;
@@ -207,7 +221,7 @@ impl Index {
             state.spare = feed.keys;
         }
         let now = Instant::now();
-        if everything || now - state.synced_at >= SYNC_EVERY {
+        if effort != Effort::Regular || now - state.synced_at >= SYNC_EVERY {
             self.sync(&mut state, view)?;
         } else if now - state.wrote_at >= WRITE_EVERY {
             state.wrote_at = now;
@@ -390,7 +404,7 @@ impl Index {
         let mut keys = Vec::new();
         while at < to {
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late || view.stop.load(Ordering::Acquire) {
+            if is_late {
                 return Ok(false);
             }
             at = at.max(view.log.chain.min());
@@ -460,7 +474,12 @@ impl Index {
         let at = self.record_at_or_after(view, at);
         self.indexed_to.store(at, Ordering::Relaxed);
         let (file, header) = files.newest();
-        state.durable = Durable::noted(file, &header, at);
+        note(
+            state,
+            view,
+            Durable::noted(file, &header, at),
+            header.end_time,
+        );
         state.files = Some(files);
         Ok(())
     }

@@ -1,0 +1,277 @@
+//! Stores that Apache's broker wrote: opened, read, continued, and written again byte for byte.
+//! `golden/README.md` says how they were made.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use gantry_disk::faulty::FaultyDisk;
+use gantry_message::{Millis, QueueId, RecordView, SysFlag, java_hash_bytes};
+use gantry_store::{Clock, Outcome, Store, StoreConfig, Tags};
+
+const CLEAN: &str = include_str!("golden/apache-4.9.7-clean.txt");
+const UNCLEAN: &str = include_str!("golden/apache-4.9.7-unclean.txt");
+
+fn files(golden: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    for line in golden.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["file", path, len] => files.push((path.to_owned(), vec![0; len.parse().unwrap()])),
+            [at, bytes] => {
+                let at = usize::from_str_radix(at, 16).unwrap();
+                let (digits, times) = bytes
+                    .split_once('*')
+                    .map_or((bytes, 1), |(b, n)| (b, n.parse().unwrap()));
+                let pairs = (0..digits.len()).step_by(2).map(|at| &digits[at..at + 2]);
+                let bytes: Vec<u8> = pairs
+                    .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+                    .collect();
+                let bytes = bytes.repeat(times);
+                files.last_mut().unwrap().1[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    files
+}
+
+fn disk(golden: &str) -> FaultyDisk {
+    let disk = FaultyDisk::new(1);
+    for (path, content) in files(golden) {
+        disk.put(&Path::new("/store").join(path), &content);
+    }
+    disk
+}
+
+fn config() -> StoreConfig {
+    StoreConfig {
+        segment_size: 8192,
+        queue_file_size: 160,
+        index_slots: 50,
+        index_entries: 20,
+        ..StoreConfig::at("/store")
+    }
+}
+
+fn open(disk: &FaultyDisk) -> Arc<Store> {
+    Store::open(Arc::new(disk.clone()), config(), Millis::now()).unwrap()
+}
+
+fn bodies(store: &Store, topic: &str, id: u32) -> Vec<String> {
+    let queue = store.find_queue(topic, QueueId(id)).unwrap();
+    let mut bodies = Vec::new();
+    let mut next = queue.min();
+    while next < queue.max() {
+        let found = store.read(&queue, next, 32, &|_| true);
+        for slice in &found.slices {
+            let mut rest = &slice[..];
+            while !rest.is_empty() {
+                let view = RecordView::parse(rest).unwrap();
+                view.verify_crc().unwrap();
+                assert_eq!(view.queue_offset().0, bodies.len() as u64);
+                // The client compressed the big ones.
+                let is_big = view.sys_flag().has(SysFlag::COMPRESSED);
+                let text = || String::from_utf8(view.body().to_vec()).unwrap();
+                bodies.push(if is_big { "big".to_owned() } else { text() });
+                rest = &rest[view.len()..];
+            }
+        }
+        next = found.next;
+    }
+    bodies
+}
+
+fn sent(numbers: std::ops::Range<u32>, topic: &str, id: u32) -> Vec<String> {
+    let is_here = |n: &u32| (n % 3 == 0) == (topic == "Orders") && n % 2 == id;
+    numbers
+        .filter(is_here)
+        .map(|n| format!("body {n} grüße"))
+        .collect()
+}
+
+fn batch() -> Vec<String> {
+    (0..4).map(|n| format!("batched {n}")).collect()
+}
+
+fn check_clean_part(store: &Store) {
+    let big = || vec!["big".to_owned()];
+    let is_prefix = |topic, id, parts: &[Vec<String>]| {
+        let (found, expected) = (bodies(store, topic, id), parts.concat());
+        assert_eq!(found[..expected.len()], expected, "{topic} {id}");
+    };
+    is_prefix("Orders", 0, &[sent(0..30, "Orders", 0)]);
+    is_prefix("Orders", 1, &[sent(0..30, "Orders", 1)]);
+    is_prefix("Events", 0, &[sent(0..30, "Events", 0), big()]);
+    is_prefix("Events", 1, &[sent(0..30, "Events", 1), batch()]);
+    assert_eq!(bodies(store, "SCHEDULE_TOPIC_XXXX", 17)[0], "later");
+    for n in 1..30 {
+        let topic = if n % 3 == 0 { "Orders" } else { "Events" };
+        let found = store
+            .query(topic, &format!("key{n}"), 64, Millis(0), Millis(i64::MAX))
+            .unwrap();
+        assert_eq!(found.records.len(), 1, "key{n}");
+    }
+}
+
+fn check_unclean_part(store: &Store) {
+    check_clean_part(store);
+    let orders = bodies(store, "Orders", 0).len() + bodies(store, "Orders", 1).len();
+    let events = bodies(store, "Events", 0).len() + bodies(store, "Events", 1).len();
+    assert_eq!((orders, events), (10 + 3, 20 + 5 + 7 + 5));
+    assert_eq!(bodies(store, "SCHEDULE_TOPIC_XXXX", 17), ["later", "later"]);
+    for (topic, key) in [
+        ("Events", "key100"),
+        ("Orders", "key108"),
+        ("Events", "big100"),
+        ("Events", "batch1003"),
+    ] {
+        let found = store
+            .query(topic, key, 64, Millis(0), Millis(i64::MAX))
+            .unwrap();
+        assert_eq!(found.records.len(), 1, "{key}");
+    }
+}
+
+#[test]
+fn a_cleanly_stopped_store_of_apache_is_read_and_continued() {
+    let disk = disk(CLEAN);
+    for round in 0..3 {
+        let store = open(&disk);
+        store.mark_running().unwrap();
+        store.turn();
+        check_clean_part(&store);
+        let queue = store.queue("Orders", QueueId(0));
+        assert_eq!(queue.max().0, 5 + round);
+        append(&store, &files(CLEAN)[2].1[..227]);
+        assert_eq!(store.figures().quarantined, 0);
+        store.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn a_killed_store_of_apache_is_read_and_continued() {
+    for with_queues in [true, false] {
+        let disk = disk(UNCLEAN);
+        for path in disk.files() {
+            if !with_queues && path.starts_with("/store/consumequeue")
+                || path.starts_with("/store/index") && !with_queues
+            {
+                disk.take(&path);
+            }
+        }
+        for _ in 0..2 {
+            let store = open(&disk);
+            store.mark_running().unwrap();
+            store.turn();
+            check_unclean_part(&store);
+            assert_eq!(store.figures().quarantined, 0);
+            store.shutdown().unwrap();
+        }
+        assert!(!disk.files().contains(&"/store/abort".into()));
+    }
+}
+
+/// Stores a record of Apache's once more.
+fn append(store: &Store, bytes: &[u8]) -> u64 {
+    let view = RecordView::parse(bytes).unwrap();
+    let queue = store.queue(view.topic(), view.queue_id());
+    let tags = view
+        .property("TAGS")
+        .map_or(0, |tags| i64::from(java_hash_bytes(tags)));
+    let is_delayed = view.topic() == "SCHEDULE_TOPIC_XXXX";
+    let tags = if is_delayed {
+        Tags::DueAfter(Millis(7_200_000))
+    } else {
+        Tags::Code(tags)
+    };
+    match store.append(&queue, &view.to_record(), tags) {
+        Outcome::Stored { offset, .. } => offset.0,
+        Outcome::Refused(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_same_messages_make_the_same_files() {
+    for golden in [CLEAN, UNCLEAN] {
+        let theirs = files(golden);
+        let log = theirs
+            .iter()
+            .filter(|(path, _)| path.starts_with("commitlog"));
+        let log: Vec<u8> = log.flat_map(|(_, content)| content.clone()).collect();
+        let now = Arc::new(AtomicI64::new(0));
+        let clock = Arc::clone(&now);
+        let clock = Clock::new(move || Millis(clock.load(Ordering::Relaxed)));
+        let disk = FaultyDisk::new(1);
+        let store = Store::open(
+            Arc::new(disk.clone()),
+            StoreConfig { clock, ..config() },
+            Millis(0),
+        )
+        .unwrap();
+        store.mark_running().unwrap();
+        let mut at = 0;
+        while let Some(rest) = log.get(at..) {
+            match RecordView::parse(rest) {
+                Ok(view) => {
+                    now.store(view.store_time().0, Ordering::Relaxed);
+                    assert_eq!(append(&store, view.bytes()), at as u64);
+                    at += view.len();
+                }
+                Err(_) if rest.starts_with(&[0; 8]) || rest.is_empty() => break,
+                Err(_) => at = (at / 8192 + 1) * 8192,
+            }
+        }
+        store.turn();
+        store.shutdown().unwrap();
+        let same = ["commitlog/", "consumequeue/"];
+        for (path, content) in theirs
+            .iter()
+            .filter(|(path, _)| same.iter().any(|dir| path.starts_with(dir)))
+        {
+            assert!(
+                disk.content(&Path::new("/store").join(path)).as_ref() == Some(content),
+                "{path} differs"
+            );
+        }
+        // Index files are named by the time of their making; there are as many and they hold the same.
+        let theirs = theirs
+            .iter()
+            .filter(|(path, _)| path.starts_with("index/"))
+            .map(|(_, content)| content.clone());
+        let mine = disk
+            .files()
+            .into_iter()
+            .filter(|path| path.starts_with("/store/index"));
+        let (theirs, mine): (Vec<_>, Vec<_>) = (
+            theirs.collect(),
+            mine.map(|path| disk.content(&path).unwrap()).collect(),
+        );
+        assert_eq!(theirs.len(), mine.len());
+        for (number, (theirs, mine)) in theirs.iter().zip(&mine).enumerate() {
+            assert_eq!(theirs, mine, "index file {number}");
+        }
+    }
+}
+
+/// A stop that comes before the index thread has read the log must not forget which files there are.
+#[test]
+fn a_short_run_keeps_the_index() {
+    let disk = disk(CLEAN);
+    for _ in 0..3 {
+        let store = open(&disk);
+        store.start().unwrap();
+        store.shutdown().unwrap();
+    }
+    let theirs = files(CLEAN)
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("index/"));
+    for (path, content) in theirs {
+        let mine = disk.content(&Path::new("/store").join(&path)).unwrap();
+        assert!(mine == content, "{path} differs");
+    }
+    let store = open(&disk);
+    check_clean_part(&store);
+}
