@@ -26,7 +26,11 @@ fn texts_are_javas() {
             1,
             "The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$".into(),
         ),
-        (Refusal::topic_name(TopicError::TooLong), 1, "The specified topic is longer than topic max length.".into()),
+        (
+            Refusal::topic_name(TopicError::TooLong { length: 200 }),
+            1,
+            "The specified topic is longer than topic max length. topic of 200 characters, limit 127".into(),
+        ),
         (Refusal::topic_forbidden("T"), 16, "Sending message to topic[T] is forbidden.".into()),
         (Refusal::topic_not_exist_on_send("T"), 17, format!("topic[T] not exist, apply first please!{faq}")),
         (Refusal::topic_not_exist("T"), 17, format!("topic[T] not exist, apply first please! {faq}")),

@@ -45,8 +45,13 @@ pub enum TopicError {
     #[error("The specified topic contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$")]
     IllegalCharacter,
     /// More than [`LENGTH_MAX`] characters.
-    #[error("The specified topic is longer than topic max length.")]
-    TooLong,
+    #[error(
+        "The specified topic is longer than topic max length. topic of {length} characters, limit {LENGTH_MAX}"
+    )]
+    TooLong {
+        /// How many it has.
+        length: usize,
+    },
 }
 
 /// Checks a topic name that a client sent.
@@ -58,7 +63,9 @@ pub fn validate(topic: &str) -> Result<(), TopicError> {
         return Err(TopicError::IllegalCharacter);
     }
     if topic.len() > LENGTH_MAX {
-        return Err(TopicError::TooLong);
+        return Err(TopicError::TooLong {
+            length: topic.len(),
+        });
     }
     Ok(())
 }
@@ -121,7 +128,7 @@ mod tests {
             ("a b", Err(TopicError::IllegalCharacter)),
             ("ä", Err(TopicError::IllegalCharacter)),
             ("../etc", Err(TopicError::IllegalCharacter)),
-            (long.as_str(), Err(TopicError::TooLong)),
+            (long.as_str(), Err(TopicError::TooLong { length: 128 })),
             (&long[1..], Ok(())),
             ("%RETRY%a|b-c_1", Ok(())),
         ] {
