@@ -216,6 +216,10 @@ fn a_store_without_permission_is_named() -> Result<()> {
     let copy = home.path().join("mqbroker");
     std::fs::copy(program("mqbroker")?, &copy)?;
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    // Its own logs it can write; otherwise they would go to stderr as well.
+    let user_home = home.path().join("user");
+    std::fs::create_dir(&user_home)?;
+    std::fs::set_permissions(&user_home, PermissionsExt::from_mode(0o777))?;
     let port = Port::claim()?;
     // What cannot be read may hold settings that were changed at run time, hence 78.
     for (name, mode, status) in [
@@ -231,7 +235,7 @@ fn a_store_without_permission_is_named() -> Result<()> {
         let mut command = Command::new(&copy);
         command.arg("-c").arg(&file).current_dir(home.path());
         command
-            .env("HOME", home.path())
+            .env("HOME", &user_home)
             .env("ROCKETMQ_HOME", home.path())
             .stdin(Stdio::null());
         command.uid(NOBODY).gid(NOBODY);
