@@ -53,10 +53,19 @@ impl QueueLoader<'_> {
         if !self.trusted {
             max = self.agreed(&probe, first, max);
         }
-        let extent = Extent {
-            min: first,
-            max,
-            log_end: self.log_end(&probe, first, max),
+        let extent = if first == max {
+            // Nothing in its files counts: the log says with which offset it begins.
+            Extent {
+                min: 0,
+                max: 0,
+                log_end: 0,
+            }
+        } else {
+            Extent {
+                min: first,
+                max,
+                log_end: self.log_end(&probe, first, max),
+            }
         };
         self.files.forget(&probe);
         self.queues.insert(topic, id, file_size, extent);
@@ -97,36 +106,38 @@ impl QueueLoader<'_> {
             .find(|&len| len == configured)
             .or_else(|| lens().find(usual))
             .unwrap_or(configured);
-        let (mut bases, mut damaged) = (Vec::new(), false);
+        let (mut bases, mut damaged_from) = (Vec::new(), None);
         for one in listed.iter().filter(|one| !one.is_dir) {
             let path = dir.join(&one.name);
             match name::parse(&one.name) {
                 Some(base) if base % size == 0 && one.len == size => bases.push(base),
-                // Made and never filled, or emptied: nothing is in it.
-                Some(_) if one.len == 0 => {
-                    self.disk.remove(&path)?;
-                    damaged = true;
-                }
-                Some(base) if base % size == 0 && one.len < size => {
+                Some(base) if base % size == 0 && 0 < one.len && one.len < size => {
                     tracing::error!(file = %path.display(), len = one.len, size, "a queue file is too short");
                     self.disk.open(&path, Open::Write)?.set_len(size)?;
                     bases.push(base);
-                    damaged = true;
+                    damaged_from = damaged_from.or(Some(base + size));
+                }
+                Some(base) if base % size == 0 && one.len == 0 => {
+                    tracing::error!(file = %path.display(), "a queue file is empty");
+                    self.disk.remove(&path)?;
+                    damaged_from = damaged_from.or(Some(base));
+                }
+                Some(_) => {
+                    let why = "not where or as long as a file of this queue is";
+                    self.paths.set_aside(self.disk, self.counters, &path, why)?;
                 }
                 None if one.name.ends_with(queue_files::MAKING) => self.disk.remove(&path)?,
                 None => tracing::warn!(file = %path.display(), "not a queue file, left alone"),
-                Some(_) => {
-                    self.paths.set_aside(
-                        self.disk,
-                        self.counters,
-                        &path,
-                        "no file of this queue",
-                    )?;
-                    damaged = true;
-                }
             }
         }
-        Ok((size, bases, damaged))
+        // Files behind damage or a gap are not looked at: the log tells what belongs there.
+        let gap = bases
+            .windows(2)
+            .find(|two| two[0] + size != two[1])
+            .map(|two| two[1]);
+        let until = damaged_from.into_iter().chain(gap).min();
+        bases.retain(|&base| until.is_none_or(|until| base < until));
+        Ok((size, bases, damaged_from.is_some() || gap.is_some()))
     }
 
     /// The first offset whose entry does not count.

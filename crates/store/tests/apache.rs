@@ -85,7 +85,7 @@ fn bodies(store: &Store, topic: &str, id: u32) -> Vec<String> {
 }
 
 fn sent(numbers: std::ops::Range<u32>, topic: &str, id: u32) -> Vec<String> {
-    let is_here = |n: &u32| (n % 3 == 0) == (topic == "Orders") && n % 2 == id;
+    let is_here = |n: &u32| n.is_multiple_of(3) == (topic == "Orders") && n % 2 == id;
     numbers
         .filter(is_here)
         .map(|n| format!("body {n} grüße"))
@@ -156,8 +156,8 @@ fn a_killed_store_of_apache_is_read_and_continued() {
     for with_queues in [true, false] {
         let disk = disk(UNCLEAN);
         for path in disk.files() {
-            if !with_queues && path.starts_with("/store/consumequeue")
-                || path.starts_with("/store/index") && !with_queues
+            if !with_queues
+                && (path.starts_with("/store/consumequeue") || path.starts_with("/store/index"))
             {
                 disk.take(&path);
             }

@@ -1,4 +1,6 @@
 //! The disk stops at every single change of a scripted run; whatever it leaves must open and hold what was promised.
+//!
+//! A failure names its seed; `GANTRY_SEED=n cargo test -p gantry-store --test crash` replays it.
 
 #![allow(clippy::print_stdout, reason = "the seed of a failure")]
 
@@ -45,14 +47,14 @@ fn stop_everywhere(seed: u64, end: End) -> usize {
 
 #[test]
 fn a_kill_at_any_change_loses_nothing_that_was_acknowledged() {
-    for seed in 1..=2 {
+    for seed in harness::seeds(1..=2) {
         stop_everywhere(seed, End::Kill);
     }
 }
 
 #[test]
 fn a_power_cut_at_any_change_loses_nothing_that_was_flushed() {
-    for seed in 3..=5 {
+    for seed in harness::seeds(3..=5) {
         stop_everywhere(seed, End::PowerCut);
     }
 }

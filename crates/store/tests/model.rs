@@ -6,18 +6,7 @@
 
 mod harness;
 
-use harness::{End, Harness};
-
-#[allow(clippy::disallowed_methods, reason = "the seed to replay")]
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("GANTRY_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
-        Some(seed) => vec![seed],
-        None => (1..=count).collect(),
-    }
-}
+use harness::{End, Harness, seeds};
 
 fn run(seed: u64, ends: &[End]) -> Harness {
     println!("GANTRY_SEED={seed}");
@@ -34,7 +23,7 @@ fn run(seed: u64, ends: &[End]) -> Harness {
 
 #[test]
 fn clean_stops_and_kills_lose_nothing() {
-    for seed in seeds(24) {
+    for seed in seeds(1..=24) {
         let harness = run(seed, &[End::Clean, End::Kill]);
         assert_eq!(harness.lost, 0, "seed {seed}");
     }
@@ -42,7 +31,7 @@ fn clean_stops_and_kills_lose_nothing() {
 
 #[test]
 fn power_cuts_lose_only_what_was_not_flushed() {
-    let seeds = seeds(32);
+    let seeds = seeds(1..=32);
     let several = seeds.len() > 1;
     let lost: usize = seeds
         .into_iter()

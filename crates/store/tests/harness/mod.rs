@@ -19,6 +19,14 @@ use gantry_disk::faulty::FaultyDisk;
 use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
 use gantry_store::{Clock, Outcome, ReadStatus, Store, StoreConfig, Tags};
 
+/// The seeds of a test, or the one to replay.
+pub(crate) fn seeds(all: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    let replay = std::env::var("GANTRY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    replay.map_or_else(|| all.collect(), |seed| vec![seed])
+}
+
 /// Topic and queue.
 pub(crate) type Place = (&'static str, u32);
 
