@@ -375,23 +375,27 @@ impl Store {
 
     /// Removes the queues of a topic, in memory and on disk; its messages stay in the log until that is cleaned.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        for queue in self.queues.of(topic) {
-            self.delete_queue(&queue)?;
-        }
-        Ok(())
+        self.delete_queues(&self.queues.of(topic))
     }
 
-    fn delete_queue(&self, queue: &Queue) -> Result<(), StoreError> {
-        // Behind this no commit adds to the queue any more.
-        self.log.between_commits(|| queue.delete());
-        self.queues.remove(queue);
-        // Not at the same time as the queue writer: it might make the files again. What it has noted of the log is past
-        // every message of the queue then, so that recovery does not bring the queue back.
+    fn delete_queues(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
+        if queues.is_empty() {
+            return Ok(());
+        }
+        // Behind this no commit adds to them any more.
+        self.log
+            .between_commits(|| queues.iter().for_each(|queue| queue.delete()));
+        queues.iter().for_each(|queue| self.queues.remove(queue));
+        // The queue writer must not make the files again, and what it notes of the log must be past every message of
+        // the queues, so that recovery does not bring them back.
         self.writer.step(&self.writer_view(), Pace::All);
-        let dir = self.files.dir_of(queue.topic(), queue.id());
-        self.files
-            .remove(queue)
-            .map_err(StoreError::io("remove", &dir))
+        for queue in queues {
+            let dir = self.files.dir_of(queue.topic(), queue.id());
+            self.files
+                .remove(queue)
+                .map_err(StoreError::io("remove", &dir))?;
+        }
+        Ok(())
     }
 
     /// An empty batch for this store.
@@ -588,18 +592,16 @@ impl Store {
     /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk.
     pub fn clean_expired_queues(&self) -> Result<(), StoreError> {
         let min = self.log.chain.min();
-        for queue in self.queues.all() {
-            let log_end = queue.log_end();
-            if 0 < log_end && log_end <= min {
-                tracing::info!(
-                    topic = queue.topic(),
-                    id = queue.id().0,
-                    "removing a queue without messages"
-                );
-                self.delete_queue(&queue)?;
-            }
+        let mut expired = self.queues.all();
+        expired.retain(|queue| 0 < queue.log_end() && queue.log_end() <= min);
+        for queue in &expired {
+            tracing::info!(
+                topic = queue.topic(),
+                id = queue.id().0,
+                "removing a queue without messages"
+            );
         }
-        Ok(())
+        self.delete_queues(&expired)
     }
 }
 

@@ -31,8 +31,10 @@ pub(crate) struct Log {
     pub(crate) preallocation: Preallocation,
     /// Invariant: the end of what is written and dispatched; at most the end of the last segment.
     pub(crate) appended: Watermark,
-    /// Invariant: at most `appended`.
+    /// Invariant: at most `appended`; advanced only while `flushing` is held.
     pub(crate) flushed: Watermark,
+    /// One sync of the log at a time.
+    pub(crate) flushing: Mutex<()>,
     /// Held by whoever syncs: of two syncs at once the one that began first would end with the lower position.
     pub(crate) syncing: Mutex<()>,
     health: Arc<Health>,
@@ -99,6 +101,7 @@ impl Log {
             preallocation,
             appended: Watermark::new(position.end),
             flushed: Watermark::new(position.end),
+            flushing: Mutex::new(()),
             syncing: Mutex::default(),
             health,
             clock,
