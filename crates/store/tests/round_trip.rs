@@ -251,3 +251,72 @@ fn a_query_takes_the_newest_of_a_time_range() {
         Vec::<u64>::new()
     );
 }
+
+#[test]
+fn writers_readers_and_waiters_work_side_by_side() {
+    const WRITERS: u32 = 3;
+    const EACH: u32 = 400;
+    let home = Home::new();
+    let store = Store::open(
+        Arc::new(OsDisk),
+        StoreConfig {
+            flush_sync: true,
+            ..home.config()
+        },
+        Millis(0),
+    )
+    .unwrap();
+    store.start().unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let store = &store;
+            scope.spawn(move || {
+                let mut batch = store.batch();
+                let queue = store.queue("T", QueueId(0));
+                for n in (0..EACH).step_by(4) {
+                    batch.clear();
+                    for n in n..n + 4 {
+                        let body = [writer.to_be_bytes(), n.to_be_bytes()].concat();
+                        batch
+                            .stage(&queue, &record("T", 0, &body, b"KEYS\x01k"), Tags::Code(0))
+                            .unwrap();
+                    }
+                    store.commit(&mut batch);
+                    let Outcome::Stored { end, .. } = *batch.outcome(3) else {
+                        panic!("refused")
+                    };
+                    assert!(store.flushed().wait_blocking(end.0 - 1, None));
+                }
+            });
+        }
+        scope.spawn(|| {
+            let queue = store.queue("T", QueueId(0));
+            let (mut next, mut last) = (QueueOffset(0), [None; WRITERS as usize]);
+            while next.0 < u64::from(WRITERS * EACH) {
+                assert!(queue.dispatched().wait_blocking(next.0, None));
+                let found = store.read(&queue, next, 32, &|_| true);
+                assert_eq!(found.status, ReadStatus::Found);
+                for slice in &found.slices {
+                    let mut rest = &slice[..];
+                    while !rest.is_empty() {
+                        let view = RecordView::parse(rest).unwrap();
+                        let (writer, n) = view.body().split_at(4);
+                        let last = &mut last[usize::from(writer[3])];
+                        let n = u32::from_be_bytes(*n.first_chunk().unwrap());
+                        assert_eq!(
+                            last.map_or(0, |last| last + 1),
+                            n,
+                            "each writer's messages stay in order"
+                        );
+                        *last = Some(n);
+                        rest = &rest[view.len()..];
+                    }
+                }
+                next = found.next;
+            }
+        });
+    });
+    assert_eq!(store.flushed().value(), store.appended().value());
+    store.shutdown().unwrap();
+    assert_eq!(store.figures().put_records, u64::from(WRITERS * EACH));
+}
