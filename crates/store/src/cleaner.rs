@@ -137,20 +137,16 @@ impl Cleaner<'_> {
 
     fn delete_segment(&self, verdict: Verdict) -> bool {
         let all = self.log.chain.all();
-        let [oldest, next, ..] = &all[..] else {
+        let Some((oldest, behind @ [_, ..])) = all.split_first() else {
             return false;
         };
         let due = match verdict {
             Verdict::Keep => false,
             Verdict::Oldest => true,
-            // The next segment's first record is not older than this one's last.
+            // The next record behind it is not older than its last one. A segment that was lost has none.
             Verdict::Before(limit) => {
-                let newest = if all.len() == 2 {
-                    self.log.position().last_time
-                } else {
-                    Millis(i64::MAX)
-                };
-                first_time(next).unwrap_or(newest) <= limit
+                let next = behind.iter().find_map(|segment| first_time(segment));
+                next.unwrap_or_else(|| self.log.position().last_time) <= limit
             }
         };
         // The segment that is written to, and what is not yet durable, stays.
