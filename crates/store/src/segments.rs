@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_disk::{Disk, Open};
+use gantry_message::record::MAGIC;
 
 use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::figures::Counters;
-use crate::format::name;
+use crate::format::{blank, name};
 use crate::paths::Paths;
 use crate::segment::Segment;
 use crate::width::narrow;
@@ -52,7 +53,7 @@ pub(crate) fn load(
         }
     }
     candidates.sort_by_key(|candidate| candidate.start);
-    let size = size_of(&candidates, config.segment_size);
+    let size = size_of(disk, &candidates, config.segment_size);
     if size != config.segment_size {
         let configured = config.segment_size;
         tracing::warn!(
@@ -89,8 +90,9 @@ pub(crate) fn load(
     Ok((size, segments))
 }
 
-/// The configured size when any file has it, else the size that the most files have and that fits their names.
-fn size_of(candidates: &[Candidate<'_>], configured: u64) -> u64 {
+/// The configured size when any file has it, else the size that the most files with records have and that fits all
+/// names. A file alone has a say only with whole pages: otherwise it was cut.
+fn size_of(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u64 {
     if candidates.is_empty() || candidates.iter().any(|one| one.len == configured) {
         return configured;
     }
@@ -98,12 +100,25 @@ fn size_of(candidates: &[Candidate<'_>], configured: u64) -> u64 {
     let fits = |size: u64| {
         sizes.contains(&size) && candidates.iter().all(|one| one.start.is_multiple_of(size))
     };
-    let votes = |size: u64| candidates.iter().filter(|one| one.len == size).count();
-    let lens = candidates
-        .iter()
-        .map(|one| one.len)
-        .filter(|&len| fits(len));
-    lens.max_by_key(|&len| votes(len)).unwrap_or(configured)
+    let with_records = candidates.iter().filter(|one| one.has_record(disk));
+    let voters: Vec<u64> = with_records.map(|one| one.len).collect();
+    let votes = |size: u64| voters.iter().filter(|&&len| len == size).count();
+    let is_whole = |len: u64| len.is_multiple_of(PAGE) || votes(len) > 1;
+    let lens = voters.iter().copied();
+    let likely = lens.filter(|&len| fits(len) && is_whole(len));
+    likely.max_by_key(|&len| votes(len)).unwrap_or(configured)
+}
+
+const PAGE: u64 = 4096;
+
+impl Candidate<'_> {
+    /// Whether a record or the end of one's segment stands at the beginning.
+    fn has_record(&self, disk: &dyn Disk) -> bool {
+        let mut head = [0; 8];
+        let file = disk.open(&self.dir.join(name::of(self.start)), Open::Read);
+        let read = file.and_then(|file| file.read_exact_at(&mut head, 0));
+        read.is_ok() && (head[4..] == MAGIC.to_be_bytes() || blank::is_blank(&head))
+    }
 }
 
 /// Brings a file to the size of a segment; what is cut off goes to the quarantine.
