@@ -167,7 +167,13 @@ impl Reader<'_> {
                 Err(error) if next == from => {
                     let (topic, id) = (queue.topic(), queue.id().0);
                     tracing::warn!(topic, id, from, %error, "cannot read the entries of a queue");
-                    return (ReadStatus::OffsetFoundNull, file_end);
+                    // Entries that are nowhere are skipped; for what may come back the reader tries again.
+                    let is_gone = matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                    );
+                    let next = if is_gone { file_end } else { from };
+                    return (ReadStatus::OffsetFoundNull, next);
                 }
                 Err(_) => break,
             };
@@ -374,8 +380,12 @@ impl<'a> Taken<'a> {
 
     /// Adds a record; false when the log does not have it.
     fn take(&mut self, at: u64, len: u64) -> bool {
-        let holds =
-            |segment: &Segment| segment.start() <= at && at.saturating_add(len) <= segment.end();
+        let end = at.saturating_add(len);
+        // Where an entry is damaged, nothing says that it points to what is written.
+        if end > self.log.appended.value() {
+            return false;
+        }
+        let holds = |segment: &Segment| segment.start() <= at && end <= segment.end();
         match self.run {
             Some((start, end)) if end == at && self.segment.as_deref().is_some_and(holds) => {
                 self.run = Some((start, at + len));
