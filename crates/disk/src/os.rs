@@ -238,7 +238,8 @@ impl File for OsFile {
         let (Ok(start), Ok(len)) = (i64::try_from(at), i64::try_from(end - at)) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        // Keeps the space reserved; where the file system cannot, a hole; where it cannot do that either, zeros.
+        // Keeps the space reserved; where the file system cannot, or has none to reserve, a hole; where it cannot do that
+        // either, zeros.
         let ways = [
             FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
             FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE,
@@ -246,7 +247,7 @@ impl File for OsFile {
         for way in ways {
             match fcntl::fallocate(&self.file, way, start, len) {
                 Ok(()) => return Ok(()),
-                Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR | Errno::ENOSPC) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -135,6 +135,10 @@ impl<'a> Cursor<'a> {
 
     /// The first place from `from` on, in the same segment, where a whole record starts.
     pub(crate) fn search(&mut self, segment: &Arc<Segment>, from: u64) -> io::Result<Option<u64>> {
+        // Behind a record there is mostly another: no need to read on for it.
+        if matches!(self.step(from), Step::Record(_)) {
+            return Ok(Some(from));
+        }
         let magic = record::MAGIC.to_be_bytes();
         let mut buffer = vec![0; WINDOW];
         let mut at = from;

@@ -17,7 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::{Mark, Progress};
 use crate::health::Health;
-use crate::log::{Log, is_no_space};
+use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::queue_files::QueueFiles;
 
@@ -150,13 +150,9 @@ impl QueueWriter {
         let before = store.log.position();
         let written = self.write_tails(store, &mut state.scratch);
         if store.health.latched().is_some() {
-            return true;
+            return self.distrust(store, &mut state);
         }
-        let mark = Mark {
-            end: before.end,
-            record: before.last_record,
-            time: before.last_time,
-        };
+        let mark = Mark::from(before);
         if written && state.progress.written != mark {
             state.progress.written = mark;
             state.is_stale = true;
@@ -170,16 +166,20 @@ impl QueueWriter {
             store.config.queue_flush_thorough_interval_ms,
         ));
         if written && state.progress.synced != mark && due(state.synced_at, sync_every) {
-            if let Err((path, error)) = store.files.sync() {
-                store
-                    .health
-                    .latch(&format!("sync of {}: {error}", path.display()));
-                return true;
-            }
-            if flush_log(store.log, store.health).is_err() {
-                return true;
-            }
             state.synced_at = Some(now);
+            match store.files.sync() {
+                Ok(()) if flush_log(store.log, store.health).is_ok() => {}
+                Err((path, error)) if may_pass(&error) => {
+                    tracing::warn!(path = %path.display(), %error, "queue files wait to be synced");
+                    return false;
+                }
+                Err((path, error)) => {
+                    let error = format!("sync of {}: {error}", path.display());
+                    store.health.latch(&error);
+                    return self.distrust(store, &mut state);
+                }
+                Ok(()) => return self.distrust(store, &mut state),
+            }
             state.progress.synced = mark;
             (state.checkpoint.log, state.checkpoint.queues) = (mark.time, mark.time);
             self.note_checkpoint(&mut state);
@@ -200,8 +200,8 @@ impl QueueWriter {
             all = false;
             waiting += queue.unwritten();
             let path = store.files.dir_of(queue.topic(), queue.id());
-            if is_no_space(&error) {
-                tracing::warn!(path = %path.display(), %error, "queue entries wait for space");
+            if may_pass(&error) {
+                tracing::warn!(path = %path.display(), %error, "queue entries wait");
             } else {
                 store
                     .health
@@ -257,6 +257,16 @@ impl QueueWriter {
             &self.paths.checkpoint(),
             &state.checkpoint.encode(),
         )
+    }
+
+    /// Writes down, once, that this boot is not to be relied on: after a failed sync the system drops what it could not
+    /// write. The next start goes by what was synced before.
+    fn distrust(&self, store: &WriterView<'_>, state: &mut State) -> bool {
+        if !state.progress.boot.is_empty() {
+            state.progress.boot.clear();
+            self.note_progress(store, state);
+        }
+        true
     }
 
     fn note_progress(&self, store: &WriterView<'_>, state: &mut State) {

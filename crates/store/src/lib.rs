@@ -57,7 +57,7 @@ use dispatcher::Dispatcher;
 use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
 use format::index::Layout;
-use format::progress::{Mark, Progress};
+use format::progress::Progress;
 use health::Health;
 use index::{Durable, Effort, Index, IndexView};
 use log::Log;
@@ -193,6 +193,8 @@ impl Store {
         self.mark_running()?;
         self.spawn("store-flush", |store| {
             run_log_flusher(&store.log, &store.health, &store.config, &store.stop);
+            // After a failed sync the queue writer has something to write down.
+            store.dispatcher.queues.ring();
         })?;
         self.spawn("store-queues", |store| {
             store.writer.run(&store.writer_view(), &store.stop)
@@ -379,23 +381,23 @@ impl Store {
     }
 
     fn delete_queues(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
-        if queues.is_empty() {
+        // Behind this no commit adds to them any more.
+        let deleted = self.log.delete(queues);
+        if deleted.is_empty() {
             return Ok(());
         }
-        // Behind this no commit adds to them any more.
-        self.log
-            .between_commits(|| queues.iter().for_each(|queue| queue.delete()));
-        queues.iter().for_each(|queue| self.queues.remove(queue));
         // The queue writer must not make the files again, and what it notes of the log must be past every message of
         // the queues, so that recovery does not bring them back.
         self.writer.step(&self.writer_view(), Pace::All);
-        for queue in queues {
+        let mut all = Ok(());
+        for queue in deleted {
             let dir = self.files.dir_of(queue.topic(), queue.id());
-            self.files
-                .remove(queue)
-                .map_err(StoreError::io("remove", &dir))?;
+            let removed = self.files.remove(&queue);
+            // Only now may a queue of that name begin again: its files would be the same.
+            self.queues.remove(&queue);
+            all = all.and(removed.map_err(StoreError::io("remove", &dir)));
         }
-        Ok(())
+        all
     }
 
     /// An empty batch for this store.
@@ -640,11 +642,7 @@ fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) 
     Progress {
         boot: boot.unwrap_or_default(),
         flushed: position.end,
-        written: Mark {
-            end: position.end,
-            record: position.last_record,
-            time: position.last_time,
-        },
+        written: position.into(),
         index_offset: index.offset,
         clean: false,
         ..before

@@ -18,8 +18,10 @@ use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
 use crate::figures::Counters;
 use crate::format::blank;
+use crate::format::progress::Mark;
 use crate::health::Health;
 use crate::preallocation::Preallocation;
+use crate::queue::Queue;
 use crate::segment::Segment;
 use crate::watermark::Watermark;
 use crate::width::wide;
@@ -54,6 +56,8 @@ struct State {
     last_time: Millis,
     /// Where the last record starts.
     last_record: u64,
+    /// Invariant: what the ends of all queues add up to.
+    entries: u64,
     /// The start of the segment that was asked for last.
     wanted: u64,
     runs: Vec<Run>,
@@ -77,6 +81,19 @@ pub(crate) struct Position {
     pub(crate) end: u64,
     pub(crate) last_time: Millis,
     pub(crate) last_record: u64,
+    /// What the ends of all queues add up to.
+    pub(crate) entries: u64,
+}
+
+impl From<Position> for Mark {
+    fn from(position: Position) -> Self {
+        Self {
+            end: position.end,
+            record: position.last_record,
+            time: position.last_time,
+            entries: position.entries,
+        }
+    }
 }
 
 impl Log {
@@ -92,6 +109,7 @@ impl Log {
             active: chain.last(),
             last_time: position.last_time,
             last_record: position.last_record,
+            entries: position.entries,
             wanted: 0,
             runs: Vec::new(),
             fresh: Vec::new(),
@@ -158,7 +176,20 @@ impl Log {
             end: state.end,
             last_time: state.last_time,
             last_record: state.last_record,
+            entries: state.entries,
         }
+    }
+
+    /// Lets no commit add to these queues any more. Returns those that were not deleted before.
+    pub(crate) fn delete(&self, queues: &[Arc<Queue>]) -> Vec<Arc<Queue>> {
+        let mut state = self.lock();
+        let mut deleted = queues.to_vec();
+        deleted.retain(|queue| !queue.is_deleted());
+        for queue in &deleted {
+            queue.delete();
+            state.entries -= queue.max().0;
+        }
+        deleted
     }
 
     /// Runs `action` while no commit runs.
@@ -351,6 +382,7 @@ impl Log {
         dispatcher.deliver(batch, start, end, now);
         self.appended.advance(end);
         for touched in &batch.touched {
+            state.entries += touched.next - touched.queue.max().0;
             touched.queue.dispatched().advance(touched.next);
         }
         if let Some(active) = &state.active
@@ -386,6 +418,9 @@ impl Run {
 }
 
 const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// Whether the system has no space (or no quota) left: a refusal that passes, not a fault.
 pub(crate) fn is_no_space(error: &io::Error) -> bool {
@@ -393,6 +428,15 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether the system lacks something that may be there again soon: no fault of a file.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    let lacks = [ENOMEM, ENFILE, EMFILE];
+    is_no_space(error)
+        || error
+            .raw_os_error()
+            .is_some_and(|errno| lacks.contains(&errno))
 }
 
 /// What the third field of a queue entry holds for a message stored at `now`.

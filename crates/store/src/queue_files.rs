@@ -159,15 +159,24 @@ impl QueueFiles {
                 .sync_all(&self.root)
                 .map_err(|error| (self.root.clone(), error));
         }
-        for path in files {
-            let synced = self
-                .disk
-                .open(&path, Open::Write)
-                .and_then(|file| file.sync());
-            gone_is_fine(synced).map_err(|error| (path, error))?;
+        for path in &files {
+            let file = match self.disk.open(path, Open::Write) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    // Nothing was lost yet: there is just no descriptor to be had.
+                    lock(&self.unsynced).extend(files.iter().cloned());
+                    lock(&self.unsynced_dirs).extend(dirs);
+                    return Err((path.clone(), error));
+                }
+                Ok(file) => file,
+            };
+            file.sync().map_err(|error| (path.clone(), error))?;
         }
-        for dir in dirs {
-            gone_is_fine(self.disk.sync_dir(&dir)).map_err(|error| (dir, error))?;
+        for dir in &dirs {
+            if let Err(error) = gone_is_fine(self.disk.sync_dir(dir)) {
+                lock(&self.unsynced_dirs).extend(dirs.iter().cloned());
+                return Err((dir.clone(), error));
+            }
         }
         Ok(())
     }
@@ -186,15 +195,18 @@ impl QueueFiles {
             .collect())
     }
 
-    /// Zeroes what is behind `max` in its file and removes the files behind that.
+    /// Takes away what is behind `max`: in its file, which stays sparse there, and the files behind that. The first file
+    /// stays, for its name says where the queue begins.
     pub(crate) fn cut(&self, queue: &Queue, max: u64) -> io::Result<()> {
         let end = max * entry::LEN;
-        for base in self.bases(queue)? {
-            if base >= end && base > 0 {
+        let bases = self.bases(queue)?;
+        for &base in &bases {
+            if base >= end && bases.first() != Some(&base) {
                 self.remove_file(queue, base)?;
             } else if base + queue.file_size() > end {
                 let file = self.file(queue, base, Open::Write)?;
-                file.zero(end.saturating_sub(base)..queue.file_size())?;
+                file.set_len(end.saturating_sub(base))?;
+                file.set_len(queue.file_size())?;
                 lock(&self.unsynced).insert(self.dir(queue).join(name::of(base)));
             }
         }

@@ -49,7 +49,7 @@ impl QueueLoader<'_> {
             log_end: 0,
         };
         let probe = self.queues.probe(topic, id, file_size, all);
-        let (first, mut max) = self.end(&probe, &bases);
+        let (first, mut max, is_holed) = self.end(&probe, &bases);
         if !self.trusted {
             max = self.agreed(&probe, first, max);
         }
@@ -69,25 +69,20 @@ impl QueueLoader<'_> {
         };
         self.files.forget(&probe);
         self.queues.insert(topic, id, file_size, extent);
-        Ok(damaged.then_some(extent.log_end))
+        Ok((damaged || is_holed).then_some(extent.log_end))
     }
 
-    /// First offset and end of the queue: the end is in the last file that begins with an entry that counts; files behind
-    /// that hold nothing.
-    fn end(&self, queue: &Queue, bases: &[u64]) -> (u64, u64) {
-        let offsets = |base: &u64| base / entry::LEN;
-        let first = bases.first().map_or(0, offsets);
-        let last = bases
-            .iter()
-            .rev()
-            .map(offsets)
-            .find(|&at| self.counts(queue, at));
-        (
-            first,
-            last.map_or(first, |last| {
-                self.bisect(queue, last, last + queue.per_file())
-            }),
-        )
+    /// First offset and end of the queue, and whether files behind the end have entries that count. The end is in the
+    /// last file that begins with such an entry; files behind that hold nothing.
+    fn end(&self, queue: &Queue, bases: &[u64]) -> (u64, u64, bool) {
+        let begins = |base: &u64| base / entry::LEN;
+        let first = bases.first().map_or(0, begins);
+        let mut files = bases.iter().map(begins);
+        let whole = files.by_ref().take_while(|&at| self.counts(queue, at));
+        let end = whole.last().map_or(first, |last| {
+            self.bisect(queue, last, last + queue.per_file())
+        });
+        (first, end, files.any(|at| self.counts(queue, at)))
     }
 
     /// The length of the queue's files, where they start, and whether something is wrong with them.

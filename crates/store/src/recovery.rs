@@ -69,6 +69,8 @@ struct Start {
     tail: Tail,
     /// From here on the log may have been written in parts.
     doubted_from: u64,
+    /// What was noted when the log ended at the start.
+    mark: Option<Mark>,
 }
 
 impl Start {
@@ -209,6 +211,7 @@ impl Recovery<'_> {
                     queues_trusted: true,
                     tail,
                     doubted_from,
+                    mark: Some(progress.written).filter(|mark| mark.end == at),
                 };
             }
             if speaks_of(&progress.synced) {
@@ -218,6 +221,7 @@ impl Recovery<'_> {
                     queues_trusted: true,
                     tail: Tail::Unknown,
                     doubted_from: progress.flushed,
+                    mark: Some(progress.synced).filter(|mark| mark.end == at),
                 };
             }
             tracing::warn!("the progress file speaks of another log, going by Apache's rules");
@@ -245,6 +249,7 @@ impl Recovery<'_> {
             queues_trusted: false,
             tail: Tail::Unknown,
             doubted_from,
+            mark: None,
         }
     }
 
@@ -283,7 +288,25 @@ impl Recovery<'_> {
                 }
             }
         }
+        let entries = self.entries();
+        if let Some(noted) = start
+            .mark
+            .map(|mark| mark.entries)
+            .filter(|&noted| noted != entries)
+        {
+            tracing::error!(
+                entries,
+                noted,
+                "queue files are missing or damaged, queues are completed from the log"
+            );
+            (from, start.tail) = (0, Tail::Unknown);
+        }
         Ok(from.max(chain.min()))
+    }
+
+    /// What the ends of all queues add up to.
+    fn entries(&self) -> u64 {
+        self.queues.all().iter().map(|queue| queue.max().0).sum()
     }
 
     /// Without a log, queues point nowhere.
@@ -311,7 +334,11 @@ impl Recovery<'_> {
             end: from,
             last_time: Millis(0),
             last_record: from,
+            entries: 0,
         };
+        if let Some(mark) = start.mark.filter(|mark| mark.end == from) {
+            (position.last_record, position.last_time) = (mark.record, mark.time);
+        }
         let (mut at, mut waiting) = (from, 0);
         if chain.len() == 0 {
             return Ok(position);
@@ -319,10 +346,11 @@ impl Recovery<'_> {
         loop {
             match cursor.step(at) {
                 Step::Record(view) => {
-                    let time = view.store_time();
-                    waiting += self.replay_record(&view);
+                    // Not the latest of all: a damaged time would stay for ever, for no message is older than the one
+                    // before it.
+                    position.last_time = view.store_time();
                     position.last_record = at;
-                    position.last_time = position.last_time.max(time);
+                    waiting += self.replay_record(&view);
                     at += wide(view.len());
                     position.end = at;
                     if waiting > REPLAYED_MAX {
@@ -357,30 +385,12 @@ impl Recovery<'_> {
             }
         }
         if position.last_time == Millis(0) {
-            self.look_back(chain, &mut position);
+            // Nothing was read and nothing noted.
+            let last = chain.last();
+            position.last_time = last.and_then(|last| first_time(&last)).unwrap_or_default();
         }
+        position.entries = self.entries();
         Ok(position)
-    }
-
-    /// Nothing was replayed: the last record's place and time come from the progress file's mark or the last segment.
-    fn look_back(&self, chain: &Chain, position: &mut Position) {
-        let progress = self
-            .read(&self.paths.progress())
-            .ok()
-            .flatten()
-            .and_then(|bytes| Progress::decode(&bytes));
-        let mark = progress
-            .map(|progress| progress.written)
-            .filter(|mark| mark.end == position.end);
-        match mark {
-            Some(mark) => (position.last_record, position.last_time) = (mark.record, mark.time),
-            None => {
-                position.last_time = chain
-                    .last()
-                    .and_then(|last| first_time(&last))
-                    .unwrap_or(Millis(0))
-            }
-        }
     }
 
     /// Puts a record into its queue. Returns how many entries that were.
@@ -399,51 +409,41 @@ impl Recovery<'_> {
             return 0;
         }
         let (topic, id, at) = (queue.topic(), queue.id().0, entry.log_offset.0);
-        if wanted < present {
-            tracing::warn!(
+        // Every message before it took its place in the log.
+        let room = at.saturating_sub(log_end) / wide(record::FIXED_LEN) + 1;
+        let lost = wanted.checked_sub(present).filter(|&lost| lost <= room);
+        match lost {
+            Some(0) => {}
+            Some(_) if present == 0 => queue.begin_at(wanted),
+            Some(lost) => {
+                let to = wanted;
+                tracing::error!(
+                    topic,
+                    id,
+                    from = present,
+                    to,
+                    "messages of a queue are lost"
+                );
+                for _ in 0..lost {
+                    let pushed = queue.push(&FILLER, view.store_time());
+                    self.dispatcher.note(&queue, pushed);
+                }
+                queue.dispatched().advance(wanted);
+            }
+            // Only the body has a checksum.
+            None => tracing::error!(
                 topic,
                 id,
                 at,
                 wanted,
                 present,
-                "a message says it has an earlier place in its queue"
-            );
-            return 0;
-        }
-        let mut pushed = 1;
-        if wanted > present {
-            let room = at.saturating_sub(log_end) / wide(record::FIXED_LEN) + 1;
-            if present == 0 {
-                queue.begin_at(wanted);
-            } else if wanted - present <= room {
-                tracing::error!(
-                    topic,
-                    id,
-                    from = present,
-                    to = wanted,
-                    "messages of a queue are lost"
-                );
-                for _ in present..wanted {
-                    self.dispatcher
-                        .note(&queue, queue.push(&FILLER, view.store_time()));
-                }
-                queue.dispatched().advance(wanted);
-                pushed += wanted - present;
-            } else {
-                tracing::error!(
-                    topic,
-                    id,
-                    at,
-                    wanted,
-                    present,
-                    "a message's place in its queue cannot be; it comes next"
-                );
-            }
+                "a message's place in its queue cannot be; it comes next"
+            ),
         }
         self.dispatcher
             .note(&queue, queue.push(&entry, view.store_time()));
         queue.dispatched().advance(queue.max().0 + 1);
-        pushed
+        queue.max().0 - present
     }
 
     fn tags_code(&self, view: &RecordView<'_>) -> i64 {
@@ -483,13 +483,17 @@ impl Recovery<'_> {
                 look_from = segment.end();
                 continue;
             };
-            let is_newer = matches!(cursor.step(found), Step::Record(view) if view.store_time() >= before.last_time);
-            if is_newer && (found == segment.start() || found - segment.start() >= MIN_FILLER) {
+            let (time, len) = match cursor.step(found) {
+                Step::Record(view) => (view.store_time(), wide(view.len())),
+                _ => (Millis(i64::MIN), 1),
+            };
+            let fits = found == segment.start() || found - segment.start() >= MIN_FILLER;
+            if time >= before.last_time && fits {
                 tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
                 self.fill(chain, at, found, before.last_time)?;
                 return Ok(true);
             }
-            look_from = found + 1;
+            look_from = found + len;
         }
         Ok(false)
     }
@@ -567,7 +571,9 @@ impl Recovery<'_> {
         if start.tail == Tail::Ended && end == start.at {
             return Ok(());
         }
-        for segment in chain.between(start.at.min(end.saturating_sub(1)), end.max(1)) {
+        // What was noted as written may be nowhere but in memory.
+        let synced = start.at.min(start.doubted_from).min(end.saturating_sub(1));
+        for segment in chain.between(synced, end.max(1)) {
             let zero = end.max(segment.start())..segment.end();
             if zero.start < zero.end {
                 segment
@@ -609,15 +615,17 @@ impl Recovery<'_> {
     }
 }
 
-/// A filler record has a topic and no body, at least.
-const MIN_FILLER: u64 = (record::FIXED_LEN + topic::LOST_RANGE.len()) as u64;
+/// A filler record has one letter of its topic and no body, at least: no record is shorter.
+const MIN_FILLER: u64 = (record::FIXED_LEN + 1) as u64;
 
 /// A record of `len` bytes that no queue and no index takes: head (with the body's length) and tail (topic, empty
 /// properties). The body between them is zeros.
 fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    let room = crate::width::narrow(len) - record::FIXED_LEN;
+    let topic = &topic::LOST_RANGE[..topic::LOST_RANGE.len().min(room)];
     let empty = gantry_message::Record {
-        topic: topic::LOST_RANGE,
+        topic,
         queue_id: QueueId(0),
         flag: 0,
         sys_flag: SysFlag(SysFlag::ROLLBACK),
@@ -633,7 +641,7 @@ fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
     let encoded = empty.encode(&mut head);
     assert!(encoded.is_ok(), "a filler is a record: {encoded:?}");
     gantry_message::patch(&mut head, 0.into(), at.into(), time);
-    let tail = head.split_off(head.len() - 1 - topic::LOST_RANGE.len() - 2);
+    let tail = head.split_off(head.len() - 1 - topic.len() - 2);
     let body = len - wide(head.len() + tail.len());
     let mut crc = crc32fast::Hasher::new();
     let zeros = [0; 4096];
@@ -691,16 +699,17 @@ mod tests {
 
     #[test]
     fn a_filler_is_a_record_that_nobody_queues() {
-        for len in [MIN_FILLER, MIN_FILLER + 1, 5000] {
+        for len in [MIN_FILLER, MIN_FILLER + 1, MIN_FILLER + 30, 5000] {
             let (head, tail) = filler(77, len, Millis(9));
             let body = usize::try_from(len).unwrap() - head.len() - tail.len();
             let bytes = [head, vec![0; body], tail].concat();
             let view = RecordView::parse(&bytes).unwrap();
             assert_eq!(view.verify_crc(), Ok(()));
             assert_eq!(
-                (view.len(), view.log_offset().0, view.topic()),
-                (bytes.len(), 77, topic::LOST_RANGE)
+                (view.len(), view.log_offset().0),
+                (usize::try_from(len).unwrap(), 77)
             );
+            assert!(topic::LOST_RANGE.starts_with(view.topic()));
             assert!(!view.sys_flag().is_queued());
         }
     }

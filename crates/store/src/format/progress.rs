@@ -5,10 +5,11 @@
 //! gantry-checkpoint 1
 //! boot=6d9f...            the page cache that `written` was written to
 //! flushed=4096            the log is durable up to here
-//! written=4096 3800 1700000000123
+//! written=4096 3800 1700000000123 57
 //!                         queue files hold everything below 4096, as long as the boot is the same; a record from
-//!                         3800 to there was stored then: if not, the log is not the one this file speaks of
-//! synced=2048 1900 1700000000100
+//!                         3800 to there was stored then: if not, the log is not the one this file speaks of; the
+//!                         ends of all queues add up to 57: if not, queue files are missing or damaged
+//! synced=2048 1900 1700000000100 31
 //!                         the same, durably
 //! index_file=20260101...  the newest index file
 //! index_next=17           its entries below this number are durable
@@ -40,11 +41,19 @@ pub(crate) struct Mark {
     pub(crate) end: u64,
     pub(crate) record: u64,
     pub(crate) time: Millis,
+    /// What the ends of all queues add up to.
+    pub(crate) entries: u64,
 }
 
 impl std::fmt::Display for Mark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.end, self.record, self.time)
+        let Self {
+            end,
+            record,
+            time,
+            entries,
+        } = self;
+        write!(f, "{end} {record} {time} {entries}")
     }
 }
 
@@ -52,15 +61,13 @@ impl Mark {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let mut next = || parts.next();
-        let (end, record, time) = (
-            next()?.parse().ok()?,
-            next()?.parse().ok()?,
-            next()?.parse().ok()?,
-        );
+        let (end, record) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let (time, entries) = (next()?.parse().ok()?, next()?.parse().ok()?);
         next().is_none().then_some(Self {
             end,
             record,
             time: Millis(time),
+            entries,
         })
     }
 }
@@ -134,11 +141,13 @@ mod tests {
                 end: 2,
                 record: 1,
                 time: Millis(9),
+                entries: 4,
             },
             synced: Mark {
                 end: 3,
                 record: 0,
                 time: Millis(-1),
+                entries: 5,
             },
             index_file: "20260101000000000".into(),
             index_next: 6,

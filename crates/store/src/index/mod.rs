@@ -23,7 +23,7 @@ use crate::figures::Counters;
 use crate::flusher::QueueWriter;
 use crate::format::index::{Header, Layout, stored_hash};
 use crate::health::Health;
-use crate::log::{Log, is_no_space};
+use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::width::wide;
 use file::{Active, Sealed, Wanted};
@@ -317,8 +317,8 @@ impl Index {
     /// Forgets what is in memory; the next step loads the files again as after a crash.
     pub(crate) fn give_up(&self, view: &IndexView<'_>, error: &io::Error) {
         let dir = self.paths.index();
-        if is_no_space(error) {
-            tracing::warn!(dir = %dir.display(), %error, "the index waits for space");
+        if may_pass(error) {
+            tracing::warn!(dir = %dir.display(), %error, "the index waits");
         } else {
             view.health
                 .latch(&format!("write of {}: {error}", dir.display()));

@@ -1,0 +1,478 @@
+//! Damage behind the store's back and faults of the system: what is intact is found again, and nothing panics.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use gantry_disk::faulty::{FaultyDisk, Operation};
+use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
+use gantry_store::{AppendError, Clock, Outcome, ReadStatus, Store, StoreConfig, Tags};
+
+const SEGMENT: u64 = 4096;
+const QUEUE_FILE: u64 = 20 * 16;
+const LOG: &str = "/store/commitlog";
+const PROGRESS: &str = "/store/gantry.checkpoint";
+const EMFILE: i32 = 24;
+const EIO: i32 = 5;
+
+struct Home {
+    disk: FaultyDisk,
+    now: Arc<AtomicI64>,
+}
+
+impl Home {
+    fn new(seed: u64) -> Self {
+        let now = Arc::new(AtomicI64::new(1_700_000_000_000));
+        let disk = FaultyDisk::new(seed);
+        Self { disk, now }
+    }
+
+    fn config(&self) -> StoreConfig {
+        let now = Arc::clone(&self.now);
+        StoreConfig {
+            segment_size: SEGMENT,
+            queue_file_size: QUEUE_FILE,
+            index_slots: 7,
+            index_entries: 40,
+            clock: Clock::new(move || Millis(now.fetch_add(1, Ordering::Relaxed))),
+            ..StoreConfig::at("/store")
+        }
+    }
+
+    fn open(&self) -> Arc<Store> {
+        let now = Millis(self.now.load(Ordering::Relaxed));
+        let store = Store::open(Arc::new(self.disk.clone()), self.config(), now).unwrap();
+        store.mark_running().unwrap();
+        store
+    }
+
+    /// Every file below a directory.
+    fn below(&self, dir: &str) -> Vec<PathBuf> {
+        let mut files = self.disk.files();
+        files.retain(|path| path.starts_with(dir));
+        files
+    }
+
+    fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut content = self.disk.content(path).unwrap();
+        change(&mut content);
+        self.disk.put(path, &content);
+    }
+
+    /// The bytes of the log from `offset` on.
+    fn change_log(&self, offset: u64, change: impl FnOnce(&mut [u8])) {
+        let start = offset - offset % SEGMENT;
+        let path = Path::new(LOG).join(format!("{start:020}"));
+        let at = usize::try_from(offset - start).unwrap();
+        self.change(&path, |bytes| change(&mut bytes[at..]));
+    }
+}
+
+fn record<'a>(topic: &'a str, id: u32, body: &'a [u8]) -> Record<'a> {
+    Record {
+        topic,
+        queue_id: QueueId(id),
+        flag: 0,
+        sys_flag: SysFlag(0),
+        born_time: Millis(1),
+        born_host: "10.0.0.9:5555".parse().unwrap(),
+        store_host: "10.0.0.1:10911".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_offset: 0,
+        body,
+        properties: b"",
+    }
+}
+
+/// What was stored: log offset, queue offset, store time.
+fn put(store: &Store, topic: &str, id: u32, body: &[u8]) -> (u64, u64, Millis) {
+    let queue = store.queue(topic, QueueId(id));
+    match store.append(&queue, &record(topic, id, body), Tags::Code(7)) {
+        Outcome::Stored {
+            offset,
+            queue_offset,
+            store_time,
+            ..
+        } => (offset.0, queue_offset.0, store_time),
+        Outcome::Refused(error) => panic!("{error}"),
+    }
+}
+
+/// Queue offset and body of every message of a queue, as reads give them.
+fn all(store: &Store, topic: &str, id: u32) -> Vec<(u64, Vec<u8>)> {
+    let Some(queue) = store.find_queue(topic, QueueId(id)) else {
+        return Vec::new();
+    };
+    let mut next = queue.min();
+    let mut found = Vec::new();
+    while next < queue.max() {
+        let read = store.read(&queue, next, 32, &|_| true);
+        assert!(read.next > next, "a read does not move on: {read:?}");
+        for slice in &read.slices {
+            let mut rest = &slice[..];
+            while !rest.is_empty() {
+                let view = RecordView::parse(rest).unwrap();
+                found.push((view.queue_offset().0, view.body().to_vec()));
+                rest = &rest[view.len()..];
+            }
+        }
+        next = read.next;
+    }
+    found
+}
+
+fn body(n: u64) -> Vec<u8> {
+    format!(
+        "message {n} {}",
+        "x".repeat(usize::try_from(n % 50).unwrap())
+    )
+    .into_bytes()
+}
+
+fn expected(count: u64) -> Vec<(u64, Vec<u8>)> {
+    (0..count).map(|n| (n, body(n))).collect()
+}
+
+#[track_caller]
+fn same(found: &[(u64, Vec<u8>)], expected: &[(u64, Vec<u8>)], when: &str) {
+    let differs =
+        (0..found.len().max(expected.len())).find(|&at| found.get(at) != expected.get(at));
+    let text = |one: Option<&(u64, Vec<u8>)>| {
+        one.map(|(at, body)| format!("{at}: {}", String::from_utf8_lossy(body)))
+    };
+    if let Some(at) = differs {
+        let (found, expected) = (text(found.get(at)), text(expected.get(at)));
+        panic!("{when}: at {at} there is {found:?} instead of {expected:?}");
+    }
+}
+
+fn fill(store: &Store, count: u64) -> Vec<(u64, u64, Millis)> {
+    (0..count).map(|n| put(store, "T", 0, &body(n))).collect()
+}
+
+#[test]
+fn queue_files_that_are_gone_are_built_again_from_the_log() {
+    for name in ["last", "every", "second"] {
+        for clean in [true, false] {
+            let home = Home::new(1);
+            let store = home.open();
+            fill(&store, 100);
+            store.turn();
+            if clean {
+                store.shutdown().unwrap();
+            }
+            drop(store);
+            home.disk.kill();
+            let files = home.below("/store/consumequeue/T/0");
+            let gone = match name {
+                "last" => &files[files.len() - 1..],
+                "second" => &files[1..2],
+                _ => &files[..],
+            };
+            for path in gone {
+                home.disk.take(path);
+            }
+            let store = home.open();
+            let when = format!("{name} gone, clean: {clean}");
+            same(&all(&store, "T", 0), &expected(100), &when);
+            assert_eq!(put(&store, "T", 0, b"next").1, 100);
+        }
+    }
+}
+
+#[test]
+fn a_queue_file_with_a_hole_is_built_again_from_the_log() {
+    // At the beginning of any file, or anywhere in the last one.
+    for (file, from, to) in [
+        (0, 0, 320),
+        (6, 0, 320),
+        (6, 20, 80),
+        (3, 0, 100),
+        (5, 0, 320),
+    ] {
+        {
+            let home = Home::new(1);
+            let store = home.open();
+            fill(&store, 100);
+            store.shutdown().unwrap();
+            home.change(&home.below("/store/consumequeue/T/0")[file], |bytes| {
+                bytes[from..to].fill(0);
+            });
+            let store = home.open();
+            assert_eq!(
+                put(&store, "T", 0, &body(100)).1,
+                100,
+                "file {file}, {from}..{to}"
+            );
+            let found = all(&store, "T", 0);
+            same(
+                &found,
+                &expected(101),
+                &format!("file {file}, {from}..{to}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_queue_offset_that_cannot_be_neither_stops_the_start_nor_loses_the_messages_behind() {
+    for damaged in [0, 5] {
+        for wrong in [i64::MAX, 1 << 60, 1 << 40, 1 << 20] {
+            let home = Home::new(1);
+            let store = home.open();
+            let stored = fill(&store, 20);
+            drop(store);
+            home.disk.kill();
+            // The checksum is of the body only.
+            home.change_log(stored[damaged].0, |bytes| {
+                bytes[20..28].copy_from_slice(&wrong.to_be_bytes());
+            });
+            let store = home.open();
+            // The damaged one still says so when it is read.
+            let mut found = all(&store, "T", 0);
+            found[damaged].0 = damaged as u64;
+            same(&found, &expected(20), &format!("{damaged} says {wrong}"));
+            assert_eq!(put(&store, "T", 0, b"next").1, 20);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_store_time_neither_becomes_the_time_of_later_messages_nor_hides_them() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 20);
+    drop(store);
+    home.disk.kill();
+    home.change_log(stored[3].0, |bytes| bytes[56] = 0x7F);
+    // A second damage makes recovery look for messages behind it.
+    home.change_log(stored[8].0, |bytes| bytes[90] ^= 1);
+    home.disk.take(Path::new(PROGRESS));
+    let store = home.open();
+    let found: Vec<_> = all(&store, "T", 0).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(found, (0..20).filter(|&n| n != 8).collect::<Vec<_>>());
+    let (_, _, time) = put(&store, "T", 0, b"next");
+    assert!(time < stored[19].2.plus(1000), "{time}");
+}
+
+#[test]
+fn a_short_message_right_behind_a_damaged_one_is_kept() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored: Vec<_> = (0..5)
+        .map(|n| put(&store, "T", 0, if n == 2 { b"" } else { b"abc" }))
+        .collect();
+    drop(store);
+    home.disk.kill();
+    home.change_log(stored[2].0, |bytes| bytes[4] ^= 1);
+    home.disk.take(Path::new(PROGRESS));
+    let store = home.open();
+    let found: Vec<_> = all(&store, "T", 0).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(found, [0, 1, 3, 4]);
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_sent_to_begins_again_and_loses_nothing() {
+    let home = Home::new(1);
+    let store = home.open();
+    store.start().unwrap();
+    let send = || {
+        let queue = store.queue("T", QueueId(0));
+        match store.append(&queue, &record("T", 0, b"x"), Tags::Code(7)) {
+            Outcome::Stored { .. } | Outcome::Refused(AppendError::QueueGone { .. }) => {}
+            refused @ Outcome::Refused(_) => panic!("{refused:?}"),
+        }
+    };
+    for round in 0..20 {
+        // So many queues to write that the deletion takes a moment.
+        for id in 0..60 {
+            put(&store, "U", id, b"x");
+        }
+        std::thread::scope(|scope| {
+            let deletion = scope.spawn(|| store.delete_topic("T").unwrap());
+            while !deletion.is_finished() {
+                send();
+            }
+        });
+        // More than stay in memory.
+        (0..100).for_each(|_| send());
+        store.turn();
+        let count = store.queue("T", QueueId(0)).max().0;
+        assert_eq!(all(&store, "T", 0).len() as u64, count, "round {round}");
+    }
+    let count = store.queue("T", QueueId(0)).max().0;
+    store.shutdown().unwrap();
+    assert_eq!(all(&home.open(), "T", 0).len() as u64, count);
+}
+
+#[test]
+fn a_lack_of_descriptors_passes() {
+    let home = Home::new(1);
+    let store = home.open();
+    put(&store, "T", 0, b"a");
+    store.turn();
+    put(&store, "U", 0, b"b");
+    home.disk.fail(Operation::Create, 1, EMFILE);
+    store.turn();
+    assert_eq!(store.check_writable(), Ok(()));
+    store.turn();
+    store.shutdown().unwrap();
+    drop(store);
+    assert_eq!(all(&home.open(), "U", 0), [(0, b"b".to_vec())]);
+}
+
+#[test]
+fn a_queue_file_that_found_no_space_gets_its_full_size_later() {
+    let home = Home::new(1);
+    let store = home.open();
+    put(&store, "T", 0, b"a");
+    store.turn();
+    put(&store, "U", 0, b"b");
+    home.disk.set_room(Some(100));
+    store.turn();
+    home.disk.set_room(None);
+    store.turn();
+    let files = home.below("/store/consumequeue/U/0");
+    assert_eq!(files.len(), 1);
+    assert_eq!(
+        home.disk.content(&files[0]).unwrap().len() as u64,
+        QUEUE_FILE
+    );
+    assert_eq!(all(&store, "U", 0), [(0, b"b".to_vec())]);
+}
+
+#[test]
+fn a_read_that_fails_moves_no_consumer_on() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 40);
+    store.shutdown().unwrap();
+    drop(store);
+    let store = home.open();
+    let queue = store.queue("T", QueueId(0));
+    for errno in [EMFILE, EIO] {
+        home.disk.fail(Operation::Read, 1, errno);
+        let found = store.read(&queue, QueueOffset(3), 32, &|_| true);
+        assert_eq!((found.count, found.next), (0, QueueOffset(3)), "{errno}");
+    }
+    let found = store.read(&queue, QueueOffset(3), 32, &|_| true);
+    assert_eq!(found.status, ReadStatus::Found);
+}
+
+#[test]
+fn an_entry_that_points_behind_the_end_gives_no_bytes() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 3);
+    store.shutdown().unwrap();
+    let files = home.below("/store/consumequeue/T/0");
+    home.change(&files[0], |bytes| {
+        bytes[20..28].copy_from_slice(&(stored[2].0 + 1000).to_be_bytes());
+    });
+    let store = home.open();
+    let found = store.read(&store.queue("T", QueueId(0)), QueueOffset(1), 1, &|_| true);
+    assert!(
+        found
+            .slices
+            .iter()
+            .all(|slice| !slice.is_empty() && slice[4] != 0),
+        "{found:?}"
+    );
+}
+
+/// The progress file as it would say less of what was synced.
+fn unsynced(progress: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(progress.to_vec()).unwrap();
+    let mut changed = String::new();
+    for line in text.lines() {
+        match line.split_once('=') {
+            Some(("flushed", _)) => changed.push_str("flushed=0\n"),
+            Some(("synced", _)) => changed.push_str("synced=0 0 0 0\n"),
+            Some(("crc", _)) => {}
+            _ => changed.push_str(&format!("{line}\n")),
+        }
+    }
+    let crc = crc32fast::hash(changed.as_bytes());
+    format!("{changed}crc={crc:08x}\n").into_bytes()
+}
+
+#[test]
+fn what_is_said_to_be_durable_after_a_kill_survives_a_power_cut() {
+    for seed in 1..20 {
+        let home = Home::new(seed);
+        let store = home.open();
+        fill(&store, 120);
+        // How the files stand when the queues were written and noted, and the log was not yet synced.
+        let noted = Home {
+            disk: home.disk.fork(),
+            now: Arc::clone(&home.now),
+        };
+        store.turn();
+        for path in home.below("/store/consumequeue") {
+            noted.disk.put(&path, &home.disk.content(&path).unwrap());
+        }
+        let progress = home.disk.content(Path::new(PROGRESS)).unwrap();
+        noted.disk.put(Path::new(PROGRESS), &unsynced(&progress));
+        noted.disk.kill();
+        let store = noted.open();
+        same(
+            &all(&store, "T", 0),
+            &expected(120),
+            &format!("seed {seed}"),
+        );
+        let flushed = store.flushed().value();
+        assert_eq!(flushed, store.max_offset().0);
+        drop(store);
+        noted.disk.power_cut();
+        let store = noted.open();
+        same(
+            &all(&store, "T", 0),
+            &expected(120),
+            &format!("seed {seed}, flushed to {flushed}"),
+        );
+    }
+}
+
+#[test]
+fn after_a_failed_sync_a_restart_believes_only_what_was_synced() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 10);
+    store.turn();
+    let stored: Vec<_> = (10..15).map(|n| put(&store, "T", 0, &body(n))).collect();
+    drop(store);
+    home.disk.kill();
+    // This start notes that all of it is written.
+    let store = home.open();
+    put(&store, "T", 0, &body(15));
+    home.disk.fail(Operation::Sync, 1, EIO);
+    store.turn();
+    assert!(store.check_writable().is_err());
+    drop(store);
+    home.disk.kill();
+    // Linux drops pages that it could not write.
+    let lost = usize::try_from(stored[3].0 - stored[0].0).unwrap();
+    home.change_log(stored[0].0, |bytes| bytes[..lost].fill(0));
+    let store = home.open();
+    let left: Vec<_> = expected(16)
+        .into_iter()
+        .filter(|(n, _)| !(10..13).contains(n))
+        .collect();
+    same(&all(&store, "T", 0), &left, "after the restart");
+    assert_eq!(put(&store, "T", 0, &body(16)).1, 16);
+}
+
+#[test]
+fn the_size_of_one_damaged_segment_is_not_taken_for_that_of_all() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 5);
+    store.shutdown().unwrap();
+    let first = PathBuf::from(LOG).join(format!("{:020}", 0));
+    home.change(&first, |bytes| bytes.truncate(3001));
+    let store = home.open();
+    assert_eq!(all(&store, "T", 0), expected(5));
+    assert_eq!(home.disk.content(&first).unwrap().len() as u64, SEGMENT);
+}
