@@ -71,6 +71,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     outbox: Mutex<Outbox>,
     /// The outbox holds bytes that the socket did not take; the connection's task must wait for room.
+    ///
+    /// Invariant: changes only under the outbox's lock.
     blocked: AtomicBool,
     /// Requests that were read and not answered yet.
     in_flight: AtomicUsize,
@@ -159,17 +161,19 @@ impl Peer {
     pub fn flush(&self) {
         let result = {
             let mut outbox = lock(&self.0.outbox);
-            outbox.flush(|slices| self.0.stream.try_write_vectored(slices))
+            let result = outbox.flush(|slices| self.0.stream.try_write_vectored(slices));
+            if let Ok(flush) = &result {
+                // Under the lock: of two threads that flush, the one that looked last must have the last word, or
+                // bytes would wait that nobody knows of.
+                self.0
+                    .blocked
+                    .store(*flush == Flush::Blocked, Ordering::SeqCst);
+            }
+            result
         };
         match result {
-            Ok(Flush::Empty) => {
-                self.0.blocked.store(false, Ordering::Release);
-                self.wake_if_paused();
-            }
-            Ok(Flush::Blocked) => {
-                self.0.blocked.store(true, Ordering::Release);
-                self.wake();
-            }
+            Ok(Flush::Empty) => self.wake_if_paused(),
+            Ok(Flush::Blocked) => self.wake(),
             Err(error) => {
                 tracing::debug!(peer = %self.0.address, %error, "write failed");
                 self.close();
@@ -198,7 +202,8 @@ impl Peer {
 
     /// Ends what `begun` counted.
     pub fn ended(&self, count: usize) {
-        let before = self.0.in_flight.fetch_sub(count, Ordering::AcqRel);
+        // Sequentially consistent, as in `must_pause`: either it sees the lower count or we see that it paused.
+        let before = self.0.in_flight.fetch_sub(count, Ordering::SeqCst);
         assert!(
             count <= before,
             "{count} requests ended, {before} were in flight"
@@ -313,7 +318,7 @@ impl Peer {
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
-        self.0.blocked.load(Ordering::Acquire)
+        self.0.blocked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn outbound_bytes(&self) -> usize {

@@ -140,7 +140,9 @@ impl<H: Handler> Shard<H> {
                         Reading::Drained => {}
                         Reading::More => tokio::task::yield_now().await,
                         Reading::Ended => {
-                            // Answers to what came before a bad frame or an end still go out.
+                            // What came before a bad frame or an end is answered, as far as one turn of the shard does
+                            // it: sends are committed in it.
+                            tokio::task::yield_now().await;
                             peer.flush();
                             return;
                         }
