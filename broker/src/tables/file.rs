@@ -42,6 +42,9 @@ pub enum TableError {
         /// How many there may be.
         limit: usize,
     },
+    /// A topic's queues are kept in a folder of its name, and this is no name of a folder.
+    #[error("topic[{0:?}] cannot be the name of a folder")]
+    Name(String),
 }
 
 impl TableError {

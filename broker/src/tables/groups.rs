@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc};
 
 use gantry_disk::Disk;
-use gantry_message::Millis;
+use gantry_message::{Millis, topic};
 use gantry_wire::bodies::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 
 use crate::live::LiveConfig;
@@ -163,6 +163,7 @@ impl Groups {
     fn may_create(&self, group: &str) -> bool {
         (group.starts_with(SYSTEM_PREFIX) || self.live.now().auto_create_subscription_group)
             && !group.is_empty()
+            && topic::can_be_stored(group)
             && group.chars().count() <= NAME_CHARS_MAX
     }
 }

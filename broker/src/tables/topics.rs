@@ -165,6 +165,9 @@ impl Topics {
             if let Some(known) = entries.get(config.topic_name.as_str()) {
                 return Ok(Edit::Same(known.clone()));
             }
+            if !topic::can_be_stored(&config.topic_name) {
+                return Err(TableError::Name(config.topic_name));
+            }
             TableError::check_room("topics", entries.len(), TOPICS_MAX)?;
             let config = Arc::new(config);
             entries.insert(config.topic_name.as_str().into(), config.clone());

@@ -77,6 +77,13 @@ pub fn is_legal(name: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-'))
 }
 
+/// Whether a name that was not checked (groups' names are not, and their retry topics are made of them) can be part of
+/// the name of a folder: it must not lead out of the one it is in.
+#[must_use]
+pub fn can_be_stored(name: &str) -> bool {
+    !name.contains(['/', '\\']) && !name.contains(char::is_control) && ![".", ".."].contains(&name)
+}
+
 /// Whether clients may not send to this topic (semantics.md 3.1): the broker alone writes there.
 #[must_use]
 pub fn is_closed_to_senders(name: &str) -> bool {
@@ -133,6 +140,23 @@ mod tests {
             ("%RETRY%a|b-c_1", Ok(())),
         ] {
             assert_eq!(validate(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_its_folder_is_not_stored() {
+        for (name, expected) in [
+            ("%RETRY%a.b c", true),
+            ("%RETRY%\u{e4}", true),
+            ("..", false),
+            (".", false),
+            ("%RETRY%..", true),
+            ("%RETRY%../x", false),
+            ("a\\b", false),
+            ("a\0", false),
+            ("a\nb", false),
+        ] {
+            assert_eq!(can_be_stored(name), expected, "{name:?}");
         }
     }
 
