@@ -40,7 +40,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use gantry_disk::{Disk, Lock, Open};
-use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties};
+use gantry_message::{
+    LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties, topic,
+};
 
 pub use batch::{Batch, Outcome, Tags};
 pub use config::{Clock, StoreConfig};
@@ -377,12 +379,17 @@ impl Store {
 
     /// Removes the queues of a topic, in memory and on disk; its messages stay in the log until that is cleaned.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
-        self.delete_queues(&self.queues.of(topic))
+        self.delete_queues(&self.queues.of(topic), |_| true)
     }
 
-    fn delete_queues(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
+    /// Deletes those of `queues` that are unwanted at a moment when nothing is added to them.
+    fn delete_queues(
+        &self,
+        queues: &[Arc<Queue>],
+        is_unwanted: impl Fn(&Queue) -> bool,
+    ) -> Result<(), StoreError> {
         // Behind this no commit adds to them any more.
-        let deleted = self.log.delete(queues);
+        let deleted = self.log.delete(queues, is_unwanted);
         if deleted.is_empty() {
             return Ok(());
         }
@@ -395,6 +402,7 @@ impl Store {
             let removed = self.files.remove(&queue);
             // Only now may a queue of that name begin again: its files would be the same.
             self.queues.remove(&queue);
+            queue.end_waits();
             all = all.and(removed.map_err(StoreError::io("remove", &dir)));
         }
         all
@@ -591,19 +599,25 @@ impl Store {
             .delete_now();
     }
 
-    /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk.
+    /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk. Delayed
+    /// messages' queues stay, as in Java: the positions of the levels belong to them.
     pub fn clean_expired_queues(&self) -> Result<(), StoreError> {
         let min = self.log.chain.min();
-        let mut expired = self.queues.all();
-        expired.retain(|queue| 0 < queue.log_end() && queue.log_end() <= min);
-        for queue in &expired {
+        let is_expired = |queue: &Queue| {
+            let log_end = queue.log_end();
+            0 < log_end && log_end <= min && queue.topic() != topic::SCHEDULE
+        };
+        let mut queues = self.queues.all();
+        queues.retain(|queue| is_expired(queue));
+        for queue in &queues {
             tracing::info!(
                 topic = queue.topic(),
                 id = queue.id().0,
                 "removing a queue without messages"
             );
         }
-        self.delete_queues(&expired)
+        // Looked at again when no commit runs: a message may have come just now.
+        self.delete_queues(&queues, is_expired)
     }
 }
 

@@ -180,11 +180,16 @@ impl Log {
         }
     }
 
-    /// Lets no commit add to these queues any more. Returns those that were not deleted before.
-    pub(crate) fn delete(&self, queues: &[Arc<Queue>]) -> Vec<Arc<Queue>> {
+    /// Lets no commit add any more to those of these queues that are unwanted now. Returns them, without those that were
+    /// deleted before.
+    pub(crate) fn delete(
+        &self,
+        queues: &[Arc<Queue>],
+        is_unwanted: impl Fn(&Queue) -> bool,
+    ) -> Vec<Arc<Queue>> {
         let mut state = self.lock();
         let mut deleted = queues.to_vec();
-        deleted.retain(|queue| !queue.is_deleted());
+        deleted.retain(|queue| !queue.is_deleted() && is_unwanted(queue));
         for queue in &deleted {
             queue.delete();
             state.entries -= queue.max().0;

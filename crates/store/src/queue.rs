@@ -166,8 +166,13 @@ impl Queue {
         self.min.fetch_max(min, Ordering::AcqRel);
     }
 
+    /// Nothing is appended any more.
     pub(crate) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Ends all waits. Comes after the queue left the table, so that who waited and asks again gets another queue.
+    pub(crate) fn end_waits(&self) {
         self.dispatched.close();
     }
 
