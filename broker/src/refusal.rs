@@ -258,11 +258,20 @@ impl Refusal {
         Refusal::message_illegal(body_limit, &format_args!("body {size}B"))
     }
 
-    /// Batches are neither delayed nor transactional.
-    pub fn batch_delayed() -> Self {
+    /// The delay level is no number. Java answers with the exception of its parser.
+    pub fn delay_level_illegal(text: &str) -> Self {
+        Refusal::system_error(format!(
+            "the delay level (property DELAY) is {text:?}, which is no number"
+        ))
+    }
+
+    /// The messages of a batch take too much once each is stored by itself.
+    pub fn batch_too_large(limit: usize) -> Self {
         Refusal::new(
             response::MESSAGE_ILLEGAL,
-            "batch messages with a delay or a transaction are not supported",
+            format!(
+                "the message is illegal, the messages of the batch take more than {limit}B when they are stored"
+            ),
         )
     }
 

@@ -72,6 +72,8 @@ pub struct Staged {
     pub entry: usize,
     /// Queue the client is told.
     pub queue_id: QueueId,
+    /// Queue it is in for now: of a delayed message that of its level.
+    pub stored_in: QueueId,
     /// Whether the sender waits for the durability the broker is configured for.
     pub wait: bool,
     /// Counters of the topic, told after the commit.
@@ -264,7 +266,10 @@ impl Send {
         if seen.transaction || transactional {
             return Err(Refusal::transaction_forbidden(&self.broker_ip));
         }
-        let level = self.levels.wanted(seen.delay_level).filter(|_| !place.dead);
+        let level = seen
+            .delay_level
+            .map_err(|text| Refusal::delay_level_illegal(&text))?;
+        let level = self.levels.wanted(level).filter(|_| !place.dead);
         if level.is_some() && seen.has_wait {
             properties::push(
                 &mut scratch,
@@ -274,7 +279,7 @@ impl Send {
         }
         properties::push(&mut scratch, properties::CLUSTER, self.cluster.as_bytes());
         let common = self.common(sender, message, &place.target.config);
-        let staged = match level {
+        let (staged, stored_in) = match level {
             None => {
                 let queue = self.queue(&place.target, place.queue_id);
                 let record = Record {
@@ -283,7 +288,8 @@ impl Send {
                     body,
                     ..common
                 };
-                batch.stage(&queue, &record, Tags::Code(seen.tags_code))
+                let staged = batch.stage(&queue, &record, Tags::Code(seen.tags_code));
+                (staged, place.queue_id)
             }
             Some(level) => {
                 let name = &place.target.config.topic_name;
@@ -297,15 +303,22 @@ impl Send {
                     body,
                     ..common
                 };
-                batch.stage(&queue, &record, Tags::DueAfter(late.delay))
+                let staged = batch.stage(&queue, &record, Tags::DueAfter(late.delay));
+                (staged, late.queue)
             }
         };
         let entry = staged.map_err(|error| self.not_stored(&error))?;
+        // A delayed message counts for its topic when it gets there.
+        let counters = match level {
+            None => place.target.counters.clone(),
+            Some(_) => self.stats.topic(topic::SCHEDULE),
+        };
         Ok(Staged {
             entry,
             queue_id: place.queue_id,
+            stored_in,
             wait: seen.wait,
-            counters: place.target.counters.clone(),
+            counters,
             messages: 1,
         })
     }
@@ -322,16 +335,22 @@ impl Send {
         if body.len() > usize::try_from(limit).unwrap_or(0) {
             return Err(Refusal::body_too_large(body.len(), limit.into()));
         }
-        let text = message.properties.unwrap_or("").as_bytes();
+        let illegal =
+            |detail: &dyn std::fmt::Display| Refusal::message_illegal(limit.into(), detail);
         if message.sys_flag & TRANSACTION_BITS != 0 {
-            return Err(Refusal::transaction_forbidden(&self.broker_ip));
+            return Err(illegal(&"a batch cannot be part of a transaction"));
         }
+        let text = message.properties.unwrap_or("").as_bytes();
         let mut shared = Vec::with_capacity(text.len() + 64);
         let mut wait = true;
         for (name, value) in properties::iter(text) {
             match name {
-                b"WAIT" => wait = value != b"false",
-                b"DELAY" => return Err(Refusal::batch_delayed()),
+                b"WAIT" => wait = is_true(value),
+                b"DELAY" => match delay_level(value) {
+                    Ok(..=0) => {}
+                    Ok(_) => return Err(illegal(&"a batch cannot be delayed")),
+                    Err(text) => return Err(Refusal::delay_level_illegal(&text)),
+                },
                 b"CLUSTER" => continue,
                 _ => {}
             }
@@ -339,7 +358,10 @@ impl Send {
         }
         properties::push(&mut shared, properties::CLUSTER, self.cluster.as_bytes());
         let queue = self.queue(&place.target, place.queue_id);
-        let items = batch_items(body, &shared)?;
+        let room = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(BATCH_GROWTH_MAX);
+        let items = batch_items(body, &shared, room)?;
         let common = Record {
             queue_id: queue.id(),
             ..self.common(sender, message, &place.target.config)
@@ -359,6 +381,7 @@ impl Send {
         Ok(Staged {
             entry,
             queue_id: place.queue_id,
+            stored_in: place.queue_id,
             wait,
             counters: place.target.counters.clone(),
             messages: items.len() as u64,
@@ -449,9 +472,13 @@ impl Send {
         if queues.len() <= index {
             queues.resize(index + 1, None);
         }
-        queues[index]
-            .get_or_insert_with(|| self.store.queue(&target.config.topic_name, id))
-            .clone()
+        // A queue may be deleted while its topic stays (306), or when its topic was made again at once.
+        match &queues[index] {
+            Some(queue) if !queue.is_deleted() => queue.clone(),
+            _ => queues[index]
+                .insert(self.store.queue(&target.config.topic_name, id))
+                .clone(),
+        }
     }
 }
 
@@ -464,30 +491,46 @@ struct BatchItem<'a> {
     tags_code: i64,
 }
 
-fn batch_items<'a>(body: &'a [u8], shared: &[u8]) -> Result<Vec<BatchItem<'a>>, Refusal> {
-    let mut items = Vec::new();
+/// `room`: how many bytes the items may have once each carries what the batch says for all.
+fn batch_items<'a>(
+    body: &'a [u8],
+    shared: &[u8],
+    room: usize,
+) -> Result<Vec<BatchItem<'a>>, Refusal> {
+    let mut size = 0;
+    // Before anything is made of them: a few bytes of each item may call for kilobytes.
     for item in batch_body::items(body) {
         let item = item.map_err(|error| Refusal::batch_body(&error))?;
+        size += item.body.len() + item.properties.len() + 1 + shared.len();
+        if room < size {
+            return Err(Refusal::batch_too_large(room));
+        }
+    }
+    if size == 0 {
+        return Err(Refusal::batch_empty());
+    }
+    let item = |item: batch_body::Item<'a>| {
         let mut properties = Vec::with_capacity(item.properties.len() + 1 + shared.len());
         properties.extend_from_slice(item.properties);
         if !properties.is_empty() && properties.last() != Some(&properties::PROPERTY_SEPARATOR) {
             properties.push(properties::PROPERTY_SEPARATOR);
         }
         properties.extend_from_slice(shared);
-        let tags = properties::find(item.properties, properties::TAGS);
-        items.push(BatchItem {
+        // The last one counts, and a batch may carry one: this must be what a recovery reads from the record.
+        let tags = properties::find(&properties, properties::TAGS);
+        BatchItem {
             flag: item.flag,
             body: item.body,
-            properties,
             tags_code: tags.map_or(0, |tags| i64::from(java_hash_bytes(tags))),
-        });
-    }
-    if items.is_empty() {
-        return Err(Refusal::batch_empty());
-    }
-    Ok(items)
+            properties,
+        }
+    };
+    Ok(batch_body::items(body).flatten().map(item).collect())
 }
 
+/// Times `maxMessageSize` that a batch may take in the log: each of its messages gets a header, the topic and the
+/// properties that the batch states once.
+const BATCH_GROWTH_MAX: usize = 8;
 const TRANSACTION_BITS: i32 = 0xC;
 
 /// Appends one pair; unlike `properties::push` the name is bytes, as it came.
@@ -500,9 +543,20 @@ fn push_bytes(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// As Java reads it: what is not the word is false.
+fn is_true(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"true")
+}
+
+fn delay_level(value: &[u8]) -> Result<i32, String> {
+    let text = String::from_utf8_lossy(value);
+    text.parse().map_err(|_| text.into_owned())
+}
+
 /// What the properties of a message say to the broker.
 struct Seen {
-    delay_level: i32,
+    /// The text that is no number, if it is none.
+    delay_level: Result<i32, String>,
     transaction: bool,
     has_wait: bool,
     wait: bool,
@@ -512,7 +566,7 @@ struct Seen {
 /// Copies the properties that are stored: all but `WAIT`, and `CLUSTER`, which is ours to say.
 fn copy_properties(text: &[u8], out: &mut Vec<u8>) -> Seen {
     let mut seen = Seen {
-        delay_level: 0,
+        delay_level: Ok(0),
         transaction: false,
         has_wait: false,
         wait: true,
@@ -522,18 +576,13 @@ fn copy_properties(text: &[u8], out: &mut Vec<u8>) -> Seen {
         match name {
             b"WAIT" => {
                 seen.has_wait = true;
-                seen.wait = !value.eq_ignore_ascii_case(b"false");
+                seen.wait = is_true(value);
                 continue;
             }
             b"CLUSTER" => continue,
             b"TAGS" => seen.tags_code = i64::from(java_hash_bytes(value)),
-            b"DELAY" => {
-                seen.delay_level = std::str::from_utf8(value)
-                    .ok()
-                    .and_then(|v| v.parse().ok())
-                    .unwrap_or(0);
-            }
-            b"TRAN_MSG" => seen.transaction = value.eq_ignore_ascii_case(b"true"),
+            b"DELAY" => seen.delay_level = delay_level(value),
+            b"TRAN_MSG" => seen.transaction = is_true(value),
             _ => {}
         }
         push_bytes(out, name, value);

@@ -187,19 +187,19 @@ impl Batch {
     }
 
     /// Adds messages of one queue that get consecutive offsets and places in the log; returns the group's index for
-    /// [`Batch::outcome`]. After an error the batch is as it was. An empty group is refused as an empty body would be.
+    /// [`Batch::outcome`]. After an error the batch is as it was. An empty group is refused. What a group may take beside
+    /// that a segment must hold it is decided by who makes it: Java limits the body it came in, not the records.
     pub fn stage_group<'r>(
         &mut self,
         queue: &Arc<Queue>,
         records: impl IntoIterator<Item = (Record<'r>, Tags)>,
     ) -> Result<usize, AppendError> {
         let (start, first_record) = (self.bytes.len(), self.records.len());
-        let limit = self.limits.max_message_size.load(Ordering::Relaxed);
-        let limit = narrow(u64::from(limit));
+        let limit = self.limits.segment_size - crate::format::blank::LEN;
         for (record, tags) in records {
             let size = self.bytes.len() - start + record.encoded_len();
-            let staged = if size > limit {
-                Err(AppendError::BodyTooLarge { size, limit })
+            let staged = if wide(size) > limit {
+                Err(AppendError::RecordLargerThanSegment { size, limit })
             } else {
                 self.encode(queue, &record, tags)
             };
@@ -210,7 +210,7 @@ impl Batch {
         }
         let records = self.records.len() - first_record;
         if records == 0 {
-            return Err(AppendError::BodyTooLarge { size: 0, limit });
+            return Err(AppendError::EmptyGroup);
         }
         self.close_entry(Staging {
             first_record,

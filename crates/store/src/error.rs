@@ -151,6 +151,9 @@ pub enum AppendError {
         /// What a segment takes.
         limit: u64,
     },
+    /// A group without messages.
+    #[error("a group without messages")]
+    EmptyGroup,
     /// A field that the record cannot hold.
     #[error("{0}")]
     Record(RecordError),
@@ -172,6 +175,7 @@ impl AppendError {
                 | Self::PropertiesTooLarge { .. }
                 | Self::TopicTooLong { .. }
                 | Self::RecordLargerThanSegment { .. }
+                | Self::EmptyGroup
                 | Self::Record(_)
         )
     }
