@@ -25,7 +25,7 @@ use gantry_net::{
     peer::{Answer, Follow},
     server::{Handler, Verdict},
 };
-use gantry_store::{Batch, Outcome, Store};
+use gantry_store::{AppendError, Batch, Outcome, Store};
 use gantry_wire::{
     FieldSink, Request, Response,
     codes::{request, response},
@@ -49,6 +49,10 @@ use crate::{
 
 /// A batch is committed early when it holds this much, so that one turn cannot grow without bound.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// So many topics and groups are made for one request before it is given up: a send may need a retry topic, its group and
+/// the dead-letter topic, and somebody may delete one of them meanwhile.
+const MADE_MAX: u32 = 4;
 
 /// What all shards share.
 pub struct Parts {
@@ -188,7 +192,7 @@ impl Shard {
                 let bytes = end.0 - offset.0;
                 self.parts
                     .stats
-                    .stored(&staged.counters, staged.queue_id, staged.messages, bytes);
+                    .stored(&staged.counters, staged.stored_in, staged.messages, bytes);
                 if oneway {
                     return;
                 }
@@ -332,6 +336,15 @@ impl Shard {
         }
     }
 
+    /// Whether what is not on disk yet will never be known to be. A full disk is no reason: it takes no more messages,
+    /// but what it took is synced.
+    fn is_flushing_over(&self) -> bool {
+        matches!(
+            self.parts.store.check_writable(),
+            Err(AppendError::ShutDown | AppendError::Latched { .. })
+        )
+    }
+
     fn answer_durable(&self, flushed: u64, now: Instant) {
         let mut peers: Vec<Peer> = Vec::new();
         loop {
@@ -339,7 +352,7 @@ impl Shard {
             let Some(first) = queue.front() else { break };
             let code = if first.end.0 <= flushed {
                 response::SUCCESS
-            } else if first.deadline <= now || self.parts.store.check_writable().is_err() {
+            } else if first.deadline <= now || self.is_flushing_over() {
                 response::FLUSH_DISK_TIMEOUT
             } else {
                 break;
@@ -371,14 +384,14 @@ impl Shard {
         }
     }
 
-    /// Stages a send; `prepared` says that the topic was just made, so that it is not tried twice.
+    /// Stages a send; `made` counts what was made for it already.
     fn send(
         self: &Rc<Self>,
         peer: &Peer,
         serialization: Serialization,
         header: &Header<'_>,
         body: &[u8],
-        prepared: bool,
+        made: u32,
     ) {
         let sender = Sender {
             address: peer.address(),
@@ -406,19 +419,25 @@ impl Shard {
                     self.staged.notify_one();
                 }
             }
-            Ok(Stage::Prepare(missing)) if !prepared => {
+            Ok(Stage::Prepare(missing)) if made < MADE_MAX => {
                 drop(turn);
                 let to = Asker::of(peer, serialization, header);
                 let header = header.clone().into_owned();
                 let body = Bytes::copy_from_slice(body);
-                self.prepare(to, missing, move |shard, to| {
-                    shard.send(&to.peer, to.serialization, &header, &body, true);
+                self.prepare(to, missing, move |shard, to, done| match done {
+                    Ok(()) => shard.send(&to.peer, to.serialization, &header, &body, made + 1),
+                    Err(refusal) if !to.oneway => {
+                        shard.refuse_send(&to.peer, to.serialization, to.opaque, &refusal);
+                    }
+                    Err(_) => {}
                 });
             }
             Ok(Stage::Prepare(_)) => {
                 drop(turn);
-                let refusal = Refusal::system_error("the topic was deleted meanwhile");
-                self.refuse_send(peer, serialization, header.opaque, &refusal);
+                if !header.is_oneway() {
+                    let refusal = Refusal::system_error("the topic was deleted meanwhile");
+                    self.refuse_send(peer, serialization, header.opaque, &refusal);
+                }
             }
             Err(refusal) => {
                 drop(turn);
@@ -430,21 +449,22 @@ impl Shard {
         }
     }
 
-    /// `prepared` says that the group was just made, so that it is not tried twice.
+    /// Looks at a pull; `made` counts what was made for it already.
     fn pull(
         self: &Rc<Self>,
         peer: &Peer,
         serialization: Serialization,
         header: &Header<'_>,
-        prepared: bool,
+        made: u32,
     ) {
         let to = Asker::of(peer, serialization, header);
         let pull = match self.parts.pull.admit(&header.fields, peer.address()) {
             Ok(Admission::Admitted(pull)) => pull,
-            Ok(Admission::Prepare(missing)) if !prepared => {
+            Ok(Admission::Prepare(missing)) if made < MADE_MAX => {
                 let header = header.clone().into_owned();
-                return self.prepare(to, missing, move |shard, to| {
-                    shard.pull(&to.peer, to.serialization, &header, true);
+                return self.prepare(to, missing, move |shard, to, done| match done {
+                    Ok(()) => shard.pull(&to.peer, to.serialization, &header, made + 1),
+                    Err(refusal) => to.refuse(&refusal),
                 });
             }
             Ok(Admission::Prepare(_)) => {
@@ -472,28 +492,30 @@ impl Shard {
 
     fn answer_or_park(self: &Rc<Self>, to: Asker, pull: Admitted, answer: PullAnswer) {
         match pull.hold {
-            Some(hold) if answer.code == response::PULL_NOT_FOUND && !self.draining.get() => {
+            Some(hold)
+                if answer.code == response::PULL_NOT_FOUND
+                    && !self.draining.get()
+                    && !to.oneway =>
+            {
                 self.park(to, pull, hold);
             }
             _ => self.answer_pull(&to, &pull, answer),
         }
     }
 
-    /// Makes a missing topic or group where files may be written, then goes on with the request.
+    /// Makes a missing topic or group where files may be written, then goes on with the request, or with why not.
     fn prepare(
         self: &Rc<Self>,
         to: Asker,
         missing: Missing,
-        go_on: impl FnOnce(&Rc<Shard>, &Asker) + 'static,
+        go_on: impl FnOnce(&Rc<Shard>, &Asker, Result<(), Refusal>) + 'static,
     ) {
         let shard = self.clone();
         let busy = to.peer.begin();
         tokio::task::spawn_local(async move {
             let dispatch = shard.parts.dispatch.clone();
-            match blocking(move || dispatch.prepare(&missing)).await {
-                Ok(()) => go_on(&shard, &to),
-                Err(refusal) => to.refuse(&refusal),
-            }
+            let done = blocking(move || dispatch.prepare(&missing)).await;
+            go_on(&shard, &to, done);
             drop(busy);
         });
     }
@@ -519,7 +541,8 @@ impl Shard {
                 tokio::select! {
                     () = pull.queue().dispatched().beyond(seen.0) => {
                         let max = pull.queue().max();
-                        if pull.wants_any(&shard.parts.store, seen, max) {
+                        // Waiting for a deleted queue ends at once, every time.
+                        if pull.queue().is_deleted() || pull.wants_any(&shard.parts.store, seen, max) {
                             break false;
                         }
                         seen = max;
@@ -539,6 +562,10 @@ impl Shard {
 
     /// The second and last look of a held pull; it is not held again.
     async fn answer_parked(&self, to: Asker, pull: Admitted) {
+        let pull = match self.parts.pull.renewed(pull, to.peer.address()) {
+            Ok(pull) => pull,
+            Err(refusal) => return to.refuse(&refusal),
+        };
         if self.parts.pull.is_hot(&pull) {
             let answer = self.parts.pull.attempt(&pull);
             return self.answer_pull(&to, &pull, answer);
@@ -554,6 +581,9 @@ impl Shard {
 
     fn answer_pull(&self, to: &Asker, pull: &Admitted, answer: PullAnswer) {
         self.parts.pull.account(pull, &answer);
+        if to.oneway {
+            return;
+        }
         let head = ResponseHead {
             code: answer.code,
             opaque: to.opaque,
@@ -644,12 +674,12 @@ impl Handler for RcShard {
         }
         match header.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
-                shard.send(peer, frame.serialization, &header, frame.body, false);
+                shard.send(peer, frame.serialization, &header, frame.body, 0);
             }
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE
                 if shard.parts.gates.may_pull(peer) =>
             {
-                shard.pull(peer, frame.serialization, &header, false);
+                shard.pull(peer, frame.serialization, &header, 0);
             }
             _ => shard.other(
                 peer,

@@ -13,7 +13,7 @@ use gantry_message::{
 use gantry_store::{Found, Queue, ReadStatus, Store, Tags};
 use gantry_wire::{
     Fields,
-    bodies::{MessageModel, MessageQueue, OffsetMovedEvent},
+    bodies::{MessageModel, MessageQueue, OffsetMovedEvent, TopicConfig},
     codes::response,
     headers::PullMessage,
 };
@@ -119,16 +119,11 @@ impl Pull {
         if !perm::is_readable(topic.perm) {
             return Err(Refusal::topic_not_readable(name));
         }
-        let queue_id = u32::try_from(request.queue_id)
-            .ok()
-            .filter(|_| request.queue_id < topic.read_queue_nums)
-            .ok_or_else(|| {
-                Refusal::pull_queue_illegal(request.queue_id, name, topic.read_queue_nums, peer)
-            })?;
+        let queue_id = read_queue(&topic, request.queue_id, peer)?;
         let filter = self.filter(&request, known.consume_broadcast_enable)?;
         if request.sys_flag & COMMIT_OFFSET != 0 && 0 <= request.commit_offset {
             let reached = QueueOffset(request.commit_offset.unsigned_abs());
-            if let Err(error) = self.offsets.commit(group, name, QueueId(queue_id), reached) {
+            if let Err(error) = self.offsets.commit(group, name, queue_id, reached) {
                 // The pull goes on, as Java's does; the group is told when it commits by itself (15).
                 tracing::warn!(group, topic = name, %error, "an offset that came with a pull was not kept");
             }
@@ -146,7 +141,7 @@ impl Pull {
             }
         });
         Ok(Admission::Admitted(Admitted {
-            queue: self.store.queue(name, QueueId(queue_id)),
+            queue: self.store.queue(name, queue_id),
             offset: request.queue_offset,
             count: u32::try_from(request.max_msg_nums).unwrap_or(0).max(1),
             filter,
@@ -189,6 +184,21 @@ impl Pull {
             return Err(Refusal::filter_type_not_supported(expression_type));
         }
         Ok(subscription.filter.clone())
+    }
+
+    /// A held pull before its last look: when its queue was deleted meanwhile, it asks for what is there now.
+    pub fn renewed(&self, pull: Admitted, peer: SocketAddr) -> Result<Admitted, Refusal> {
+        if !pull.queue.is_deleted() {
+            return Ok(pull);
+        }
+        let name = pull.queue.topic();
+        let topic = self
+            .topics
+            .get(name)
+            .ok_or_else(|| Refusal::topic_not_exist(name))?;
+        let id = i32::try_from(pull.queue.id().0).unwrap_or(i32::MAX);
+        let queue = self.store.queue(name, read_queue(&topic, id, peer)?);
+        Ok(Admitted { queue, ..pull })
     }
 
     /// Reads once. May be called on an I/O shard only if [`Pull::is_hot`].
@@ -339,6 +349,15 @@ impl Admitted {
             .iter()
             .any(|entry| self.filter.matches(entry.tags_code))
     }
+}
+
+fn read_queue(topic: &TopicConfig, id: i32, peer: SocketAddr) -> Result<QueueId, Refusal> {
+    let queues = topic.read_queue_nums;
+    u32::try_from(id)
+        .ok()
+        .filter(|_| id < queues)
+        .map(QueueId)
+        .ok_or_else(|| Refusal::pull_queue_illegal(id, &topic.topic_name, queues, peer))
 }
 
 fn to_wire(offset: QueueOffset) -> i64 {
