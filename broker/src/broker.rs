@@ -72,6 +72,7 @@ pub struct Broker {
     store: Arc<Store>,
     offsets: Arc<Offsets>,
     delay: Arc<Delay>,
+    topics: Arc<Topics>,
     registration: Arc<Registration>,
     server: Server,
     timers: Timers,
@@ -156,6 +157,7 @@ impl Broker {
             store: state.store,
             offsets: state.offsets,
             delay: state.delay,
+            topics: state.topics,
             registration,
             server,
             timers,
@@ -171,7 +173,15 @@ impl Broker {
     pub fn reload(&self, fresh: &BrokerConfig) {
         let reload = plan_reload(&*self.live.now(), fresh);
         tracing::info!(taken_up = ?reload.taken_up, need_restart = ?reload.need_restart, "configuration read again");
+        let before = self.live.now().broker_permission;
         self.live.replace(reload.config);
+        // Name servers look at the permission only with a new version of the topics. Blocks, as reading the
+        // configuration did: nothing that serves clients runs here.
+        if before != self.live.now().broker_permission
+            && let Err(error) = self.topics.touch(Millis::now())
+        {
+            tracing::error!(%error, "the changed brokerPermission is not announced before a topic changes");
+        }
     }
 
     /// Where it listens.
@@ -634,3 +644,6 @@ fn banner(config: &BrokerConfig) -> String {
         config.broker_address()
     )
 }
+
+#[cfg(test)]
+mod tests;
