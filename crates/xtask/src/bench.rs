@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::servers::{Daemon, free_port, resident_mib};
+use crate::servers::{Daemon, free_port, memory};
 use crate::shell::{self, build_programs, number, only_options, option, root, target};
 
 /// Connections and requests in flight on each.
@@ -297,8 +297,8 @@ impl Bench {
             )?;
             starts.push(broker.started_in.as_secs_f64() * 1000.0);
             settle(broker.pid())?;
-            broker_mib.push(broker.resident_mib()?);
-            name_server_mib.push(name_server.resident_mib()?);
+            broker_mib.push(broker.memory()?.resident);
+            name_server_mib.push(name_server.memory()?.resident);
             broker.stop()?;
             name_server.stop()?;
         }
@@ -343,11 +343,11 @@ impl Bench {
 /// Waits until the memory of a process no longer changes.
 fn settle(pid: u32) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    let mut last = resident_mib(pid)?;
+    let mut last = memory(pid)?.resident;
     let mut calm = 0;
     while calm < 5 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(200));
-        let now = resident_mib(pid)?;
+        let now = memory(pid)?.resident;
         calm = if (now - last).abs() < 0.05 {
             calm + 1
         } else {

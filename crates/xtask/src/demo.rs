@@ -90,10 +90,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     load(&broker.address(), count)?;
     for daemon in [&name_server, &broker] {
+        let memory = daemon.memory()?;
         println!(
-            "{:9} resident memory {:.1} MiB",
-            daemon.name,
-            daemon.resident_mib()?
+            "{:9} resident memory {:.1} MiB, of it {:.1} MiB pages of files",
+            daemon.name, memory.resident, memory.of_files
         );
     }
     print!("{}", admin(&["clusterList"])?);

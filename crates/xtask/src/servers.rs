@@ -80,9 +80,9 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Resident memory in MiB.
-    pub(crate) fn resident_mib(&self) -> Result<f64> {
-        resident_mib(self.pid())
+    /// Its memory.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        memory(self.pid())
     }
 
     /// SIGTERM, and waits for the end.
@@ -117,15 +117,34 @@ impl Drop for Daemon {
     }
 }
 
-/// Resident memory of a process in MiB.
-pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
+/// What a process holds in memory, in MiB.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    /// All that is resident.
+    pub(crate) resident: f64,
+    /// Pages of files among it, such as the mapped log, which the kernel takes back when it needs them.
+    pub(crate) of_files: f64,
+}
+
+/// Asks the kernel.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find(|l| l.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-    Ok(kib / 1024.0)
+    let mib = |name: &str| -> Result<f64> {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(name))
+            .with_context(|| name.to_owned())?;
+        let kib: f64 = line
+            .split_whitespace()
+            .nth(1)
+            .with_context(|| name.to_owned())?
+            .parse()?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory {
+        resident: mib("VmRSS:")?,
+        of_files: mib("RssFile:")?,
+    })
 }
 
 /// A port P such that P - 2, P and P + 1 are free. Others may look at the same time, so the start is by chance.

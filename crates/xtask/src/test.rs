@@ -161,6 +161,7 @@ fn end_to_end(filter: &[String]) -> Result<()> {
     // Most of their time the stories wait for servers, so four share two processors well.
     test.arg("--test-threads=4")
         .args(filter)
-        .env("GANTRY_BIN", &programs);
+        .env("GANTRY_BIN", &programs)
+        .env("RUST_LIB_BACKTRACE", "0"); // the story tells where it failed
     shell::run(&mut test)
 }
