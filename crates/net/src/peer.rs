@@ -273,6 +273,8 @@ impl Peer {
                 body,
             );
         }
+        // However this ends, dropped in the middle included, nothing waits for the answer any more.
+        let _forget = Forget(self, opaque);
         let answer = tokio::time::timeout(timeout, async {
             tokio::select! {
                 answer = receiver => answer.map_err(|_| PeerCallError::Closed(self.address())),
@@ -280,7 +282,6 @@ impl Peer {
             }
         })
         .await;
-        lock(&self.0.calls).remove(&opaque);
         answer.unwrap_or(Err(PeerCallError::TimedOut(self.address(), timeout)))
     }
 
@@ -416,6 +417,15 @@ impl std::hash::Hash for Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Peer({} {})", self.0.id, self.0.address)
+    }
+}
+
+/// Takes a call out of the table.
+struct Forget<'a>(&'a Peer, i32);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.0.calls).remove(&self.1);
     }
 }
 
