@@ -337,3 +337,49 @@ fn a_group_cannot_lead_out_of_the_folder_of_the_queues() {
         },
     );
 }
+
+#[test]
+fn groups_need_not_be_called_like_topics() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            let reply = client.send("").await;
+            let id = reply.fields.get("msgId").unwrap();
+            let offset = i64::from_str_radix(&id[16..], 16).unwrap();
+            let long = "g".repeat(121);
+            for (group, back, sent) in [
+                (
+                    "a.b",
+                    (0, ""),
+                    (1, "The specified topic contains illegal characters"),
+                ),
+                (
+                    &long,
+                    (1, "MESSAGE_ILLEGAL"),
+                    (1, "The specified topic is longer"),
+                ),
+            ] {
+                assert_eq!(client.subscribe(group, "T", "*").await.code, 0);
+                let header = format!("offset={offset} group={group} delayLevel=18");
+                let code = request::CONSUMER_SEND_MSG_BACK;
+                let reply = client.ask(code, &fields(&header, ""), b"").await;
+                let remark = reply.remark.unwrap_or_default();
+                assert!(
+                    reply.code == back.0 && remark.starts_with(back.1),
+                    "{group}: {} {remark}",
+                    reply.code
+                );
+                let reply = client.send(&format!("b=%RETRY%{group} i=DELAY:18")).await;
+                let remark = reply.remark.unwrap_or_default();
+                assert!(
+                    reply.code == sent.0 && remark.starts_with(sent.1),
+                    "{group}: {} {remark}",
+                    reply.code
+                );
+            }
+            let waiting = client.pull("topic=SCHEDULE_TOPIC_XXXX queueId=17").await;
+            assert_eq!(records(&waiting).len(), 1, "of what was refused, nothing");
+            Some(broker)
+        },
+    );
+}

@@ -29,7 +29,8 @@ pub(super) enum Undeliverable {
 pub(super) fn revive<'a>(stored: &RecordView<'a>) -> Result<Due<'a>, Undeliverable> {
     let text = stored.properties();
     let real_topic = properties::find_str(text, properties::REAL_TOPIC)
-        .filter(|name| topic::validate(name).is_ok())
+        // Not the rules for names that clients send to: a retry topic is named after a group, and those have none.
+        .filter(|name| name.len() <= topic::LENGTH_MAX && topic::can_be_stored(name))
         .ok_or(Undeliverable::NoRealTopic)?;
     // Half messages are never delayed, and a delayed message must not come back to where it just was.
     if [topic::TRANS_HALF, topic::SCHEDULE].contains(&real_topic) {
@@ -105,12 +106,20 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_topic_is_reached_whatever_its_group_is_called() {
+        let text = "REAL_TOPIC\u{1}%RETRY%a.b c\u{2}REAL_QID\u{1}0";
+        let bytes = stored(text);
+        let view = RecordView::parse(&bytes).unwrap();
+        assert_eq!(revive(&view).unwrap().record.topic, "%RETRY%a.b c");
+    }
+
+    #[test]
     fn without_a_valid_place_there_is_no_delivery() {
         use Undeliverable::{NoRealQueue, NoRealTopic, RealTopicForbidden};
         for (text, expected) in [
             ("", NoRealTopic),
             ("REAL_QID\u{1}5", NoRealTopic),
-            ("REAL_TOPIC\u{1}a b\u{2}REAL_QID\u{1}5", NoRealTopic),
+            ("REAL_TOPIC\u{1}../a\u{2}REAL_QID\u{1}5", NoRealTopic),
             ("REAL_TOPIC\u{1}T", NoRealQueue),
             ("REAL_TOPIC\u{1}T\u{2}REAL_QID\u{1}x", NoRealQueue),
             ("REAL_TOPIC\u{1}T\u{2}REAL_QID\u{1}-1", NoRealQueue),

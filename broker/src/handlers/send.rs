@@ -47,6 +47,8 @@ pub struct Send {
 /// Where messages of one topic go, looked up once.
 struct Target {
     config: Arc<TopicConfig>,
+    /// Topics that the broker makes by itself are named after groups, which may break the rules for topics.
+    name: Result<(), topic::TopicError>,
     counters: Arc<TopicCounters>,
     queues: RefCell<Vec<Option<Arc<Queue>>>>,
 }
@@ -180,6 +182,7 @@ impl Send {
         {
             return Err(Refusal::broker_not_writable(&self.broker_ip));
         }
+        target.name.map_err(Refusal::topic_name)?;
         if topic::is_closed_to_senders(name) {
             return Err(Refusal::topic_forbidden(name));
         }
@@ -460,6 +463,7 @@ impl Send {
         let target = Rc::new(Target {
             counters: self.stats.topic(name),
             queues: RefCell::default(),
+            name: topic::validate(name),
             config,
         });
         cache.targets.insert(name.into(), target.clone());

@@ -90,6 +90,15 @@ impl SendBack {
                 dead.map_err(|error| Refusal::not_persisted(&error))?
             }
         };
+        // Told now: a delayed copy would be stored under another name, and could not get there later.
+        if topic::LENGTH_MAX < target.topic_name.len() {
+            let (size, limit) = (target.topic_name.len(), topic::LENGTH_MAX);
+            let error = AppendError::TopicTooLong { size, limit };
+            return Err(Refusal::system_error(format!(
+                "{}: {error}",
+                status_name(&error)
+            )));
+        }
         self.store_copy(
             &view,
             &plan,
