@@ -494,10 +494,14 @@ impl Shard {
         match pull.hold {
             Some(hold)
                 if answer.code == response::PULL_NOT_FOUND
+                    // Where entries are lost the reader is told at once where to go on.
+                    && answer.next == pull.offset()
                     && !self.draining.get()
                     && !to.oneway =>
             {
-                self.park(to, pull, hold);
+                // All that was there was looked at; if it could not be read, trying at once would go on for ever.
+                let seen = QueueOffset(answer.max.unsigned_abs());
+                self.park(to, pull, hold, seen);
             }
             _ => self.answer_pull(&to, &pull, answer),
         }
@@ -520,8 +524,8 @@ impl Shard {
         });
     }
 
-    /// Holds a pull until a wanted message comes, its time is over, or its connection goes.
-    fn park(self: &Rc<Self>, to: Asker, pull: Admitted, hold: Millis) {
+    /// Holds a pull until a wanted message comes behind what was `seen`, its time is over, or its connection goes.
+    fn park(self: &Rc<Self>, to: Asker, pull: Admitted, hold: Millis, mut seen: QueueOffset) {
         let limit = self.send.config().max_parked_pulls as usize;
         if self.parts.parked.fetch_add(1, Ordering::Relaxed) >= limit {
             self.parts.parked.fetch_sub(1, Ordering::Relaxed);
@@ -531,7 +535,6 @@ impl Shard {
         let busy = to.peer.begin();
         tokio::task::spawn_local(async move {
             let deadline = Instant::now() + Duration::from_millis(hold.0.unsigned_abs());
-            let mut seen = QueueOffset(pull.offset().unsigned_abs());
             let gone = loop {
                 // Told before it is waited for: a drain that began in between is not missed, as nothing runs here
                 // between this look and the wait.

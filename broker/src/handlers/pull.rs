@@ -30,6 +30,9 @@ const COMMIT_OFFSET: i32 = 0x1;
 const SUSPEND: i32 = 0x2;
 const SUBSCRIPTION: i32 = 0x4;
 
+/// So many entries are looked at for a held pull at once, on the I/O thread; Java's reads look at as many.
+const ENTRIES_LOOKED_AT: usize = 800;
+
 /// The parts that pulling needs; shared by all I/O shards.
 pub struct Pull {
     /// Configuration as it runs.
@@ -329,23 +332,25 @@ impl Admitted {
         &self.queue
     }
 
-    /// First offset whose arrival is worth another look.
+    /// Where it reads.
     pub fn offset(&self) -> i64 {
         self.offset
     }
 
-    /// Whether the messages in `[from, to)` hold one that the filter wants.
+    /// Whether the messages in `[from, to)` hold one that the filter wants, or are too many to say.
     pub fn wants_any(&self, store: &Store, from: QueueOffset, to: QueueOffset) -> bool {
         if self.filter == TagFilter::All {
             return from < to;
         }
-        let count = to.0.saturating_sub(from.0);
+        // More than one read looks at: the read finds out, and the reader gets on in any case.
+        let Some(count) = usize::try_from(to.0.saturating_sub(from.0))
+            .ok()
+            .filter(|count| *count <= ENTRIES_LOOKED_AT)
+        else {
+            return true;
+        };
         store
-            .queue_entries(
-                &self.queue,
-                from,
-                usize::try_from(count).unwrap_or(usize::MAX),
-            )
+            .queue_entries(&self.queue, from, count)
             .iter()
             .any(|entry| self.filter.matches(entry.tags_code))
     }
