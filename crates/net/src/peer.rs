@@ -237,8 +237,13 @@ impl Peer {
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// Sends a one-way request.
+    /// Sends a one-way request. A peer that has not taken what its limit allows does not get it: whoever is notified
+    /// must find out by itself as well.
     pub fn notify(&self, code: i32, fields: &mut dyn FnMut(&mut FieldWriter<'_>), body: &[u8]) {
+        if self.is_blocked() && self.outbound_bytes() >= self.0.outbound_max {
+            tracing::debug!(peer = %self.address(), code, "not notified: it takes nothing");
+            return;
+        }
         let opaque = self.0.opaque.fetch_add(1, Ordering::Relaxed);
         self.send_request(
             &RequestHead {
