@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use gantry_net::Peer;
-use gantry_wire::codes::{request, response};
+use gantry_wire::codes::request;
 
 use crate::{live::LiveConfig, refusal::Refusal};
 
@@ -33,15 +33,7 @@ impl Gates {
         {
             return Ok(());
         }
-        Err(Refusal {
-            code: response::NO_PERMISSION,
-            remark: format!(
-                "request code {code} ({}) is administration, which adminOpen=false allows from loopback only; it came \
-                 from {}",
-                request::name(code),
-                peer.address()
-            ),
-        })
+        Err(Refusal::admin_closed(code, peer.address()))
     }
 
     /// Whether the listener that accepted this peer serves pulls.

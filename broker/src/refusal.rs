@@ -11,7 +11,7 @@ use gantry_store::{AppendError, StoreFigures};
 use gantry_wire::{
     HeaderError,
     bodies::{BodyError, TopicConfig},
-    codes::response,
+    codes::{request, response},
 };
 
 use crate::config::OverloadCode;
@@ -71,31 +71,14 @@ impl Refusal {
         )
     }
 
-    /// The request waited longer than it may before it was looked at.
-    pub fn waited_too_long(code: OverloadCode, waited_ms: u64, queued: usize) -> Self {
-        Refusal::new(
-            code.code(),
-            format!(
-                "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: {waited_ms}ms, size \
-                 of queue: {queued}"
-            ),
-        )
-    }
-
-    /// The broker is stopping.
-    pub fn stopping() -> Self {
-        Refusal::new(
-            response::SERVICE_NOT_AVAILABLE,
-            "service not available now. The broker is shutting down.",
-        )
-    }
-
     /// An admin request from somebody who may not make one.
     pub fn admin_closed(code: i32, address: SocketAddr) -> Self {
         Refusal::new(
             response::NO_PERMISSION,
             format!(
-                "admin request code={code} from {address} is forbidden: adminOpen=false allows loopback only"
+                "request code {code} ({}) is administration, which adminOpen=false allows from loopback only; it came \
+                 from {address}",
+                request::name(code)
             ),
         )
     }
@@ -147,11 +130,6 @@ impl Refusal {
             response::TOPIC_NOT_EXIST,
             format!("topic[{topic}] not exist, apply first please!{FAQ}"),
         )
-    }
-
-    /// Send-back: the retry topic could not be made.
-    pub fn topic_not_created(topic: &str) -> Self {
-        Refusal::system_error(format!("topic[{topic}] not exist"))
     }
 
     /// Pull: there is no such group.
@@ -231,14 +209,6 @@ impl Refusal {
         Refusal::new(
             response::NO_PERMISSION,
             format!("the broker[{broker_ip}] sending transaction message is forbidden"),
-        )
-    }
-
-    /// Batch: the topic name is longer than the limit.
-    pub fn batch_topic_too_long(length: usize) -> Self {
-        Refusal::new(
-            response::MESSAGE_ILLEGAL,
-            format!("message topic length too long {length}"),
         )
     }
 
@@ -419,13 +389,6 @@ impl Refusal {
     pub fn filter_type_not_supported(expression_type: &str) -> Self {
         Refusal::system_error(format!(
             "The broker does not support consumer to filter message by {expression_type}"
-        ))
-    }
-
-    /// More pulls wait than may.
-    pub fn too_many_parked_pulls(limit: usize) -> Self {
-        Refusal::system_error(format!(
-            "too many pulls wait for messages already, limit {limit}"
         ))
     }
 }

@@ -526,10 +526,13 @@ impl Shard {
 
     /// Holds a pull until a wanted message comes behind what was `seen`, its time is over, or its connection goes.
     fn park(self: &Rc<Self>, to: Asker, pull: Admitted, hold: Millis, mut seen: QueueOffset) {
-        let limit = self.send.config().max_parked_pulls as usize;
-        if self.parts.parked.fetch_add(1, Ordering::Relaxed) >= limit {
+        let config = self.send.config();
+        let limit = config.max_parked_pulls as usize;
+        let held = self.parts.parked.fetch_add(1, Ordering::Relaxed);
+        if held >= limit {
             self.parts.parked.fetch_sub(1, Ordering::Relaxed);
-            return to.refuse(&Refusal::too_many_parked_pulls(limit));
+            let code = config.overload_response_code;
+            return to.refuse(&Refusal::overloaded(code, "held pulls", held, limit));
         }
         let shard = self.clone();
         let busy = to.peer.begin();

@@ -35,7 +35,6 @@ fn texts_are_javas() {
         (Refusal::topic_not_exist_on_send("T"), 17, format!("topic[T] not exist, apply first please!{faq}")),
         (Refusal::topic_not_exist("T"), 17, format!("topic[T] not exist, apply first please! {faq}")),
         (Refusal::topic_missing("T"), 17, "topic[T] not exist".into()),
-        (Refusal::topic_not_created("T"), 1, "topic[T] not exist".into()),
         (
             Refusal::queue_id_illegal(8, &topic(), peer),
             1,
@@ -43,7 +42,6 @@ fn texts_are_javas() {
              topicFilterType=SINGLE_TAG, topicSysFlag=0, order=false] Producer: 10.0.0.9:5555"
                 .into(),
         ),
-        (Refusal::batch_topic_too_long(130), 13, "message topic length too long 130".into()),
         (Refusal::group_not_exist_on_send("G"), 26, format!("subscription group not exist, G {faq}")),
         (Refusal::group_not_exist_on_pull("G"), 26, format!("subscription group [G] does not exist, {faq}")),
         (

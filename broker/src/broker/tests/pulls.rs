@@ -287,8 +287,9 @@ fn more_held_pulls_than_may_be_are_refused() {
             };
             let first = begin(1);
             let second = begin(1).answer(PATIENCE).await.unwrap();
-            let full = "too many pulls wait for messages already, limit 1";
-            assert_eq!((second.code, second.remark.as_deref()), (1, Some(full)));
+            let full =
+                "[OVERLOAD]system busy, start flow control for a while: held pulls 1, limit 1";
+            assert_eq!((second.code, second.remark.as_deref()), (14, Some(full)));
             // The place is free again once the first is answered.
             assert_eq!(client.send("").await.code, 0);
             assert_eq!(first.answer(PATIENCE).await.unwrap().code, 0);
