@@ -31,7 +31,6 @@ const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 /// Makes everything durable that was appended before the call.
 pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), String> {
-    let _one_at_a_time = log.syncing.lock().unwrap_or_else(PoisonError::into_inner);
     let _one_at_a_time = log.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     let (from, to) = (log.flushed.value(), log.appended.value());
     if from >= to {

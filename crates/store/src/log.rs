@@ -35,10 +35,8 @@ pub(crate) struct Log {
     pub(crate) appended: Watermark,
     /// Invariant: at most `appended`; advanced only while `flushing` is held.
     pub(crate) flushed: Watermark,
-    /// One sync of the log at a time.
+    /// One sync of the log at a time: of two, the one that began first would end with the lower position.
     pub(crate) flushing: Mutex<()>,
-    /// Held by whoever syncs: of two syncs at once the one that began first would end with the lower position.
-    pub(crate) syncing: Mutex<()>,
     health: Arc<Health>,
     clock: Clock,
     state: Mutex<State>,
@@ -120,7 +118,6 @@ impl Log {
             appended: Watermark::new(position.end),
             flushed: Watermark::new(position.end),
             flushing: Mutex::new(()),
-            syncing: Mutex::default(),
             health,
             clock,
             state: Mutex::new(state),

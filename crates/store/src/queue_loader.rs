@@ -39,9 +39,14 @@ impl QueueLoader<'_> {
         let dir = self.files.dir_of(topic, id);
         let fail = |error| StoreError::io("load", &dir)(error);
         let (file_size, bases, damaged) = self.files_of(topic, id).map_err(fail)?;
-        let Some(&last) = bases.last() else {
+        let (Some(&first), Some(&last)) = (bases.first(), bases.last()) else {
             return Ok(damaged.then_some(0));
         };
+        if first > 0 && self.chain.min() == 0 {
+            // Its first files are gone, and not because the log was cleaned: all of it is in the log.
+            tracing::error!(topic, id = id.0, first, "a queue has lost its first files");
+            return Ok(Some(0));
+        }
         // A queue to read with: everything that its files have room for counts as readable.
         let all = Extent {
             min: 0,
@@ -106,8 +111,8 @@ impl QueueLoader<'_> {
             let path = dir.join(&one.name);
             match name::parse(&one.name) {
                 Some(base) if base % size == 0 && one.len == size => bases.push(base),
-                Some(base) if base % size == 0 && 0 < one.len && one.len < size => {
-                    tracing::error!(file = %path.display(), len = one.len, size, "a queue file is too short");
+                Some(base) if base % size == 0 && one.len > 0 => {
+                    tracing::error!(file = %path.display(), len = one.len, size, "a queue file has the wrong size");
                     self.disk.open(&path, Open::Write)?.set_len(size)?;
                     bases.push(base);
                     damaged_from = damaged_from.or(Some(base + size));
@@ -118,7 +123,7 @@ impl QueueLoader<'_> {
                     damaged_from = damaged_from.or(Some(base));
                 }
                 Some(_) => {
-                    let why = "not where or as long as a file of this queue is";
+                    let why = "not where a file of this queue is";
                     self.paths.set_aside(self.disk, self.counters, &path, why)?;
                 }
                 None if one.name.ends_with(queue_files::MAKING) => self.disk.remove(&path)?,

@@ -107,9 +107,12 @@ impl Recovery<'_> {
             .read(&self.paths.checkpoint())?
             .map(|bytes| Checkpoint::decode(&bytes))
             .unwrap_or_default();
-        let progress = self
-            .read(&self.paths.progress())?
-            .and_then(|bytes| Progress::decode(&bytes));
+        let progress = self.read(&self.paths.progress())?.map(|bytes| {
+            Progress::decode(&bytes).unwrap_or_else(|| {
+                tracing::error!("the progress file is damaged, reading all of the log");
+                Progress::default()
+            })
+        });
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
         let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
         let from = self.load_queues(&chain, &mut start)?;
@@ -224,7 +227,15 @@ impl Recovery<'_> {
                     mark: Some(progress.synced).filter(|mark| mark.end == at),
                 };
             }
-            tracing::warn!("the progress file speaks of another log, going by Apache's rules");
+            // Nothing says how far the queues were.
+            tracing::warn!("the progress file speaks of another log, reading all of it");
+            return Start {
+                at: chain.min(),
+                queues_trusted: false,
+                tail: Tail::Unknown,
+                doubted_from: progress.flushed,
+                mark: None,
+            };
         }
         let segments = chain.all();
         let at = if was_stopped {
@@ -289,17 +300,19 @@ impl Recovery<'_> {
             }
         }
         let entries = self.entries();
-        if let Some(noted) = start
-            .mark
-            .map(|mark| mark.entries)
-            .filter(|&noted| noted != entries)
-        {
+        let noted = start.mark.map(|mark| mark.entries);
+        if let Some(noted) = noted.filter(|&noted| noted != entries) {
             tracing::error!(
                 entries,
                 noted,
                 "queue files are missing or damaged, queues are completed from the log"
             );
             (from, start.tail) = (0, Tail::Unknown);
+        }
+        if !start.queues_trusted {
+            // As Apache does: whoever wants queues built again removes them all.
+            let ends = self.queues.all().into_iter().map(|queue| queue.log_end());
+            from = from.min(ends.max().unwrap_or(0));
         }
         Ok(from.max(chain.min()))
     }
@@ -473,7 +486,9 @@ impl Recovery<'_> {
     ) -> Result<bool, StoreError> {
         let at = before.end;
         let mut cursor = Cursor::new(chain, true).doubting(doubted_from);
-        let mut look_from = at + MIN_FILLER;
+        // In a segment of its own a record needs no room for a filler before it.
+        let segment_end = chain.find(at).map_or(u64::MAX, |segment| segment.end());
+        let mut look_from = segment_end.min(at + MIN_FILLER);
         while let Some(segment) = chain.at_or_after(look_from) {
             let from = look_from.max(segment.start());
             let found = cursor

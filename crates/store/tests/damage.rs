@@ -154,7 +154,7 @@ fn fill(store: &Store, count: u64) -> Vec<(u64, u64, Millis)> {
 
 #[test]
 fn queue_files_that_are_gone_are_built_again_from_the_log() {
-    for name in ["last", "every", "second"] {
+    for name in ["first", "last", "every", "second"] {
         for clean in [true, false] {
             let home = Home::new(1);
             let store = home.open();
@@ -168,6 +168,7 @@ fn queue_files_that_are_gone_are_built_again_from_the_log() {
             let files = home.below("/store/consumequeue/T/0");
             let gone = match name {
                 "last" => &files[files.len() - 1..],
+                "first" => &files[..1],
                 "second" => &files[1..2],
                 _ => &files[..],
             };
@@ -180,6 +181,43 @@ fn queue_files_that_are_gone_are_built_again_from_the_log() {
             assert_eq!(put(&store, "T", 0, b"next").1, 100);
         }
     }
+}
+
+#[test]
+fn without_queues_and_progress_all_of_the_log_is_read_as_apache_does() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 200);
+    assert!(store.figures().segments > 4);
+    store.shutdown().unwrap();
+    let mut gone = home.below("/store/consumequeue");
+    gone.push(PathBuf::from(PROGRESS));
+    gone.iter().for_each(|path| home.disk.take(path));
+    same(
+        &all(&home.open(), "T", 0),
+        &expected(200),
+        "all queues removed",
+    );
+}
+
+#[test]
+fn a_segment_whose_closing_blank_is_damaged_takes_nothing_from_the_next_one() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 100);
+    drop(store);
+    home.disk.kill();
+    let next = stored.iter().find(|one| one.0 >= SEGMENT).unwrap();
+    let last = stored.iter().rfind(|one| one.0 < SEGMENT).unwrap();
+    assert_eq!(next.0, SEGMENT);
+    let len = u64::try_from(91 + 1 + body(last.1).len()).unwrap();
+    home.change_log(last.0 + len, |blank| blank.fill(0));
+    home.disk.take(Path::new(PROGRESS));
+    same(
+        &all(&home.open(), "T", 0),
+        &expected(100),
+        "the blank is gone",
+    );
 }
 
 #[test]

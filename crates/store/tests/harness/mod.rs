@@ -102,6 +102,11 @@ impl Harness {
         self.store.as_ref().unwrap()
     }
 
+    /// Begins another sequence of choices.
+    pub(crate) fn reseed(&mut self, seed: u64) {
+        self.random = seed.wrapping_mul(0xD134_2543_DE82_EF95) | 1;
+    }
+
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
