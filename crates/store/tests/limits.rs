@@ -162,14 +162,21 @@ fn what_is_too_large_is_refused_by_name_and_leaves_the_batch_as_it_was() {
         ),
         "{no_segment}"
     );
-    let group = [record(A, b"one", "KEYS\u{1}b"), record(A, &big, "")]
+    // The limit of a message is not a group's, but a segment must hold it.
+    let huge = vec![0; 4000];
+    let group = [record(A, b"one", "KEYS\u{1}b"), record(A, &huge, "")]
         .map(|record| (record, Tags::Code(0)));
+    let no_segment = batch.stage_group(&queue, group).unwrap_err();
     assert!(
-        batch
-            .stage_group(&queue, group)
-            .unwrap_err()
-            .is_illegal_message()
+        matches!(
+            no_segment,
+            AppendError::RecordLargerThanSegment { limit: 4088, .. }
+        ),
+        "{no_segment}"
     );
+    let none: [(Record<'_>, Tags); 0] = [];
+    let empty = batch.stage_group(&queue, none).unwrap_err();
+    assert_eq!(empty.to_string(), "a group without messages");
     assert_eq!((batch.entries(), batch.records()), (1, 1));
     store.commit(&mut batch);
     assert!(matches!(
