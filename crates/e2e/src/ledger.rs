@@ -98,11 +98,14 @@ impl Senders {
     /// Waits until that many sends were acknowledged in all.
     pub fn await_acked(&self, count: u64) -> Result<()> {
         until(&format!("{count} acknowledged sends"), || {
+            // In this order: the last one may end between the two questions.
+            let done = self.done();
+            let enough = self.acked() >= count;
             ensure!(
-                !self.done(),
+                enough || !done,
                 "all senders ended before {count} sends were acknowledged"
             );
-            Ok(self.acked() >= count)
+            Ok(enough)
         })
     }
 

@@ -106,14 +106,60 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// CRC-32 of zlib, bit by bit: slow and beyond doubt.
+/// CRC-32 as zlib has it.
 pub fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 };
-        }
+        let [low, ..] = crc.to_le_bytes();
+        crc = (crc >> 8) ^ TABLE[usize::from(low ^ byte)];
     }
     !crc
+}
+
+const TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut value = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            value = (value >> 1) ^ if value & 1 == 1 { 0xEDB8_8320 } else { 0 };
+            bit += 1;
+        }
+        table[index] = value;
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{all, crc32};
+
+    #[test]
+    fn the_check_value_of_crc_32() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn a_record_is_read_and_a_changed_one_is_not() {
+        let hex = "0000006adaa320a758932aac0000000300000000000000000000000400000000000000050000000000000000000000\
+                   010a000009000015b300000000000000020a00000100002a9f0000000000000000000000000000000268690654\
+                   6f7069634100074b455953016b31";
+        let mut bytes: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let record = &all(&bytes).unwrap()[0];
+        assert_eq!(
+            (record.queue_id, record.queue_offset, record.log_offset),
+            (3, 4, 5)
+        );
+        assert_eq!(
+            (record.topic.as_str(), record.body.as_slice()),
+            ("TopicA", b"hi".as_slice())
+        );
+        bytes[86] ^= 1;
+        assert!(all(&bytes).is_err());
+    }
 }

@@ -218,7 +218,9 @@ impl Server {
                 lines.push("brokerRole=ASYNC_MASTER".to_owned());
                 lines.push("brokerIP1=127.0.0.1".to_owned());
                 lines.push("brokerIP2=127.0.0.1".to_owned());
-                lines.push(format!("storePathRootDir={folder}/store"));
+                if properties.iter().all(|(key, _)| key != "storePathRootDir") {
+                    lines.push(format!("storePathRootDir={folder}/store"));
+                }
                 if !name_servers.is_empty() {
                     lines.push(format!("namesrvAddr={}", name_servers.join(";")));
                 }

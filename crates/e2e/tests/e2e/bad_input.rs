@@ -276,8 +276,10 @@ fn one_way_requests_are_never_answered() -> Result<()> {
 enum Kind {
     Text,
     Number,
+    /// May be missing, but not malformed.
+    OptionalNumber,
 }
-use Kind::{Number, Text};
+use Kind::{Number, OptionalNumber, Text};
 
 /// A request with the fields that it cannot do without, and a good value for each.
 type Row = (i32, &'static [(&'static str, Kind, &'static str)]);
@@ -400,6 +402,43 @@ const BROKER: &[Row] = &[
     (203, &[("consumerGroup", Text, "g")]),
     (208, &[("consumerGroup", Text, "g")]),
     (215, &[("topic", Text, "made")]),
+    (204, &[("producerGroup", Text, "p")]),
+    (207, &[("groupName", Text, "nobody")]),
+    (
+        222,
+        &[
+            ("topic", Text, TOPIC),
+            ("group", Text, "g"),
+            ("timestamp", Number, "0"),
+        ],
+    ),
+    (223, &[("topic", Text, TOPIC), ("group", Text, "g")]),
+    (300, &[("topic", Text, TOPIC)]),
+    (303, &[("topic", Text, TOPIC), ("group", Text, "g")]),
+    (
+        307,
+        &[("consumerGroup", Text, "g"), ("clientId", Text, "c")],
+    ),
+    (308, &[("compareGroup", Text, "g"), ("topic", Text, TOPIC)]),
+    (309, &[("consumerGroup", Text, "g")]),
+    (314, &[("srcGroup", Text, "g"), ("destGroup", Text, "h")]),
+    (
+        315,
+        &[
+            ("statsName", Text, "TOPIC_PUT_NUMS"),
+            ("statsKey", Text, TOPIC),
+        ],
+    ),
+    (317, &[("isOrder", Text, "false")]),
+    (
+        321,
+        &[
+            ("topic", Text, TOPIC),
+            ("queueId", OptionalNumber, "0"),
+            ("index", OptionalNumber, "0"),
+            ("count", OptionalNumber, "1"),
+        ],
+    ),
 ];
 
 const NAME_SERVER: &[Row] = &[
@@ -456,14 +495,15 @@ fn missing_and_malformed_fields_are_named() -> Result<()> {
     for (server, rows) in [(&site.broker, BROKER), (&site.name_server, NAME_SERVER)] {
         for (code, fields) in rows {
             for (culprit, kind, _) in *fields {
-                let mut values = vec![None];
+                let mut values = Vec::new();
+                if *kind != OptionalNumber {
+                    values.push(None);
+                }
+                if *kind != Text {
+                    values.extend([Some("abc"), Some("1.5"), Some("99999999999999999999999")]);
+                }
                 if *kind == Number {
-                    values.extend([
-                        Some(""),
-                        Some("abc"),
-                        Some("1.5"),
-                        Some("99999999999999999999999"),
-                    ]);
+                    values.push(Some(""));
                 }
                 for value in values {
                     if let Err(e) = names_the_culprit(server, *code, fields, culprit, value) {

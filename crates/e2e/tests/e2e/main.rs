@@ -10,3 +10,4 @@ mod mqadmin;
 mod notices;
 mod restarts;
 mod start_failures;
+mod store;

@@ -1,7 +1,10 @@
 //! Servers come and go while a stock Java producer with default settings sends: none of its sends fails.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use gantry_e2e::clients::{Counted, Java};
+use gantry_e2e::frame::End;
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 use gantry_e2e::wait::until;
@@ -93,4 +96,45 @@ fn one_of_two_name_servers_is_restarted_under_load() -> Result<()> {
     load.await_consumed(300)?;
     one.start()?;
     nothing_failed_and_nothing_is_missing(load.finish()?)
+}
+
+/// Stock clients notice the end of a connection at once only if it is torn down (RST): after an orderly end (FIN) calls
+/// in flight wait their whole three seconds and fail.
+#[test]
+fn a_stopped_and_a_killed_broker_tear_their_connections_down() -> Result<()> {
+    let room = room("reset")?;
+    let mut broker = Server::broker(Make::Gantry, room.path(), "broker-a", &[], &[])?;
+    for how in ["stop", "kill"] {
+        let mut idle = broker.wire()?;
+        idle.call(28, &[], &[])?.success()?;
+        let mut waiting = broker.wire()?;
+        create_topic(&broker, &[], TOPIC, 1)?;
+        let pull = [
+            ("consumerGroup", "g"),
+            ("topic", TOPIC),
+            ("queueId", "0"),
+            ("queueOffset", "0"),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "6"), // may wait, and carries its subscription
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "60000"),
+            ("subscription", "*"),
+            ("subVersion", "0"),
+        ];
+        waiting.post(11, &pull, &[])?;
+        if how == "stop" {
+            broker.stop()?;
+        } else {
+            broker.kill()?;
+        }
+        for (name, wire) in [
+            ("an idle connection", &mut idle),
+            ("one with a parked pull", &mut waiting),
+        ] {
+            let end = wire.end(Duration::from_secs(5))?;
+            ensure!(end == End::Reset, "{how}: {name} ended with {end:?}");
+        }
+        broker.start()?;
+    }
+    Ok(())
 }
