@@ -38,6 +38,8 @@ pub enum Operation {
     Allocate,
     /// Making files.
     Create,
+    /// Moving files and directories.
+    Rename,
 }
 
 /// A disk in memory with faults. Clones are the same disk.
@@ -89,6 +91,23 @@ struct Node {
 enum Change {
     Write(usize, Vec<u8>),
     SetLen(usize),
+}
+
+impl Node {
+    /// Makes the changes since the last sync durable.
+    fn sync(&mut self) {
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::Write(at, bytes) => put(&mut self.durable, at, &bytes),
+                Change::SetLen(len) => self.durable.resize(len, 0),
+            }
+        }
+    }
+
+    /// A sync failed: no later one makes the same changes durable, for the system no longer takes them for changes.
+    fn forget(&mut self) {
+        self.pending.clear();
+    }
 }
 
 impl FaultyDisk {
@@ -501,6 +520,7 @@ impl Disk for FaultyDisk {
         if !world.names.files.contains_key(from) && !world.names.dirs.contains(from) {
             return Err(not_found());
         }
+        world.may(Operation::Rename)?;
         world.change()?;
         let dir = to.parent().unwrap_or(to).to_owned();
         world.rename(NameChange::Moved(from.to_owned(), to.to_owned()), &dir);
@@ -557,13 +577,13 @@ impl Disk for FaultyDisk {
     fn sync_all(&self, _dir: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.change()?;
-        world.may(Operation::Sync)?;
+        if let Err(error) = world.may(Operation::Sync) {
+            world.nodes.values_mut().for_each(Node::forget);
+            return Err(error);
+        }
+        world.nodes.values_mut().for_each(Node::sync);
         world.durable_names = world.names.clone();
         world.name_changes.clear();
-        for node in world.nodes.values_mut() {
-            node.durable.clone_from(&node.live);
-            node.pending.clear();
-        }
         Ok(())
     }
 
@@ -738,9 +758,9 @@ impl File for FaultyFile {
         let Some(node) = world.nodes.get_mut(&self.node) else {
             return allowed;
         };
-        if allowed.is_ok() {
-            node.durable.clone_from(&node.live);
-            node.pending.clear();
+        match allowed {
+            Ok(()) => node.sync(),
+            Err(_) => node.forget(),
         }
         allowed
     }
@@ -850,6 +870,25 @@ mod tests {
             io::ErrorKind::StorageFull
         );
         failing.allocate(10).unwrap();
+    }
+
+    #[test]
+    fn what_a_failed_sync_did_not_sync_no_later_one_does() {
+        for seed in 0..20 {
+            let disk = FaultyDisk::new(seed);
+            let failing = file(&disk, "a");
+            failing.set_len(3).unwrap();
+            failing.sync().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            failing.write_at(&[1], 0).unwrap();
+            disk.fail(Operation::Sync, 1, nix::libc::EIO);
+            assert!(failing.sync().is_err());
+            failing.write_at(&[2], 1).unwrap();
+            failing.sync().unwrap();
+            assert_eq!(content(&disk, "a").unwrap(), [1, 2, 0]);
+            disk.power_cut();
+            assert_eq!(content(&disk, "a").unwrap(), [0, 2, 0]);
+        }
     }
 
     #[test]

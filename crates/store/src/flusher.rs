@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gantry_disk::{Disk, replace};
+use gantry_disk::{Disk, Open, replace};
 
 use crate::config::StoreConfig;
 use crate::dispatcher::Dispatcher;
@@ -245,6 +245,9 @@ impl QueueWriter {
         self.step(store, Pace::All);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.progress.clean = clean && store.health.latched().is_none();
+        if store.health.latched().is_some() {
+            state.progress.boot.clear();
+        }
         state.progress.flushed = store.log.flushed.value();
         replace::file(
             &*self.disk,
@@ -259,11 +262,24 @@ impl QueueWriter {
     }
 
     /// Writes down, once, that this boot is not to be relied on: after a failed sync the system drops what it could not
-    /// write. The next start goes by what was synced before.
+    /// write. The next start goes by what was synced before. Not synced itself: it counts for this boot only, and syncs
+    /// fail.
     fn distrust(&self, store: &WriterView<'_>, state: &mut State) -> bool {
         if !state.progress.boot.is_empty() {
-            state.progress.boot.clear();
-            self.note_progress(store, state);
+            state.progress.flushed = store.log.flushed.value();
+            let boot = std::mem::take(&mut state.progress.boot);
+            let path = self.paths.progress();
+            let other = path.with_extension("distrusted");
+            let written = self.disk.open(&other, Open::Create).and_then(|file| {
+                file.set_len(0)?;
+                file.write_at(&state.progress.encode(), 0)?;
+                self.disk.rename(&other, &path)
+            });
+            if let Err(error) = written {
+                // The next round tries again.
+                state.progress.boot = boot;
+                warn_checkpoint(&path, &error);
+            }
         }
         true
     }

@@ -71,6 +71,8 @@ struct Start {
     doubted_from: u64,
     /// What was noted when the log ended at the start.
     mark: Option<Mark>,
+    /// A sync failed before the stop: what is read may be nowhere but in memory, and not taken for a change any more.
+    sync_failed: bool,
 }
 
 impl Start {
@@ -215,6 +217,7 @@ impl Recovery<'_> {
                     tail,
                     doubted_from,
                     mark: Some(progress.written).filter(|mark| mark.end == at),
+                    sync_failed: false,
                 };
             }
             if speaks_of(&progress.synced) {
@@ -225,6 +228,7 @@ impl Recovery<'_> {
                     tail: Tail::Unknown,
                     doubted_from: progress.flushed,
                     mark: Some(progress.synced).filter(|mark| mark.end == at),
+                    sync_failed: progress.boot.is_empty(),
                 };
             }
             // Nothing says how far the queues were.
@@ -235,6 +239,7 @@ impl Recovery<'_> {
                 tail: Tail::Unknown,
                 doubted_from: progress.flushed,
                 mark: None,
+                sync_failed: progress.boot.is_empty(),
             };
         }
         let segments = chain.all();
@@ -261,6 +266,7 @@ impl Recovery<'_> {
             tail: Tail::Unknown,
             doubted_from,
             mark: None,
+            sync_failed: false,
         }
     }
 
@@ -595,6 +601,10 @@ impl Recovery<'_> {
                     .zero(zero)
                     .map_err(StoreError::io("zero", segment.path()))?;
             }
+            if start.sync_failed {
+                let range = synced.max(segment.start())..end.min(segment.end());
+                rewrite(&segment, range).map_err(StoreError::io("write", segment.path()))?;
+            }
             segment
                 .sync()
                 .map_err(StoreError::io("sync", segment.path()))?;
@@ -683,6 +693,20 @@ fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
         }
         _ => false,
     }
+}
+
+/// Writes what is there once more, so that the next sync takes it for a change.
+fn rewrite(segment: &Segment, range: std::ops::Range<u64>) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = range.start;
+    while at < range.end {
+        let step = (range.end - at).min(wide(buffer.len()));
+        let part = &mut buffer[..crate::width::narrow(step)];
+        segment.read(part, at)?;
+        segment.write(part, at)?;
+        at += step;
+    }
+    Ok(())
 }
 
 /// Whether something was written behind the record that starts at `at`.

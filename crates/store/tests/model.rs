@@ -6,6 +6,7 @@
 
 mod harness;
 
+use gantry_disk::faulty::Operation;
 use harness::{End, Harness, seeds};
 
 fn run(seed: u64, ends: &[End]) -> Harness {
@@ -38,4 +39,26 @@ fn power_cuts_lose_only_what_was_not_flushed() {
         .map(|seed| run(seed, &[End::Clean, End::Kill, End::PowerCut]).lost)
         .sum();
     assert!(!several || lost > 0, "the power cuts cut nothing");
+}
+
+#[test]
+fn after_a_failed_sync_what_a_restart_calls_flushed_survives_a_power_cut() {
+    for seed in seeds(1..=60) {
+        println!("GANTRY_SEED={seed}");
+        let mut harness = Harness::new(seed);
+        for _ in 0..harness.below(20) {
+            harness.operate();
+        }
+        let times = 1 + harness.below(3);
+        harness.disk.fail(Operation::Sync, times, 5);
+        for _ in 0..harness.below(10) {
+            harness.operate();
+        }
+        harness.store().turn();
+        harness.restart(End::Kill);
+        for _ in 0..harness.below(3) {
+            harness.operate();
+        }
+        harness.restart(End::PowerCut);
+    }
 }
