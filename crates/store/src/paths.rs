@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gantry_disk::Disk;
+use gantry_disk::{Disk, Open};
 
 use crate::figures::Counters;
+use crate::width::wide;
 
 /// Names below the store's root; all but `progress` and `quarantine` are Apache's.
 #[derive(Clone, Debug)]
@@ -69,11 +70,33 @@ impl Paths {
             .trim_start_matches('/')
             .replace('/', "-");
         let to = self.free_quarantine(disk, &name)?;
-        disk.rename(path, &to)?;
+        match disk.rename(path, &to) {
+            // The log may be on another disk than the root.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                copy(disk, path, &to)?;
+                disk.remove(path)?;
+            }
+            other => other?,
+        }
         counters
             .quarantined
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::error!(file = %path.display(), to = %to.display(), why, "set aside");
         Ok(())
+    }
+}
+
+/// Copies a file, durably.
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (disk.open(from, Open::Read)?, disk.open(to, Open::Create)?);
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let read = from.read_at(&mut buffer, at)?;
+        if read == 0 {
+            return to.sync();
+        }
+        to.write_at(&buffer[..read], at)?;
+        at += wide(read);
     }
 }

@@ -16,6 +16,7 @@ const LOG: &str = "/store/commitlog";
 const PROGRESS: &str = "/store/gantry.checkpoint";
 const EMFILE: i32 = 24;
 const EIO: i32 = 5;
+const EXDEV: i32 = 18;
 
 struct Home {
     disk: FaultyDisk,
@@ -500,6 +501,23 @@ fn after_a_failed_sync_a_restart_believes_only_what_was_synced() {
         .collect();
     same(&all(&store, "T", 0), &left, "after the restart");
     assert_eq!(put(&store, "T", 0, &body(16)).1, 16);
+}
+
+#[test]
+fn what_is_set_aside_on_another_disk_is_copied() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 3);
+    store.shutdown().unwrap();
+    let stray = Path::new(LOG).join(format!("{:020}", 77));
+    let content = vec![5; usize::try_from(SEGMENT).unwrap()];
+    home.disk.put(&stray, &content);
+    home.disk.fail(Operation::Rename, 1, EXDEV);
+    let store = home.open();
+    same(&all(&store, "T", 0), &expected(3), "beside a stray file");
+    let aside = home.below("/store/quarantine");
+    assert_eq!(home.disk.content(&aside[0]).unwrap(), content);
+    assert_eq!(home.disk.content(&stray), None);
 }
 
 #[test]
