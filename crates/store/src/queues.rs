@@ -120,6 +120,14 @@ impl Queues {
         }
     }
 
+    /// Forgets all queues: they are loaded again.
+    pub(crate) fn clear(&self) {
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Topics> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -311,9 +311,11 @@ impl Recovery<'_> {
             tracing::error!(
                 entries,
                 noted,
-                "queue files are missing or damaged, queues are completed from the log"
+                "queue files are missing or damaged, queues are made again from the log"
             );
-            (from, start.tail) = (0, Tail::Unknown);
+            self.queues.clear();
+            (start.at, start.tail, start.mark) = (chain.min(), Tail::Unknown, None);
+            return self.load_queues(chain, start);
         }
         if !start.queues_trusted {
             // As Apache does: whoever wants queues built again removes them all.
@@ -629,10 +631,12 @@ impl Recovery<'_> {
         for queue in self.queues.all() {
             let fail =
                 |error| StoreError::io("cut", &self.files.dir_of(queue.topic(), queue.id()))(error);
-            if !(start.tail == Tail::Ended && end == start.at) {
-                self.files
-                    .cut_if_needed(&queue, queue.max().0)
-                    .map_err(fail)?;
+            let max = queue.max().0;
+            match start.tail {
+                Tail::Ended if end == start.at => {}
+                // Pages reach the disk in any order: left-overs may lie behind zeros.
+                Tail::Unknown => self.files.cut(&queue, max).map_err(fail)?,
+                _ => self.files.cut_if_needed(&queue, max).map_err(fail)?,
             }
             self.files.correct_min(&queue, chain.min());
         }

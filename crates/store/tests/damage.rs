@@ -504,6 +504,36 @@ fn after_a_failed_sync_a_restart_believes_only_what_was_synced() {
 }
 
 #[test]
+fn entries_that_a_power_cut_left_behind_zeros_do_not_come_back_later() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 10);
+    store.turn();
+    drop(store);
+    let files = home.below("/store/consumequeue/T/0");
+    home.change(&files[0], |bytes| {
+        // Of a message that did not reach the disk, a little behind the last one that did.
+        let mut entry = bytes[180..200].to_vec();
+        let last = u64::from_be_bytes(*entry.first_chunk().unwrap());
+        entry[..8].copy_from_slice(&(last + 200).to_be_bytes());
+        bytes[240..260].copy_from_slice(&entry);
+    });
+    home.disk.power_cut();
+    let store = home.open();
+    put(&store, "T", 0, &body(10));
+    store.turn();
+    drop(store);
+    home.disk.kill();
+    let store = home.open();
+    assert_eq!(put(&store, "T", 0, &body(11)).1, 11);
+    same(
+        &all(&store, "T", 0),
+        &expected(12),
+        "after the second start",
+    );
+}
+
+#[test]
 fn what_is_set_aside_on_another_disk_is_copied() {
     let home = Home::new(1);
     let store = home.open();
