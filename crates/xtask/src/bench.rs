@@ -67,9 +67,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                     .send(*subject, connections, in_flight)
                     .with_context(|| format!("{name}, {shape}, round {round}"))?;
                 println!(
-                    "{shape} round {}: {name}: {} messages/s",
+                    "{shape} round {}: {name}: {:.0} messages/s",
                     round + 1,
-                    result["messages_per_second"]
+                    result["messages_per_second"].as_f64().unwrap_or_default()
                 );
                 results[place].push(result);
             }
