@@ -96,9 +96,11 @@ settings! {
         /// Milliseconds after which fewer pages are flushed too.
         flush_commit_log_thorough_interval: u64 = 10_000, "flushCommitLogThoroughInterval" [.between(1, 600_000)];
         /// Milliseconds between flushes of queues.
-        flush_interval_consume_queue: u64 = 1_000, "flushIntervalConsumeQueue" [.between(1, 600_000)];
+        flush_interval_consume_queue: u64 = 1_000, "flushIntervalConsumeQueue"
+            [.between(1, 600_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
         /// Pages of 4 KiB of a queue that must wait before it is flushed.
-        flush_consume_queue_least_pages: u32 = 2, "flushConsumeQueueLeastPages" [.between(0, 1_000_000)];
+        flush_consume_queue_least_pages: u32 = 2, "flushConsumeQueueLeastPages"
+            [.between(0, 1_000_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
         /// Milliseconds after which all queues are flushed and the checkpoint is written.
         flush_consume_queue_thorough_interval: u64 = 60_000, "flushConsumeQueueThoroughInterval" [.between(1, 3_600_000)];
         /// Checks checksums of bodies when the store is opened.
