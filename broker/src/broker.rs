@@ -109,6 +109,12 @@ impl Broker {
         };
         let config = live.now();
         warn_if_open(&config);
+        if config.store.broker_role == BrokerRole::SyncMaster {
+            tracing::warn!(
+                "brokerRole=SYNC_MASTER: this version has no slaves, so every send that waits is stored and answered \
+                 SLAVE_NOT_AVAILABLE"
+            );
+        }
         let identity = registration::Identity {
             cluster: config.broker_cluster_name.clone(),
             broker: config.broker_name.clone(),

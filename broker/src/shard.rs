@@ -34,7 +34,7 @@ use gantry_wire::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    config::FlushDiskType,
+    config::{BrokerRole, FlushDiskType},
     dispatch::Dispatch,
     gates::Gates,
     handlers::{
@@ -85,6 +85,9 @@ pub struct Shard {
     draining: Cell<bool>,
     drain: Notify,
     sync_flush: bool,
+    /// What a sender who waits is told about a message that is as safe as it gets here. A SYNC_MASTER promises a second
+    /// copy, and there is no slave to have one.
+    kept: i32,
     ids: RefCell<String>,
 }
 
@@ -132,6 +135,10 @@ impl Shard {
             draining: Cell::new(false),
             drain: Notify::new(),
             sync_flush,
+            kept: match config.store.broker_role {
+                BrokerRole::SyncMaster => response::SLAVE_NOT_AVAILABLE,
+                _ => response::SUCCESS,
+            },
             ids: RefCell::default(),
             parts,
         });
@@ -218,7 +225,11 @@ impl Shard {
                     host: self.parts.store_host,
                 };
                 let head = ResponseHead {
-                    code: response::SUCCESS,
+                    code: if staged.wait {
+                        self.kept
+                    } else {
+                        response::SUCCESS
+                    },
                     opaque,
                     remark: None,
                 };
@@ -351,7 +362,7 @@ impl Shard {
             let mut queue = self.durable.borrow_mut();
             let Some(first) = queue.front() else { break };
             let code = if first.end.0 <= flushed {
-                response::SUCCESS
+                self.kept
             } else if first.deadline <= now || self.is_flushing_over() {
                 response::FLUSH_DISK_TIMEOUT
             } else {

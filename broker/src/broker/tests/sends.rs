@@ -306,3 +306,21 @@ fn with_synchronous_flush_an_answer_comes_after_the_sync() {
         },
     );
 }
+
+#[test]
+fn a_sync_master_without_a_slave_stores_and_says_that_there_is_no_second_copy() {
+    with_broker(
+        |config| config.store.broker_role = BrokerRole::SyncMaster,
+        async |broker, client| {
+            let cases = [
+                ("", response::SLAVE_NOT_AVAILABLE, ""),
+                ("i=WAIT:true", response::SLAVE_NOT_AVAILABLE, ""),
+                ("i=WAIT:false", response::SUCCESS, ""),
+            ];
+            check(&client, &cases).await;
+            let stored = client.send("").await;
+            assert!(stored.fields.get("msgId").is_some());
+            Some(broker)
+        },
+    );
+}
