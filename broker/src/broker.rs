@@ -557,6 +557,7 @@ fn limits(config: &BrokerConfig) -> Limits {
         in_flight_per_connection: server.max_in_flight_per_connection as usize,
         outbound_bytes_per_connection: usize::try_from(server.max_outbound_bytes_per_connection)
             .unwrap_or(usize::MAX),
+        outbound_bytes_max: usize::try_from(server.max_outbound_bytes).unwrap_or(usize::MAX),
         idle: Duration::from_secs(server.server_channel_max_idle_time_seconds.into()),
         send_buffer: buffer(server.server_socket_snd_buf_size),
         receive_buffer: buffer(server.server_socket_rcv_buf_size),

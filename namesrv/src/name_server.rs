@@ -141,6 +141,7 @@ fn limits(server: &ServerSettings) -> Limits {
         unparsed_bytes_max: size(server.max_unparsed_bytes),
         in_flight_per_connection: size(server.max_in_flight_per_connection.into()),
         outbound_bytes_per_connection: size(server.max_outbound_bytes_per_connection),
+        outbound_bytes_max: size(server.max_outbound_bytes),
         idle: Duration::from_secs(server.server_channel_max_idle_time_seconds.into()),
         send_buffer: buffer(server.server_socket_snd_buf_size),
         receive_buffer: buffer(server.server_socket_rcv_buf_size),

@@ -90,8 +90,11 @@ settings! {
         /// Requests of one connection that were read and not yet answered. Beyond it nothing more is read from it.
         max_in_flight_per_connection: u32 = 65_535, "maxInFlightPerConnection" [.between(1, 10_000_000).ours()];
         /// Answers and notices that wait for a slow reader, bytes. Beyond it nothing more is read from the connection.
-        max_outbound_bytes_per_connection: u64 = 67_108_864, "maxOutboundBytesPerConnection"
+        max_outbound_bytes_per_connection: u64 = 16_777_216, "maxOutboundBytesPerConnection"
             [.between(1_048_576, 1 << 40).ours()];
+        /// Memory that answers to slow readers take, bytes, over all connections; parts of log files do not count.
+        /// Beyond it the connection that asks for more is closed.
+        max_outbound_bytes: u64 = 1_073_741_824, "maxOutboundBytes" [.between(1_048_576, 1 << 40).ours()];
 
         section "Access and host";
         /// Answers administration requests from everywhere. false: from the loopback address only.

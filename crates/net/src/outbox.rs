@@ -36,6 +36,10 @@ pub(crate) struct Outbox {
     rest: VecDeque<Chunk>,
     /// Bytes in `rest`.
     rest_bytes: usize,
+    /// Those of them that are shared: pages of a file, which cost no memory of ours.
+    shared_bytes: usize,
+    /// What the server's total contains for this connection; see `peer`.
+    pub(crate) accounted: usize,
 }
 
 /// What a flush achieved.
@@ -51,6 +55,11 @@ impl Outbox {
     /// Bytes not yet with the kernel.
     pub(crate) fn bytes(&self) -> usize {
         self.front.len() - self.front_sent + self.rest_bytes
+    }
+
+    /// Bytes not yet with the kernel that lie in memory of ours.
+    pub(crate) fn owned_bytes(&self) -> usize {
+        self.bytes() - self.shared_bytes
     }
 
     /// Lets `write` append to the last buffer.
@@ -73,6 +82,7 @@ impl Outbox {
     pub(crate) fn append_shared(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.rest_bytes += slice.len();
+            self.shared_bytes += slice.len();
             self.rest.push_back(Chunk::Shared(slice));
         }
     }
@@ -138,6 +148,9 @@ impl Outbox {
             let taken = written.min(chunk.bytes().len());
             written -= taken;
             self.rest_bytes -= taken;
+            if let Chunk::Shared(_) = chunk {
+                self.shared_bytes -= taken;
+            }
             if taken == chunk.bytes().len() {
                 self.rest.pop_front();
             } else {
@@ -181,7 +194,7 @@ mod tests {
             outbox.append_shared(Bytes::new());
             outbox.append(|b| b.extend_from_slice(b"ij"));
             outbox.append(|b| b.extend_from_slice(b"k"));
-            assert_eq!(outbox.bytes(), 11);
+            assert_eq!((outbox.bytes(), outbox.owned_bytes()), (11, 6));
             let mut all = Vec::new();
             while outbox.bytes() > 0 {
                 let (part, _) = drain(&mut outbox, step, 1000);
@@ -189,6 +202,7 @@ mod tests {
                 all.extend(part);
             }
             assert_eq!(all, b"abcdefghijk", "step {step}");
+            assert_eq!(outbox.owned_bytes(), 0);
         }
     }
 

@@ -64,6 +64,36 @@ pub enum PeerCallError {
     TimedOut(SocketAddr, Duration),
 }
 
+/// Memory that answers to slow readers take, over all connections. Only connections that are blocked count.
+#[derive(Debug)]
+pub(crate) struct OutboundBytes {
+    total: AtomicUsize,
+    max: usize,
+}
+
+impl OutboundBytes {
+    pub(crate) fn new(max: usize) -> OutboundBytes {
+        OutboundBytes {
+            total: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// Replaces what the total contains for a connection; whether the total is beyond the limit then.
+    fn account(&self, outbox: &mut Outbox, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut outbox.accounted, bytes);
+        if before == bytes {
+            return false;
+        }
+        if bytes < before {
+            self.total.fetch_sub(before - bytes, Ordering::Relaxed);
+            return false;
+        }
+        let more = bytes - before;
+        self.max < self.total.fetch_add(more, Ordering::Relaxed) + more
+    }
+}
+
 pub(crate) struct Connection {
     id: u64,
     address: SocketAddr,
@@ -78,6 +108,7 @@ pub(crate) struct Connection {
     in_flight: AtomicUsize,
     in_flight_max: usize,
     outbound_max: usize,
+    outbound: Arc<OutboundBytes>,
     /// The task stopped reading because a limit was reached; lowering the cause wakes it.
     paused: AtomicBool,
     alive: AtomicBool,
@@ -95,6 +126,7 @@ impl Peer {
         listener: usize,
         stream: TcpStream,
         limits: &crate::server::Limits,
+        outbound: Arc<OutboundBytes>,
     ) -> Peer {
         Peer(Arc::new(Connection {
             id,
@@ -106,6 +138,7 @@ impl Peer {
             in_flight: AtomicUsize::new(0),
             in_flight_max: limits.in_flight_per_connection,
             outbound_max: limits.outbound_bytes_per_connection,
+            outbound,
             paused: AtomicBool::new(false),
             alive: AtomicBool::new(true),
             ended: watch::Sender::new(false),
@@ -159,19 +192,30 @@ impl Peer {
 
     /// Hands queued bytes to the kernel; what it does not take is sent by the connection's task.
     pub fn flush(&self) {
+        let mut beyond = false;
         let result = {
             let mut outbox = lock(&self.0.outbox);
             let result = outbox.flush(|slices| self.0.stream.try_write_vectored(slices));
             if let Ok(flush) = &result {
                 // Under the lock: of two threads that flush, the one that looked last must have the last word, or
                 // bytes would wait that nobody knows of.
-                self.0
-                    .blocked
-                    .store(*flush == Flush::Blocked, Ordering::SeqCst);
+                let blocked = *flush == Flush::Blocked;
+                self.0.blocked.store(blocked, Ordering::SeqCst);
+                let waiting = if blocked { outbox.owned_bytes() } else { 0 };
+                beyond = self.0.outbound.account(&mut outbox, waiting);
             }
             result
         };
         match result {
+            Ok(_) if beyond => {
+                let limit = self.0.outbound.max;
+                tracing::warn!(
+                    peer = %self.0.address,
+                    "closed: it does not take its answers, and those to slow readers are more than {limit} bytes over \
+                     all connections (maxOutboundBytes)"
+                );
+                self.close();
+            }
             Ok(Flush::Empty) => self.wake_if_paused(),
             Ok(Flush::Blocked) => self.wake(),
             Err(error) => {
@@ -347,7 +391,11 @@ impl Peer {
 
     pub(crate) fn forget(&self) {
         self.close();
-        lock(&self.0.outbox).clear();
+        {
+            let mut outbox = lock(&self.0.outbox);
+            self.0.outbound.account(&mut outbox, 0);
+            outbox.clear();
+        }
         *lock(&self.0.waker) = None;
     }
 

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     input::HeldBytes,
-    peer::{Peer, lock},
+    peer::{OutboundBytes, Peer, lock},
     shard::{self, Order},
 };
 
@@ -69,6 +69,8 @@ pub struct Limits {
     pub in_flight_per_connection: usize,
     /// Bytes a slow reader has not taken; at the limit the connection is not read.
     pub outbound_bytes_per_connection: usize,
+    /// Bytes in memory that slow readers have not taken, over all connections; the one that goes beyond is closed.
+    pub outbound_bytes_max: usize,
     /// A connection without a request for so long, and with none in flight, is closed.
     pub idle: Duration,
     /// How long the kernel gets to send the last answers of a stop before the reset.
@@ -87,7 +89,8 @@ impl Default for Limits {
             frame_bytes_max: gantry_wire::frame::FRAME_MAX,
             unparsed_bytes_max: 1 << 30,
             in_flight_per_connection: 16_384,
-            outbound_bytes_per_connection: 64 << 20,
+            outbound_bytes_per_connection: 16 << 20,
+            outbound_bytes_max: 1 << 30,
             idle: Duration::from_secs(120),
             linger_before_reset: Duration::from_millis(20),
             send_buffer: None,
@@ -204,12 +207,18 @@ impl Server {
         let limits = Arc::new(limits);
         let counts = Arc::new(Counts::default());
         let held = Arc::new(HeldBytes::default());
+        let outbound = Arc::new(OutboundBytes::new(limits.outbound_bytes_max));
         let make = Arc::new(make);
         let mut handles = Vec::new();
         for index in 0..shards {
             let (sender, orders) = mpsc::channel(ORDERS_MAX);
-            let (limits, counts, held, make) =
-                (limits.clone(), counts.clone(), held.clone(), make.clone());
+            let (limits, counts, held, outbound, make) = (
+                limits.clone(),
+                counts.clone(),
+                held.clone(),
+                outbound.clone(),
+                make.clone(),
+            );
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(32)
@@ -218,7 +227,15 @@ impl Server {
             let thread = std::thread::Builder::new()
                 .name(format!("io-{index}"))
                 .spawn(move || {
-                    shard::run(move || make(index), limits, counts, held, orders, &runtime);
+                    shard::run(
+                        move || make(index),
+                        limits,
+                        counts,
+                        held,
+                        outbound,
+                        orders,
+                        &runtime,
+                    );
                     runtime.shutdown_timeout(Duration::from_secs(1));
                 })?;
             handles.push(ShardHandle {

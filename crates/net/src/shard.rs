@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, sync::mpsc, task::LocalSet};
 
 use crate::{
     input::{HeldBytes, Input},
-    peer::Peer,
+    peer::{OutboundBytes, Peer},
     server::{Counts, Handler, Limits, Verdict},
 };
 
@@ -47,6 +47,7 @@ struct Shard<H> {
     limits: Arc<Limits>,
     counts: Arc<Counts>,
     held: Arc<HeldBytes>,
+    outbound: Arc<OutboundBytes>,
     scratch: RefCell<Vec<u8>>,
     peers: RefCell<FxHashMap<u64, Connected>>,
     draining: Cell<bool>,
@@ -63,6 +64,7 @@ pub(crate) fn run<H: Handler>(
     limits: Arc<Limits>,
     counts: Arc<Counts>,
     held: Arc<HeldBytes>,
+    outbound: Arc<OutboundBytes>,
     mut orders: mpsc::Receiver<Order>,
     runtime: &tokio::runtime::Runtime,
 ) {
@@ -73,6 +75,7 @@ pub(crate) fn run<H: Handler>(
             limits,
             counts,
             held,
+            outbound,
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             peers: RefCell::default(),
             draining: Cell::new(false),
@@ -109,7 +112,14 @@ impl<H: Handler> Shard<H> {
             }
         };
         let id = self.counts.next_id.fetch_add(1, Ordering::Relaxed);
-        let peer = Peer::new(id, address, listener, stream, &self.limits);
+        let peer = Peer::new(
+            id,
+            address,
+            listener,
+            stream,
+            &self.limits,
+            self.outbound.clone(),
+        );
         let last_read = Rc::new(Cell::new(Instant::now()));
         let entry = Connected {
             peer: peer.clone(),

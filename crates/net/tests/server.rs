@@ -256,6 +256,33 @@ fn a_reader_that_does_not_read_is_not_read_either() {
 }
 
 #[test]
+fn slow_readers_together_keep_no_more_than_the_limit() {
+    let limits = Limits {
+        outbound_bytes_max: 4 << 20,
+        send_buffer: Some(64 << 10),
+        ..Limits::default()
+    };
+    serve(limits, |address| {
+        let mut slow: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
+        let bytes = request(1, 1, &vec![7; 1_000_000]);
+        for stream in &slow {
+            // What the kernel holds for a reader must not depend on the machine.
+            let socket = socket2::SockRef::from(stream);
+            socket.set_recv_buffer_size(64 << 10).unwrap();
+        }
+        let closed = slow.iter_mut().any(|stream| {
+            // Nothing is read; more than the sockets and the limit hold is asked for.
+            (0..20).any(|_| stream.write_all(&bytes).is_err())
+        });
+        assert!(closed, "somebody who takes nothing is cut off");
+        drop(slow);
+        let mut good = connect(address);
+        good.write_all(&request(1, 3, b"still here")).unwrap();
+        assert_eq!(read_answer(&mut good), Some((3, b"still here".to_vec())));
+    });
+}
+
+#[test]
 fn too_many_unanswered_requests_pause_reading_until_one_is_answered() {
     let limits = Limits {
         in_flight_per_connection: 2,
