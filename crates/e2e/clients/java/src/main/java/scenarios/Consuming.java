@@ -25,7 +25,7 @@ final class Consuming {
         stage.until("100 messages", () -> listener.size() >= 100);
         stage.fill(producer, queues, 100, 40); // now the consumer waits at the end of every queue
         stage.until("140 messages", () -> listener.size() >= 140);
-        stage.printCommitted(producer, group, queues, 140);
+        stage.printCommitted(producer, group, queues, 140, consumer);
         consumer.shutdown();
         listener.print(stage, "consumer");
         listener.received().stream().map(Stage::describe).sorted().limit(8).forEach(stage::line);
@@ -43,7 +43,7 @@ final class Consuming {
             Listener listener = new Listener().listen(consumer);
             consumer.start();
             stage.until("20 messages", () -> listener.size() >= 20);
-            stage.printCommitted(producer, group, queues, run * 20 + 20);
+            stage.printCommitted(producer, group, queues, run * 20 + 20, consumer);
             consumer.shutdown();
             listener.print(stage, "run " + run);
         }
@@ -82,7 +82,7 @@ final class Consuming {
         Listener listener = new Listener().listen(consumer);
         consumer.start();
         stage.until("39 of 58 messages", () -> listener.size() >= 39);
-        stage.printCommitted(producer, group, queues, 58); // what was filtered out counts as consumed
+        stage.printCommitted(producer, group, queues, 58, consumer); // what was filtered out counts as consumed
         consumer.shutdown();
         listener.print(stage, "tag0 and tag2");
         stage.line("tags: %s", listener.received().stream().map(MessageExt::getTags).sorted().distinct().toList());

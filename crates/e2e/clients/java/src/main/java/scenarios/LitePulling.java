@@ -31,9 +31,9 @@ final class LitePulling {
         consumer.start();
         List<MessageExt> received = poll(stage, consumer, 40);
         Listener.print(stage, "polled", received);
-        consumer.commitSync();
-        consumer.shutdown();
+        consumer.commitSync(); // in memory; a timer takes it to the broker
         stage.printCommitted(producer, group, queues, 40);
+        consumer.shutdown();
 
         stage.fill(producer, queues, 40, 8);
         DefaultLitePullConsumer next = consumer(stage, group);

@@ -33,7 +33,7 @@ final class Ordering {
         stage.until("60 messages", () -> listener.size() >= 60);
         listener.print(stage, "consumer");
         listener.printOrder(stage, "consumer");
-        stage.printCommitted(producer, group, queues, 60);
+        stage.printCommitted(producer, group, queues, 60, consumer);
         consumer.shutdown();
     }
 
@@ -59,7 +59,7 @@ final class Ordering {
         });
         consumer.start();
         stage.until("8 tries", () -> tries.size() >= 8);
-        stage.printCommitted(producer, group, queues, 6);
+        stage.printCommitted(producer, group, queues, 6, consumer);
         consumer.shutdown();
         tries.forEach(line -> stage.line("%s", line));
     }

@@ -57,7 +57,7 @@ final class Retrying {
         consumer.start();
         stage.until("all tries", () -> tries.values().stream().mapToInt(List::size).sum() >= 1 + 2 + 4 + 1 + 2);
         List<MessageExt> dead = new ArrayList<>(stage.stored("%DLQ%" + group, 1, 2));
-        stage.printCommitted(producer, group, queues, 5);
+        stage.printCommitted(producer, group, queues, 5, consumer);
         consumer.shutdown();
         // How far apart the tries of different messages are is chance, so are their offsets in the retry topic.
         tries.forEach((story, list) -> list.forEach(line -> stage.line("try of \"%s\": %s", story, withoutOffsets(line))));

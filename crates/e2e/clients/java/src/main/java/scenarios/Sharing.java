@@ -53,7 +53,7 @@ final class Sharing {
         stage.line("members got %d and %d", listeners[0].size(), listeners[1].size());
 
         // Else the member that stays would begin at an older offset and see messages twice, as it may.
-        stage.printCommitted(producer, group, queues, 80);
+        stage.printCommitted(producer, group, queues, 80, members);
         members[1].shutdown();
         stage.until("all queues at the member that stays", () -> Listener.queuesHeld(members[0], topic).size() == 4);
 
@@ -67,7 +67,7 @@ final class Sharing {
                 .collect(Collectors.groupingBy(MessageExt::getQueueId, TreeMap::new, Collectors.mapping(MessageExt::getQueueOffset, Collectors.toList())))
                 .forEach((queue, offsets) -> stage.line("queue %d ascending: %b", queue, offsets.equals(offsets.stream().sorted().toList())));
         }
-        stage.printCommitted(producer, group, queues, 120);
+        stage.printCommitted(producer, group, queues, 120, members[0]);
         members[0].shutdown();
     }
 }

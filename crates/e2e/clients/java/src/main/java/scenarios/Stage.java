@@ -35,7 +35,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
 final class Stage implements AutoCloseable {
     private static final AtomicInteger CLIENTS = new AtomicInteger();
     private static final Executor CLOSING = Executors.newCachedThreadPool();
-    private static final long PATIENCE_NS = 60_000_000_000L;
+    // A client that goes while it renews its queue locks leaves them locked for their life of a minute.
+    private static final long PATIENCE_NS = 100_000_000_000L;
 
     private final String nameServers;
     private final String prefix;
@@ -206,10 +207,17 @@ final class Stage implements AutoCloseable {
         }
     }
 
-    /** Prints what the group has committed for each queue, once the broker knows the expected sum. */
-    void printCommitted(DefaultMQProducer producer, String group, List<MessageQueue> queues, long expectedSum) throws Exception {
+    /**
+     * Prints what the group has committed for each queue, once the broker knows the expected sum. The members are told
+     * to commit: their timers begin only ten seconds after they start.
+     */
+    void printCommitted(DefaultMQProducer producer, String group, List<MessageQueue> queues, long expectedSum,
+        DefaultMQPushConsumer... members) throws Exception {
         Map<Integer, Long> committed = new TreeMap<>();
         until("the committed offsets of " + group, () -> {
+            for (DefaultMQPushConsumer member : members) {
+                member.getDefaultMQPushConsumerImpl().persistConsumerOffset();
+            }
             for (MessageQueue queue : queues) {
                 committed.put(queue.getQueueId(), Compat.committed(producer, group, queue));
             }
