@@ -50,27 +50,42 @@ func clustered(s *stage) error {
 	return nil
 }
 
+// restart: each run begins where the one before stopped. A Go consumer that stops may take the very last commits with
+// it, so that messages of the run before may come again, but nothing older.
 func restart(s *stage) error {
+	const perQueue = 5
 	queues, p, err := s.open(2)
 	if err != nil {
 		return err
 	}
 	defer p.Shutdown()
 	for run := range 3 {
-		if err := s.fill(p, queues, run*10, 10); err != nil {
+		if err := s.fill(p, queues, run*2*perQueue, 2*perQueue); err != nil {
 			return err
 		}
 		c, l, err := s.listen(s.own("group"), queues[0].Topic, "*")
 		if err != nil {
 			return err
 		}
-		if err := until("10 messages", func() bool { return l.size() >= 10 }); err != nil {
+		old := func(m *primitive.MessageExt) bool { return m.QueueOffset < int64(run*perQueue) }
+		fresh := func() []*primitive.MessageExt {
+			l.mutex.Lock()
+			defer l.mutex.Unlock()
+			return slices.DeleteFunc(slices.Clone(l.received), old)
+		}
+		if err := until("10 new messages", func() bool { return len(fresh()) >= 2*perQueue }); err != nil {
+			return err
+		}
+		err = until("nothing to be behind", func() bool { return c.GetOffsetDiffMap()[queues[0].Topic] == 0 })
+		if err != nil {
 			return err
 		}
 		if err := c.Shutdown(); err != nil { // commits
 			return err
 		}
-		l.print(s, fmt.Sprintf("run %d", run))
+		printQueues(s, fmt.Sprintf("run %d", run), fresh())
+		older := slices.ContainsFunc(l.received, func(m *primitive.MessageExt) bool { return m.QueueOffset < int64((run-1)*perQueue) })
+		s.line("run %d: began before the run before: %t", run, older)
 	}
 	return nil
 }
