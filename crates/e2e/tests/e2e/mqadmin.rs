@@ -164,6 +164,8 @@ fn normalised(text: &str, command: &str) -> String {
     };
     if command.starts_with("topicList") || command.starts_with("consumerProgress") {
         lines.sort(); // a hash map's order, in Java
+        // Apache's broker makes them when it looks for open transactions, a minute after its start.
+        lines.retain(|line| !line.contains("RMQ_SYS_TRANS_"));
     }
     lines.join("\n") + "\n"
 }
