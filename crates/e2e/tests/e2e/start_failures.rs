@@ -12,6 +12,7 @@ use gantry_e2e::ports::Port;
 use gantry_e2e::programs::{program, room};
 use gantry_e2e::server::{Make, Server};
 use gantry_e2e::transcript::difference;
+use gantry_e2e::wait::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -248,6 +249,21 @@ fn a_store_without_permission_is_named() -> Result<()> {
     Ok(())
 }
 
+/// A signal stops a thread when it leaves the kernel, which may be after one more change on disk.
+fn stands_still(pid: Pid) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        // pid (name) state ...
+        let state = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('T'));
+        if state != Some(true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 #[test]
 fn a_second_broker_on_one_store_is_refused_and_the_first_goes_on() -> Result<()> {
     let room = room("second-broker")?;
@@ -262,6 +278,9 @@ fn a_second_broker_on_one_store_is_refused_and_the_first_goes_on() -> Result<()>
     // Stopped, the first one changes nothing either; it holds its lock all the same.
     let first_pid = Pid::from_raw(i32::try_from(first.pid()?)?);
     kill(first_pid, Signal::SIGSTOP)?;
+    until("every thread of the first broker stands still", || {
+        stands_still(first_pid)
+    })?;
     let before = snapshot(&store)?;
     let refused =
         Attempt::new("mqbroker", &home, &["-c", &file])?.fails(1, &[&store.display().to_string()]);
