@@ -1,7 +1,7 @@
 //! Ports for servers: a broker on P also needs P - 2 and P + 1, and several test processes may look at once.
 //!
 //! A claim is a locked file that lives as long as the value, so a server that is killed and started again finds its
-//! ports as they were. The range lies below the kernel's ephemeral ports, which outgoing connections take.
+//! ports as they were. The files are in one place for the whole machine. The range lies below the kernel's ephemeral ports, which outgoing connections take.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-
-use crate::programs::scratch;
 
 const FIRST: u16 = 10_003;
 const COUNT: u16 = 1900;
@@ -27,7 +25,7 @@ impl Port {
     /// Claims a port P such that P - 2, P and P + 1 are free.
     pub fn claim() -> Result<Port> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let folder = scratch()?.join("ports");
+        let folder = std::env::temp_dir().join("gantry-e2e-ports");
         std::fs::create_dir_all(&folder)?;
         let start = std::process::id().wrapping_mul(7919);
         for _ in 0..COUNT {

@@ -12,6 +12,7 @@ use gantry_e2e::clients::{Java, go, node, python, transcript};
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 use gantry_e2e::transcript::{compare, scenarios};
+use gantry_e2e::wait::Turn;
 
 const LEVELS: &str = "1s 2s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s";
 
@@ -48,6 +49,7 @@ impl Site {
 
 /// Plays at both makes at once and compares.
 fn same_for_both(name: &str, play: impl Fn(Make, &Site) -> Result<Seen> + Sync) -> Result<()> {
+    let _turn = Turn::wait();
     let room = room(name)?;
     let at = |make| {
         let site = Site::open(make, room.path())?;

@@ -11,7 +11,7 @@ use gantry_e2e::mqadmin::mqadmin;
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server};
 use gantry_e2e::transcript::compare;
-use gantry_e2e::wait::until;
+use gantry_e2e::wait::{Turn, until};
 use serde_json::json;
 
 /// Every command, in an order in which one prepares the next. `ADDRESS` is the broker's, `ID` that of a stored message.
@@ -234,6 +234,7 @@ fn is_time(word: &str) -> bool {
 
 #[test]
 fn twelve_commands_print_the_same() -> Result<()> {
+    let _turn = Turn::wait();
     let room = room("mqadmin")?;
     // Each pair of tool and servers has servers of its own: the commands change them.
     let pairs = [

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use gantry_e2e::frame::Wire;
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
+use gantry_e2e::wait::Turn;
 use serde_json::json;
 
 const NOTIFY_CONSUMER_IDS_CHANGED: i64 = 40;
@@ -65,6 +66,7 @@ fn members(wire: &mut Wire, group: &str) -> Result<Vec<String>> {
 }
 
 fn group_members_hear_of_each_other(make: Make) -> Result<()> {
+    let _turn = Turn::wait();
     let room = room(&format!("notices-{make:?}"))?;
     let broker = Server::broker(make, room.path(), "broker-a", &[], &[])?;
     create_topic(&broker, &[], "noticed", 4)?;

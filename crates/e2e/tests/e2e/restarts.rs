@@ -7,7 +7,7 @@ use gantry_e2e::clients::{Counted, Java};
 use gantry_e2e::frame::End;
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
-use gantry_e2e::wait::until;
+use gantry_e2e::wait::{Turn, until};
 
 const TOPIC: &str = "under-load";
 
@@ -29,6 +29,7 @@ fn nothing_failed_and_nothing_is_missing((counted, text): (Counted, String)) -> 
 /// for everything acknowledged, and some of it lies nowhere else.
 #[test]
 fn one_of_two_brokers_is_killed_under_load() -> Result<()> {
+    let _turn = Turn::alone();
     let room = room("two-brokers-kill")?;
     let name_server = Server::name_server(Make::Gantry, room.path(), "namesrv")?;
     let mut a = Server::broker(Make::Gantry, room.path(), "broker-a", &[&name_server], &[])?;
@@ -52,6 +53,7 @@ fn one_of_two_brokers_is_killed_under_load() -> Result<()> {
 /// SIGTERM instead of SIGKILL, one broker after the other.
 #[test]
 fn two_brokers_are_restarted_in_turn_under_load() -> Result<()> {
+    let _turn = Turn::alone();
     let room = room("two-brokers-restart")?;
     let name_server = Server::name_server(Make::Gantry, room.path(), "namesrv")?;
     let mut brokers = Vec::new();
@@ -74,6 +76,7 @@ fn two_brokers_are_restarted_in_turn_under_load() -> Result<()> {
 /// Clients and brokers go on with the other name server; the restarted one learns its routes again by itself.
 #[test]
 fn one_of_two_name_servers_is_restarted_under_load() -> Result<()> {
+    let _turn = Turn::alone();
     let room = room("two-name-servers")?;
     let mut one = Server::name_server(Make::Gantry, room.path(), "namesrv-1")?;
     let two = Server::name_server(Make::Gantry, room.path(), "namesrv-2")?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use gantry_e2e::ledger::{Entry, Plan, Senders, verify};
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
+use gantry_e2e::wait::Turn;
 
 const TOPIC: &str = "handed-over";
 const QUEUES: u32 = 4;
@@ -63,6 +64,7 @@ fn committed(broker: &Server) -> Result<String> {
 /// Gantry, Apache, Gantry, Apache on one store: messages, queues, topics and offsets of all before are there.
 #[test]
 fn brokers_of_both_makes_take_turns_on_one_store() -> Result<()> {
+    let _turn = Turn::wait();
     let room = room("turns")?;
     let store = room.path().join("store").display().to_string();
     let mut ledger = Vec::new();
@@ -93,6 +95,7 @@ fn brokers_of_both_makes_take_turns_on_one_store() -> Result<()> {
 /// What a killed Gantry left behind is an unclean store like any other to Apache's broker.
 #[test]
 fn apache_s_broker_recovers_the_store_of_a_killed_gantry() -> Result<()> {
+    let _turn = Turn::wait();
     let room = room("after-a-kill")?;
     let store = room.path().join("store").display().to_string();
     let mut gantry = owner(Make::Gantry, room.path(), 0, &store)?;

@@ -58,7 +58,7 @@ final class Load {
                         out.println("failed after " + (System.nanoTime() - began) / 1_000_000 + " ms: " + e);
                     }
                     slowest.accumulateAndGet((System.nanoTime() - began) / 1_000_000, Math::max);
-                    LockSupport.parkNanos(1_000_000);
+                    LockSupport.parkNanos(4_000_000); // busy, but not for the sake of speed
                 }
             }, "sender-" + t);
             senders[t].start();
