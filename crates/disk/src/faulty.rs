@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::{Advice, Disk, File, Listed, Lock, Meta, Open, Usage};
+use crate::{Advice, Disk, File, Listed, Lock, Meta, New, Open, Usage};
 
 /// What a power cut leaves or loses as a whole.
 const SECTOR: usize = 512;
@@ -301,6 +301,20 @@ impl World {
         }
     }
 
+    fn add_node(&mut self) -> u64 {
+        let node = self.next_node;
+        self.next_node += 1;
+        self.nodes.insert(node, Node::default());
+        node
+    }
+
+    /// Forgets a file that never got its name, and gives its room back.
+    fn remove_node(&mut self, node: u64) {
+        if let (Some(node), Some(room)) = (self.nodes.remove(&node), &mut self.room) {
+            *room += node.live.len() as u64;
+        }
+    }
+
     fn rename(&mut self, change: NameChange, dir: &Path) {
         self.names.apply(&change);
         self.name_changes.push((dir.to_owned(), change));
@@ -424,9 +438,7 @@ impl Disk for FaultyDisk {
                 }
                 world.may(Operation::Create)?;
                 world.change()?;
-                let node = world.next_node;
-                world.next_node += 1;
-                world.nodes.insert(node, Node::default());
+                let node = world.add_node();
                 world.rename(NameChange::File(path.to_owned(), node), dir);
                 node
             }
@@ -436,6 +448,42 @@ impl Disk for FaultyDisk {
             disk: self.clone(),
             node,
         }))
+    }
+
+    fn create(&self, path: &Path, new: New<'_>) -> io::Result<Arc<dyn File>> {
+        let dir = path.parent().unwrap_or(path);
+        let node = {
+            let mut world = self.world();
+            world.look()?;
+            if !world.names.dirs.contains(dir) {
+                return Err(not_found());
+            }
+            if world.names.files.contains_key(path) || world.names.dirs.contains(path) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            world.may(Operation::Create)?;
+            world.add_node()
+        };
+        let file = FaultyFile {
+            disk: self.clone(),
+            node,
+        };
+        let filled = if new.is_reserved {
+            file.allocate(new.len)
+        } else {
+            file.set_len(new.len)
+        };
+        let filled = filled.and_then(|()| match new.start {
+            [] => Ok(()),
+            start => file.write_at(start, 0),
+        });
+        let mut world = self.world();
+        if let Err(error) = filled.and_then(|()| world.change()) {
+            world.remove_node(node);
+            return Err(error);
+        }
+        world.rename(NameChange::File(path.to_owned(), node), dir);
+        Ok(Arc::new(file))
     }
 
     fn meta(&self, path: &Path) -> io::Result<Option<Meta>> {

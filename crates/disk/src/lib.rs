@@ -34,6 +34,17 @@ pub enum Open {
     Create,
 }
 
+/// What a file holds when it appears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct New<'a> {
+    /// Length in bytes; behind `start` there are zeros.
+    pub len: u64,
+    /// Whether the space is reserved: then no later write can find the disk full.
+    pub is_reserved: bool,
+    /// The first bytes.
+    pub start: &'a [u8],
+}
+
 /// What kind of thing a name stands for, and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
@@ -97,6 +108,9 @@ pub trait Lock: Send + Sync + fmt::Debug {}
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens or makes a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
+    /// Makes a file that is whole as soon as it has its name, whenever the process dies: a reader that insists on a file's
+    /// length (Apache's loader) never meets half of one. An error if there is one of that name; nothing stays after an error.
+    fn create(&self, path: &Path, new: New<'_>) -> io::Result<Arc<dyn File>>;
     /// What stands under a name; `None` when nothing does.
     fn meta(&self, path: &Path) -> io::Result<Option<Meta>>;
     /// Every name in a directory, sorted.

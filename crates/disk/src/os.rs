@@ -3,19 +3,19 @@
 use std::fs;
 use std::io::{self, IoSlice};
 use std::ops::Range;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{self, FallocateFlags, FcntlArg, PosixFadviseAdvice};
+use nix::fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, PosixFadviseAdvice};
 use nix::sys::{statvfs, uio};
 use nix::unistd::{self, SysconfVar};
 
-use crate::{Advice, Disk, File, Listed, Lock, Meta, Open, Usage, map};
+use crate::{Advice, Disk, File, Listed, Lock, Meta, New, Open, Usage, map};
 
 /// The files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,10 +29,15 @@ impl Disk for OsDisk {
             .create(how == Open::Create)
             .truncate(false)
             .open(path)?;
-        Ok(Arc::new(OsFile {
-            file,
-            map: OnceLock::new(),
-        }))
+        Ok(Arc::new(OsFile::new(file)))
+    }
+
+    fn create(&self, path: &Path, new: New<'_>) -> io::Result<Arc<dyn File>> {
+        match create_unnamed(path, new) {
+            // The file system has no unnamed files (NFS, older overlays), or there is no /proc to name one through.
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => create_named(path, new),
+            made => Ok(Arc::new(made?)),
+        }
     }
 
     fn meta(&self, path: &Path) -> io::Result<Option<Meta>> {
@@ -129,6 +134,39 @@ impl Disk for OsDisk {
     }
 }
 
+/// A file without a name is filled and then gets it.
+fn create_unnamed(path: &Path, new: New<'_>) -> Result<OsFile, Errno> {
+    let error = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO));
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::libc::O_TMPFILE)
+        .open(path.parent().unwrap_or(path))
+        .map_err(error)?;
+    let file = OsFile::new(file);
+    file.fill(new).map_err(error)?;
+    let unnamed = format!("/proc/self/fd/{}", file.file.as_raw_fd());
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    unistd::linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, path, follow)?;
+    Ok(file)
+}
+
+/// The next best: between the first two calls the file is empty.
+fn create_named(path: &Path, new: New<'_>) -> io::Result<Arc<dyn File>> {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    let file = OsFile::new(file);
+    if let Err(error) = file.set_len(new.len).and_then(|()| file.fill(new)) {
+        // The first error is the one to report.
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(Arc::new(file))
+}
+
 /// The record lock `FileChannel.tryLock(0, 1, false)` takes: `fcntl`, so that a Java broker and we exclude each other.
 fn first_byte() -> nix::libc::flock {
     // The integer types of these constants and fields differ between platforms; none of the values can be out of range.
@@ -159,6 +197,20 @@ struct OsFile {
 }
 
 impl OsFile {
+    fn new(file: fs::File) -> Self {
+        let map = OnceLock::new();
+        Self { file, map }
+    }
+
+    fn fill(&self, new: New<'_>) -> io::Result<()> {
+        if new.is_reserved {
+            self.allocate(new.len)?;
+        } else {
+            self.set_len(new.len)?;
+        }
+        self.write_at(new.start, 0)
+    }
+
     fn mapped(&self) -> io::Result<&Bytes> {
         if let Some(map) = self.map.get() {
             return Ok(map);
@@ -317,6 +369,56 @@ mod tests {
         let file = OsDisk.open(&dir.path().join("f"), Open::Create).unwrap();
         file.allocate(len).unwrap();
         (dir, file)
+    }
+
+    #[test]
+    fn a_new_file_is_whole_and_there_is_none_before_it() {
+        for create in [
+            (|path, new| OsDisk.create(path, new))
+                as fn(&Path, New<'_>) -> io::Result<Arc<dyn File>>,
+            create_named,
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f");
+            for is_reserved in [false, true] {
+                let new = New {
+                    len: 10_000,
+                    is_reserved,
+                    start: b"first",
+                };
+                let file = create(&path, new).unwrap();
+                file.write_at(b"last", 9_996).unwrap();
+                let bytes = fs::read(&path).unwrap();
+                assert_eq!(
+                    (&bytes[..6], &bytes[9_995..]),
+                    (&b"first\0"[..], &b"\0last"[..])
+                );
+                let error = create(&path, new).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                assert_eq!(
+                    fs::read(&path).unwrap(),
+                    bytes,
+                    "the file of that name is left alone"
+                );
+                fs::remove_file(&path).unwrap();
+            }
+            let too_large = New {
+                len: 1 << 62,
+                is_reserved: true,
+                start: b"",
+            };
+            create(&path, too_large).unwrap_err();
+            let missing = dir.path().join("missing/f");
+            assert_eq!(
+                create(&missing, New::default()).unwrap_err().kind(),
+                io::ErrorKind::NotFound
+            );
+            assert_eq!(
+                OsDisk.list(dir.path()).unwrap(),
+                [],
+                "nothing stays after an error"
+            );
+        }
     }
 
     #[test]

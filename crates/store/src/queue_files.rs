@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gantry_disk::{Disk, File, Open};
+use gantry_disk::{Disk, File, New, Open};
 use gantry_message::{Millis, QueueId};
 use rustc_hash::FxHashMap;
 
@@ -16,8 +16,6 @@ use crate::format::{entry, name};
 use crate::queue::{Queue, fillers};
 use crate::width::{narrow, wide};
 
-/// A file that is being made has this behind its name, so that one without it has its full size.
-pub(crate) const MAKING: &str = ".making";
 /// So many files stay open.
 const OPEN_MAX: usize = 256;
 /// With more unsynced files than this, the whole file system is synced instead.
@@ -106,15 +104,14 @@ impl QueueFiles {
         let dir = self.dir(queue);
         self.disk.create_dirs(&dir)?;
         let path = dir.join(name::of(base));
-        let making = dir.join(name::of(base) + MAKING);
-        let file = self.disk.open(&making, Open::Create)?;
-        file.set_len(queue.file_size())?;
-        if first > base {
-            file.write_at(&fillers((first - base) / entry::LEN), 0)?;
-        }
-        drop(file);
-        self.disk.rename(&making, &path)?;
-        let file = self.file(queue, base, Open::Write)?;
+        let before = fillers((first - base) / entry::LEN);
+        let new = New {
+            len: queue.file_size(),
+            start: &before,
+            ..New::default()
+        };
+        let file = self.disk.create(&path, new)?;
+        lock(&self.open).put((queue.slot(), base), Arc::clone(&file));
         let mut dirs = lock(&self.unsynced_dirs);
         let parents = [
             dir.parent().map(PathBuf::from),

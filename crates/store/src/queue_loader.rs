@@ -15,7 +15,7 @@ use crate::figures::Counters;
 use crate::format::{entry, name};
 use crate::paths::Paths;
 use crate::queue::{Extent, Queue};
-use crate::queue_files::{self, QueueFiles};
+use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
 use crate::width::wide;
 
@@ -126,7 +126,6 @@ impl QueueLoader<'_> {
                     let why = "not where a file of this queue is";
                     self.paths.set_aside(self.disk, self.counters, &path, why)?;
                 }
-                None if one.name.ends_with(queue_files::MAKING) => self.disk.remove(&path)?,
                 None => tracing::warn!(file = %path.display(), "not a queue file, left alone"),
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gantry_disk::{Disk, File, Open};
+use gantry_disk::{Disk, File, New, Open};
 
 use crate::format::name;
 use crate::width::wide;
@@ -41,8 +41,11 @@ impl Segment {
         len: u64,
     ) -> io::Result<Self> {
         let path: PathBuf = dir.join(name::of(start));
-        let file = disk.open(&path, Open::Create)?;
-        file.set_len(len)?;
+        let new = New {
+            len,
+            ..New::default()
+        };
+        let file = disk.create(&path, new)?;
         disk.sync_dir(dir)?;
         Ok(Self {
             start,
@@ -55,11 +58,13 @@ impl Segment {
     /// Makes the file with its full size reserved, and durable in its directory. After an error nothing is left of it.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
         let path: PathBuf = dir.join(name::of(start));
-        let file = disk.open(&path, Open::Create)?;
-        let made = file
-            .allocate(len)
-            .and_then(|()| file.sync())
-            .and_then(|()| disk.sync_dir(dir));
+        let new = New {
+            len,
+            is_reserved: true,
+            ..New::default()
+        };
+        let file = disk.create(&path, new)?;
+        let made = file.sync().and_then(|()| disk.sync_dir(dir));
         if let Err(error) = made {
             // The first error is the one to report; a file that stays is set aside at the next start.
             let _ = disk.remove(&path);

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_disk::{Disk, File, Open};
+use gantry_disk::{Disk, File, New, Open};
 use gantry_message::Millis;
 
 use crate::dispatcher::IndexKey;
@@ -112,10 +112,12 @@ impl Active {
         layout: Layout,
         before: Option<&Header>,
     ) -> io::Result<Self> {
-        let file = disk.open(path, Open::Create)?;
-        let made = file
-            .set_len(layout.file_len())
-            .and_then(|()| path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir)));
+        let new = New {
+            len: layout.file_len(),
+            ..New::default()
+        };
+        let file = disk.create(path, new)?;
+        let made = path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir));
         if let Err(error) = made {
             // The first error is the one to report.
             let _ = disk.remove(path);
