@@ -104,6 +104,13 @@ pub enum Advice {
 /// Held as long as the value lives.
 pub trait Lock: Send + Sync + fmt::Debug {}
 
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The number of the process; 0 when it is not of this machine or not to be seen from here.
+    pub process: u32,
+}
+
 /// A place for files.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens or makes a file.
@@ -130,6 +137,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Takes the exclusive record lock that Java takes on the first byte of a file, and makes the file if there is
     /// none. `None`: another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+    /// Who holds the lock of [`Disk::lock`], without taking it or changing anything. `None`: nobody, or no such file.
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Holder>>;
     /// How full the file system of a path is.
     fn usage(&self, path: &Path) -> io::Result<Usage>;
     /// Sets the time of the last change of content.

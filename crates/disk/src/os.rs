@@ -15,7 +15,7 @@ use nix::fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, PosixFadvise
 use nix::sys::{statvfs, uio};
 use nix::unistd::{self, SysconfVar};
 
-use crate::{Advice, Disk, File, Listed, Lock, Meta, New, Open, Usage, map};
+use crate::{Advice, Disk, File, Holder, Listed, Lock, Meta, New, Open, Usage, map};
 
 /// The files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -109,6 +109,20 @@ impl Disk for OsDisk {
             Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Holder>> {
+        let file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut answer = first_byte();
+        fcntl::fcntl(file.as_fd(), FcntlArg::F_GETLK(&mut answer))?;
+        let is_free = i32::from(answer.l_type) == nix::libc::F_UNLCK;
+        Ok((!is_free).then(|| Holder {
+            process: u32::try_from(answer.l_pid).unwrap_or(0),
+        }))
     }
 
     fn usage(&self, path: &Path) -> io::Result<Usage> {

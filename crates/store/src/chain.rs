@@ -7,7 +7,7 @@ use crate::segment::Segment;
 
 /// The segments, by where they start.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
+pub struct Chain {
     /// Invariant: sorted by start; no two overlap.
     segments: RwLock<Vec<Arc<Segment>>>,
     /// Where the first segment starts.
@@ -15,7 +15,9 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
+    /// Of segments that are sorted and do not overlap.
+    #[must_use]
+    pub fn new(segments: Vec<Arc<Segment>>) -> Self {
         assert!(
             segments
                 .windows(2)
@@ -29,12 +31,15 @@ impl Chain {
         }
     }
 
-    pub(crate) fn min(&self) -> u64 {
+    /// Where the first segment starts.
+    #[must_use]
+    pub fn min(&self) -> u64 {
         self.min.load(Ordering::Acquire)
     }
 
     /// The segment that holds the byte at `offset`.
-    pub(crate) fn find(&self, offset: u64) -> Option<Arc<Segment>> {
+    #[must_use]
+    pub fn find(&self, offset: u64) -> Option<Arc<Segment>> {
         let segments = self.read();
         let after = segments.partition_point(|segment| segment.start() <= offset);
         segments[..after]
@@ -44,14 +49,16 @@ impl Chain {
     }
 
     /// The first segment that ends behind `offset`.
-    pub(crate) fn at_or_after(&self, offset: u64) -> Option<Arc<Segment>> {
+    #[must_use]
+    pub fn at_or_after(&self, offset: u64) -> Option<Arc<Segment>> {
         let segments = self.read();
         let at = segments.partition_point(|segment| segment.end() <= offset);
         segments.get(at).cloned()
     }
 
     /// The segments with bytes in `from..to`.
-    pub(crate) fn between(&self, from: u64, to: u64) -> Vec<Arc<Segment>> {
+    #[must_use]
+    pub fn between(&self, from: u64, to: u64) -> Vec<Arc<Segment>> {
         self.read()
             .iter()
             .filter(|segment| segment.start() < to && from < segment.end())
@@ -59,7 +66,9 @@ impl Chain {
             .collect()
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Segment>> {
         self.read().clone()
     }
 

@@ -15,7 +15,7 @@ const WINDOW: usize = 1 << 20;
 
 /// What stands at one place of the log.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub enum Step<'a> {
     /// A whole record whose own offset is right.
     Record(RecordView<'a>),
     /// Nothing more in this segment; the next one starts there.
@@ -28,24 +28,27 @@ pub(crate) enum Step<'a> {
 
 /// Why there is no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// As Apache and we leave what was never written.
     #[error("zeros")]
     Zeros,
+    /// The bytes are no record.
     #[error("{0}")]
     Record(gantry_message::RecordError),
     /// Only the body has a checksum; what is missing elsewhere shows as zeros where text must be.
     #[error("a record with a hole")]
     Hole,
+    /// A record of another place.
     #[error("a record that says it lies at {0}")]
     Misplaced(u64),
+    /// The disk does not give it.
     #[error("{0}")]
     Disk(String),
 }
 
 /// Reads the log forward.
 #[derive(Debug)]
-pub(crate) struct Cursor<'a> {
+pub struct Cursor<'a> {
     chain: &'a Chain,
     segment: Option<Arc<Segment>>,
     /// Invariant: holds the log's bytes from `window_at` on.
@@ -57,7 +60,9 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(crate) fn new(chain: &'a Chain, check_crc: bool) -> Self {
+    /// A cursor over these segments.
+    #[must_use]
+    pub fn new(chain: &'a Chain, check_crc: bool) -> Self {
         Self {
             chain,
             segment: None,
@@ -69,18 +74,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// Looks closer at records from `from` on: a write may have reached the disk in parts.
-    pub(crate) fn doubting(mut self, from: u64) -> Self {
+    #[must_use]
+    pub fn doubting(mut self, from: u64) -> Self {
         self.doubted_from = from;
         self
     }
 
     /// Takes the record that starts at `at` as it is.
-    pub(crate) fn trust(&mut self, at: u64) {
+    pub fn trust(&mut self, at: u64) {
         self.doubted_from = self.doubted_from.max(at + 1);
     }
 
     /// What stands at `at`.
-    pub(crate) fn step(&mut self, at: u64) -> Step<'_> {
+    pub fn step(&mut self, at: u64) -> Step<'_> {
         let holds = |segment: &Segment| segment.start() <= at && at < segment.end();
         if !self.segment.as_deref().is_some_and(holds) {
             (self.segment, self.window) = (self.chain.find(at), Vec::new());
@@ -134,7 +140,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The first place from `from` on, in the same segment, where a whole record starts.
-    pub(crate) fn search(&mut self, segment: &Arc<Segment>, from: u64) -> io::Result<Option<u64>> {
+    pub fn search(&mut self, segment: &Arc<Segment>, from: u64) -> io::Result<Option<u64>> {
         // Behind a record there is mostly another: no need to read on for it.
         if matches!(self.step(from), Step::Record(_)) {
             return Ok(Some(from));

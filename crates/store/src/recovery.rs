@@ -422,7 +422,7 @@ impl Recovery<'_> {
         let entry = Entry {
             log_offset: view.log_offset(),
             size: u32::try_from(view.len()).unwrap_or(u32::MAX),
-            tags_code: self.tags_code(view),
+            tags_code: tags_code(view, &self.config.delay_levels),
         };
         let queue = self.queues.get(view.topic(), view.queue_id());
         let (wanted, present, log_end) = (view.queue_offset().0, queue.max().0, queue.log_end());
@@ -465,21 +465,6 @@ impl Recovery<'_> {
             .note(&queue, queue.push(&entry, view.store_time()));
         queue.dispatched().advance(queue.max().0 + 1);
         queue.max().0 - present
-    }
-
-    fn tags_code(&self, view: &RecordView<'_>) -> i64 {
-        if view.topic() == topic::SCHEDULE
-            && let Some(level) = properties::find_str(view.properties(), properties::DELAY)
-            && let Ok(level @ 1..) = level.trim().parse::<usize>()
-            && let Some(last) = self.config.delay_levels.len().checked_sub(1)
-        {
-            return view
-                .store_time()
-                .plus(self.config.delay_levels[(level - 1).min(last)].0)
-                .0;
-        }
-        view.property(properties::TAGS)
-            .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
     }
 
     /// Looks for the next whole record behind an unreadable place. When there is one, what lies between is copied to
@@ -644,6 +629,22 @@ impl Recovery<'_> {
     }
 }
 
+/// What the queue entry of a record says of its tags: their hash, or when the message is due (delayed messages).
+pub(crate) fn tags_code(view: &RecordView<'_>, delay_levels: &[Millis]) -> i64 {
+    if view.topic() == topic::SCHEDULE
+        && let Some(level) = properties::find_str(view.properties(), properties::DELAY)
+        && let Ok(level @ 1..) = level.trim().parse::<usize>()
+        && let Some(last) = delay_levels.len().checked_sub(1)
+    {
+        return view
+            .store_time()
+            .plus(delay_levels[(level - 1).min(last)].0)
+            .0;
+    }
+    view.property(properties::TAGS)
+        .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
+}
+
 /// A filler record has one letter of its topic and no body, at least: no record is shorter.
 const MIN_FILLER: u64 = (record::FIXED_LEN + 1) as u64;
 
@@ -732,7 +733,7 @@ pub(crate) fn first_time(segment: &Segment) -> Option<Millis> {
 }
 
 /// Whether a topic found in the log can be the name of a directory.
-fn is_safe_name(topic: &str) -> bool {
+pub(crate) fn is_safe_name(topic: &str) -> bool {
     !topic.is_empty() && topic != "." && topic != ".." && !topic.contains(['/', '\0'])
 }
 

@@ -13,7 +13,7 @@ use crate::width::wide;
 
 /// One file of the log.
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub struct Segment {
     start: u64,
     len: u64,
     path: Arc<Path>,
@@ -25,6 +25,18 @@ impl Segment {
     pub(crate) fn open(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
         let path: PathBuf = dir.join(name::of(start));
         let file = disk.open(&path, Open::Write)?;
+        Ok(Self {
+            start,
+            len,
+            path: path.into(),
+            file,
+        })
+    }
+
+    /// Opens an existing file for reading only; it counts as `len` bytes long, whatever it has.
+    pub fn open_for_reading(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
+        let path: PathBuf = dir.join(name::of(start));
+        let file = disk.open(&path, Open::Read)?;
         Ok(Self {
             start,
             len,
@@ -78,7 +90,9 @@ impl Segment {
         })
     }
 
-    pub(crate) fn start(&self) -> u64 {
+    /// Where it starts.
+    #[must_use]
+    pub fn start(&self) -> u64 {
         self.start
     }
 
@@ -87,11 +101,14 @@ impl Segment {
     }
 
     /// Where the next segment starts.
-    pub(crate) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.start + self.len
     }
 
-    pub(crate) fn path(&self) -> &Arc<Path> {
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -112,7 +129,7 @@ impl Segment {
     }
 
     /// Reads what there is up to the segment's end.
-    pub(crate) fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+    pub fn read(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         assert!(
             self.start <= at && at <= self.end(),
             "{at} is not in the segment at {}",

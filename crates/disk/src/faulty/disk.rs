@@ -10,7 +10,7 @@ use super::file::FaultyFile;
 use super::names::NameChange;
 use super::world::Node;
 use super::{FaultyDisk, Operation};
-use crate::{Disk, File, Listed, Lock, Meta, New, Open, Usage};
+use crate::{Disk, File, Holder, Listed, Lock, Meta, New, Open, Usage};
 
 fn not_found() -> io::Error {
     io::ErrorKind::NotFound.into()
@@ -226,6 +226,11 @@ impl Disk for FaultyDisk {
         } else {
             None
         })
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Holder>> {
+        let is_held = self.world().locks.contains(path);
+        Ok(is_held.then_some(Holder { process: 0 }))
     }
 
     fn usage(&self, _path: &Path) -> io::Result<Usage> {

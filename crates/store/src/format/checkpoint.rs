@@ -5,18 +5,23 @@
 use gantry_message::Millis;
 
 /// How long the file is.
-pub(crate) const LEN: usize = 4096;
+pub const LEN: usize = 4096;
 
 /// Store times of the last durable records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
-    pub(crate) log: Millis,
-    pub(crate) queues: Millis,
-    pub(crate) index: Millis,
+pub struct Checkpoint {
+    /// Of the log.
+    pub log: Millis,
+    /// Of the consume queues.
+    pub queues: Millis,
+    /// Of the index.
+    pub index: Millis,
 }
 
 impl Checkpoint {
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
+    /// Reads the file; what is missing of it counts as 0.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Self {
         let at = |at: usize| {
             let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
             Millis(field.map_or(0, |field| i64::from_be_bytes(*field)))
@@ -28,7 +33,9 @@ impl Checkpoint {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The whole file.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; LEN];
         for (field, at) in [self.log, self.queues, self.index]
             .iter()
@@ -40,7 +47,8 @@ impl Checkpoint {
     }
 
     /// Everything stored until then is in log and queues: Apache allows itself three seconds.
-    pub(crate) fn trusted_until(&self) -> Millis {
+    #[must_use]
+    pub fn trusted_until(&self) -> Millis {
         self.log.min(self.queues).plus(-3000).max(Millis(0))
     }
 }

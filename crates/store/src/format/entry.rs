@@ -3,7 +3,7 @@
 use gantry_message::LogOffset;
 
 /// How long an entry is.
-pub(crate) const LEN: u64 = 20;
+pub const LEN: u64 = 20;
 const SIZE_AT: usize = 8;
 const TAGS_AT: usize = SIZE_AT + 4;
 const _: () = assert!(TAGS_AT + 8 == 20 && LEN == 20);
@@ -20,7 +20,7 @@ pub struct Entry {
 }
 
 /// What stands where a queue has no message: before its first one, and where messages were lost.
-pub(crate) const FILLER: Entry = Entry {
+pub const FILLER: Entry = Entry {
     log_offset: LogOffset(0),
     size: 0x7FFF_FFFF,
     tags_code: 0,
@@ -28,7 +28,8 @@ pub(crate) const FILLER: Entry = Entry {
 
 impl Entry {
     /// Reads an entry; `None` for what is none (zeros behind the last one, garbage).
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; 20] = bytes.first_chunk()?;
         let log_offset = u64::from_be_bytes(*bytes.first_chunk()?);
         let size = u32::from_be_bytes(*bytes[SIZE_AT..].first_chunk()?);
@@ -41,7 +42,9 @@ impl Entry {
         })
     }
 
-    pub(crate) fn encode(&self) -> [u8; 20] {
+    /// The entry as it lies in the file.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 20] {
         let mut bytes = [0; 20];
         bytes[..SIZE_AT].copy_from_slice(&self.log_offset.0.to_be_bytes());
         bytes[SIZE_AT..TAGS_AT].copy_from_slice(&self.size.to_be_bytes());
@@ -50,11 +53,14 @@ impl Entry {
     }
 
     /// Where the record ends.
-    pub(crate) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.log_offset.0.saturating_add(u64::from(self.size))
     }
 
-    pub(crate) fn is_filler(&self) -> bool {
+    /// Whether it stands for no message.
+    #[must_use]
+    pub fn is_filler(&self) -> bool {
         *self == FILLER
     }
 }

@@ -1,32 +1,39 @@
 //! An index file: `header 40 bytes, slots i32 each, entries 20 bytes each` (entry 0 is never used).
 
-use gantry_message::Millis;
+use gantry_message::{JavaHash, Millis, RecordView, SysFlag, properties};
 
 /// The header's length.
-pub(crate) const HEADER_LEN: u64 = 40;
+pub const HEADER_LEN: u64 = 40;
 /// A slot's length.
-pub(crate) const SLOT_LEN: u64 = 4;
+pub const SLOT_LEN: u64 = 4;
 /// An entry's length.
-pub(crate) const ENTRY_LEN: u64 = 20;
+pub const ENTRY_LEN: u64 = 20;
 /// More slots than any machine should have.
-pub(crate) const SLOTS_MAX: u32 = 500_000_000;
+pub const SLOTS_MAX: u32 = 500_000_000;
 /// Entry numbers are 31-bit.
-pub(crate) const ENTRIES_MAX: u32 = 2_000_000_000;
+pub const ENTRIES_MAX: u32 = 2_000_000_000;
 
 /// What an index file says about itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) begin_time: Millis,
-    pub(crate) end_time: Millis,
-    pub(crate) begin_offset: u64,
-    pub(crate) end_offset: u64,
-    pub(crate) slots_used: u32,
+pub struct Header {
+    /// When the first message was stored.
+    pub begin_time: Millis,
+    /// When the last one was.
+    pub end_time: Millis,
+    /// Where the first message lies.
+    pub begin_offset: u64,
+    /// Where the last one does.
+    pub end_offset: u64,
+    /// How many slots have entries.
+    pub slots_used: u32,
     /// The number the next entry gets, from 1 on.
-    pub(crate) next: u32,
+    pub next: u32,
 }
 
 impl Header {
-    pub(crate) fn decode(bytes: &[u8; 40]) -> Self {
+    /// Reads it; numbers that cannot be count as 0.
+    #[must_use]
+    pub fn decode(bytes: &[u8; 40]) -> Self {
         let i64_at = |at: usize| {
             bytes[at..]
                 .first_chunk()
@@ -47,7 +54,9 @@ impl Header {
         }
     }
 
-    pub(crate) fn encode(&self) -> [u8; 40] {
+    /// As it lies in the file.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 40] {
         let mut bytes = [0; 40];
         bytes[..8].copy_from_slice(&self.begin_time.0.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.end_time.0.to_be_bytes());
@@ -61,17 +70,21 @@ impl Header {
 
 /// One key of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) hash: u32,
-    pub(crate) offset: u64,
+pub struct Entry {
+    /// Of `topic#key`, see [`stored_hash`].
+    pub hash: u32,
+    /// Where the message lies in the log.
+    pub offset: u64,
     /// Seconds since the file's begin time.
-    pub(crate) seconds: u32,
+    pub seconds: u32,
     /// The entry before it in its slot's chain; 0: none.
-    pub(crate) previous: u32,
+    pub previous: u32,
 }
 
 impl Entry {
-    pub(crate) fn decode(bytes: &[u8; 20]) -> Self {
+    /// Reads it; numbers that cannot be count as 0.
+    #[must_use]
+    pub fn decode(bytes: &[u8; 20]) -> Self {
         let u32_at = |at: usize| {
             bytes[at..]
                 .first_chunk()
@@ -95,7 +108,9 @@ impl Entry {
         }
     }
 
-    pub(crate) fn encode(&self) -> [u8; 20] {
+    /// As it lies in the file.
+    #[must_use]
+    pub fn encode(&self) -> [u8; 20] {
         let mut bytes = [0; 20];
         bytes[..4].copy_from_slice(&self.hash.to_be_bytes());
         bytes[4..12].copy_from_slice(&self.offset.to_be_bytes());
@@ -107,36 +122,55 @@ impl Entry {
 
 /// Where things lie in files of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
-    pub(crate) slots: u32,
-    pub(crate) entries: u32,
+pub struct Layout {
+    /// How many slots.
+    pub slots: u32,
+    /// How many entries, the unused one included.
+    pub entries: u32,
 }
 
 impl Layout {
-    pub(crate) fn file_len(self) -> u64 {
+    /// The length of a file.
+    #[must_use]
+    pub fn file_len(self) -> u64 {
         self.entry_at(0) + u64::from(self.entries) * ENTRY_LEN
     }
 
-    pub(crate) fn slot_at(self, slot: u32) -> u64 {
+    /// Where a slot lies.
+    #[must_use]
+    pub fn slot_at(self, slot: u32) -> u64 {
         HEADER_LEN + u64::from(slot) * SLOT_LEN
     }
 
-    pub(crate) fn entry_at(self, entry: u32) -> u64 {
+    /// Where an entry lies.
+    #[must_use]
+    pub fn entry_at(self, entry: u32) -> u64 {
         HEADER_LEN + u64::from(self.slots) * SLOT_LEN + u64::from(entry) * ENTRY_LEN
     }
 
-    pub(crate) fn slot_of(self, hash: u32) -> u32 {
+    /// The slot of a hash.
+    #[must_use]
+    pub fn slot_of(self, hash: u32) -> u32 {
         hash % self.slots
     }
 }
 
 /// The hash that is stored: without sign; the one number that has no positive counterpart is 0.
-pub(crate) fn stored_hash(hash: i32) -> u32 {
+#[must_use]
+pub fn stored_hash(hash: i32) -> u32 {
     if hash == i32::MIN {
         0
     } else {
         hash.unsigned_abs()
     }
+}
+
+/// The hashes of the keys by which a record is found. Rolled back messages are not.
+pub fn hashes<'a>(record: &RecordView<'a>) -> impl Iterator<Item = u32> + use<'a> {
+    let is_indexed = record.sys_flag().transaction() != SysFlag::ROLLBACK;
+    let prefix = JavaHash(0).then(record.topic().as_bytes()).then(b"#");
+    let text = if is_indexed { record.properties() } else { &[] };
+    properties::index_keys(text).map(move |key| stored_hash(prefix.then(key).0))
 }
 
 #[cfg(test)]

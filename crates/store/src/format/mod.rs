@@ -1,10 +1,11 @@
 //! The layouts on disk, one file each: offsets, encode, decode, size asserts. Drawn in `docs/store-format.md`.
 //!
-//! Pure. The message record itself belongs to `gantry_message`, because it is also what goes over the wire.
+//! Pure. The message record itself belongs to `gantry_message`, because it is also what goes over the wire. Public for
+//! tools that look into a store without opening it; nothing in here panics on foreign bytes.
 
-pub(crate) mod blank;
-pub(crate) mod checkpoint;
-pub(crate) mod entry;
-pub(crate) mod index;
-pub(crate) mod name;
-pub(crate) mod progress;
+pub mod blank;
+pub mod checkpoint;
+pub mod entry;
+pub mod index;
+pub mod name;
+pub mod progress;

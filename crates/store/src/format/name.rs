@@ -1,12 +1,14 @@
 //! Names of files that are named by where they start: 20 decimal digits.
 
 /// The name of the file that starts at `offset`.
-pub(crate) fn of(offset: u64) -> String {
+#[must_use]
+pub fn of(offset: u64) -> String {
     format!("{offset:020}")
 }
 
 /// Where the file of that name starts; `None` for every other name.
-pub(crate) fn parse(name: &str) -> Option<u64> {
+#[must_use]
+pub fn parse(name: &str) -> Option<u64> {
     let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
     let offset = digits.then(|| name.parse().ok())??;
     i64::try_from(offset).is_ok().then_some(offset)

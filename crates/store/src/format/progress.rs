@@ -24,25 +24,36 @@ use gantry_message::Millis;
 
 /// How far everything was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) boot: String,
-    pub(crate) flushed: u64,
-    pub(crate) written: Mark,
-    pub(crate) synced: Mark,
-    pub(crate) index_file: String,
-    pub(crate) index_next: u32,
-    pub(crate) index_offset: u64,
-    pub(crate) clean: bool,
+pub struct Progress {
+    /// Names the page cache that was written to.
+    pub boot: String,
+    /// The log is durable up to here.
+    pub flushed: u64,
+    /// Queue files hold everything up to here, as long as the machine was not restarted.
+    pub written: Mark,
+    /// Queue files hold everything up to here, durably.
+    pub synced: Mark,
+    /// The newest index file.
+    pub index_file: String,
+    /// Its entries below this number are durable.
+    pub index_next: u32,
+    /// The log is indexed up to here.
+    pub index_offset: u64,
+    /// Whether the stop was clean.
+    pub clean: bool,
 }
 
 /// A position between two records, and the record before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
-    pub(crate) end: u64,
-    pub(crate) record: u64,
-    pub(crate) time: Millis,
+pub struct Mark {
+    /// The position.
+    pub end: u64,
+    /// Where the record before it starts.
+    pub record: u64,
+    /// When that record was stored.
+    pub time: Millis,
     /// What the ends of all queues add up to.
-    pub(crate) entries: u64,
+    pub entries: u64,
 }
 
 impl std::fmt::Display for Mark {
@@ -75,7 +86,9 @@ impl Mark {
 const FIRST_LINE: &str = "gantry-checkpoint 1";
 
 impl Progress {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The whole file.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
         let mut text = String::from(FIRST_LINE);
         let mut line = |key: &str, value: &dyn std::fmt::Display| {
             // Writing to a string does not fail.
@@ -96,7 +109,8 @@ impl Progress {
     }
 
     /// `None` for a file that is torn, changed or of another version.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let crc_at = text.rfind("crc=")?;
         let (body, crc) = text.split_at(crc_at);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gantry_disk::Disk;
-use gantry_message::{JavaHash, Millis, SysFlag, properties};
+use gantry_message::{JavaHash, Millis};
 
 use crate::bell::Bell;
 use crate::config::Clock;
@@ -21,7 +21,7 @@ use crate::cursor::{Cursor, Step};
 use crate::dispatcher::{Dispatcher, IndexKey};
 use crate::figures::Counters;
 use crate::flusher::QueueWriter;
-use crate::format::index::{Header, Layout, stored_hash};
+use crate::format::index::{Header, Layout, hashes, stored_hash};
 use crate::health::Health;
 use crate::log::{Log, may_pass};
 use crate::paths::Paths;
@@ -411,17 +411,12 @@ impl Index {
             let next = match cursor.step(at) {
                 Step::Record(record) => {
                     keys.clear();
-                    if record.sys_flag().transaction() != SysFlag::ROLLBACK {
-                        let prefix = JavaHash(0).then(record.topic().as_bytes()).then(b"#");
-                        let time = record.store_time();
-                        keys.extend(properties::index_keys(record.properties()).map(|key| {
-                            IndexKey {
-                                hash: stored_hash(prefix.then(key).0),
-                                offset: at,
-                                time,
-                            }
-                        }));
-                    }
+                    let time = record.store_time();
+                    keys.extend(hashes(&record).map(|hash| IndexKey {
+                        hash,
+                        offset: at,
+                        time,
+                    }));
                     at + wide(record.len())
                 }
                 Step::Next(next) => next,
