@@ -2,30 +2,29 @@
 //! of the runtime staged.
 //!
 //! Sends of all connections that were ready in one turn are encoded into one batch. The committer is a task of the same
-//! thread; it is woken by the first of them, so it runs after the last of them, writes once and answers all.
+//! thread; it is woken by the first of them, so it runs after the last of them, writes once and answers all, but those
+//! that wait for a sync (`unsynced`). Pulls, held ones too, are in `pulls`.
 //! Nothing here waits for a disk: what may touch one goes to a blocking thread.
+
+mod pulls;
+mod unsynced;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     fmt::Write,
     net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
-use gantry_message::{LogOffset, MessageId, Millis, QueueId, QueueOffset};
+use gantry_message::{MessageId, QueueId, QueueOffset};
 use gantry_net::{
     Peer,
-    peer::{Answer, Follow},
+    peer::Answer,
     server::{Handler, Verdict},
 };
-use gantry_store::{AppendError, Batch, Outcome, Store};
+use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
     FieldSink, Request, Response,
     codes::{request, response},
@@ -33,12 +32,14 @@ use gantry_wire::{
 };
 use tokio::{sync::Notify, time::Instant};
 
+use unsynced::{Stored, Unsynced};
+
 use crate::{
     config::{BrokerRole, FlushDiskType},
     dispatch::Dispatch,
     gates::Gates,
     handlers::{
-        pull::{Admission, Admitted, Pull, PullAnswer},
+        pull::Pull,
         send::{Send, Sender, Stage, Staged},
     },
     live::LiveConfig,
@@ -80,8 +81,7 @@ pub struct Shard {
     send: Send,
     turn: RefCell<Turn>,
     staged: Notify,
-    durable: RefCell<VecDeque<Durable>>,
-    durable_added: Notify,
+    unsynced: Unsynced,
     draining: Cell<bool>,
     drain: Notify,
     sync_flush: bool,
@@ -106,18 +106,6 @@ struct Waiting {
     staged: Staged,
 }
 
-/// An answer that waits for the disk.
-struct Durable {
-    end: LogOffset,
-    deadline: Instant,
-    peer: Peer,
-    opaque: i32,
-    serialization: Serialization,
-    ids: String,
-    queue_id: QueueId,
-    queue_offset: QueueOffset,
-}
-
 impl Shard {
     /// Must be called inside the shard's runtime: it spawns the committer there.
     pub fn start(parts: Arc<Parts>, send: Send) -> Rc<Shard> {
@@ -130,8 +118,7 @@ impl Shard {
                 waiting: Vec::new(),
             }),
             staged: Notify::new(),
-            durable: RefCell::default(),
-            durable_added: Notify::new(),
+            unsynced: Unsynced::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
             sync_flush,
@@ -145,7 +132,7 @@ impl Shard {
         // Both tasks end with the shard's runtime.
         tokio::task::spawn_local(shard.clone().committer());
         if sync_flush {
-            tokio::task::spawn_local(shard.clone().durability());
+            tokio::task::spawn_local(shard.clone().answer_synced());
         }
         shard
     }
@@ -205,10 +192,9 @@ impl Shard {
                 }
                 let (end, queue_offset) = (*end, *queue_offset);
                 if self.sync_flush && staged.wait {
-                    let timeout = self.send.config().store.sync_flush_timeout;
-                    self.durable.borrow_mut().push_back(Durable {
+                    self.unsynced.push(Stored {
                         end,
-                        deadline: Instant::now() + Duration::from_millis(timeout),
+                        deadline: Instant::now() + self.sync_patience(),
                         peer,
                         opaque,
                         serialization,
@@ -216,7 +202,6 @@ impl Shard {
                         queue_id: staged.queue_id,
                         queue_offset,
                     });
-                    self.durable_added.notify_one();
                     return;
                 }
                 let ids = Ids {
@@ -326,75 +311,6 @@ impl Shard {
         peer.flush();
     }
 
-    /// Answers sends in log order as the disk confirms them, or says that it did not in time.
-    async fn durability(self: Rc<Self>) {
-        loop {
-            let Some((end, deadline)) = self
-                .durable
-                .borrow()
-                .front()
-                .map(|first| (first.end, first.deadline))
-            else {
-                self.durable_added.notified().await;
-                continue;
-            };
-            let flushed = self.parts.store.flushed();
-            tokio::select! {
-                () = flushed.beyond(end.0 - 1) => {}
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-            self.answer_durable(flushed.value(), Instant::now());
-        }
-    }
-
-    /// Whether what is not on disk yet will never be known to be. A full disk is no reason: it takes no more messages,
-    /// but what it took is synced.
-    fn is_flushing_over(&self) -> bool {
-        matches!(
-            self.parts.store.check_writable(),
-            Err(AppendError::ShutDown | AppendError::Latched { .. })
-        )
-    }
-
-    fn answer_durable(&self, flushed: u64, now: Instant) {
-        let mut peers: Vec<Peer> = Vec::new();
-        loop {
-            let mut queue = self.durable.borrow_mut();
-            let Some(first) = queue.front() else { break };
-            let code = if first.end.0 <= flushed {
-                self.kept
-            } else if first.deadline <= now || self.is_flushing_over() {
-                response::FLUSH_DISK_TIMEOUT
-            } else {
-                break;
-            };
-            let Some(answer) = queue.pop_front() else {
-                break;
-            };
-            drop(queue);
-            let head = ResponseHead {
-                code,
-                opaque: answer.opaque,
-                remark: None,
-            };
-            self.answer_send(
-                &answer.peer,
-                answer.serialization,
-                &head,
-                &answer.ids,
-                answer.queue_id,
-                answer.queue_offset,
-            );
-            answer.peer.ended(1);
-            if peers.last() != Some(&answer.peer) {
-                peers.push(answer.peer);
-            }
-        }
-        for peer in peers {
-            peer.flush();
-        }
-    }
-
     /// Stages a send; `made` counts what was made for it already.
     fn send(
         self: &Rc<Self>,
@@ -460,64 +376,6 @@ impl Shard {
         }
     }
 
-    /// Looks at a pull; `made` counts what was made for it already.
-    fn pull(
-        self: &Rc<Self>,
-        peer: &Peer,
-        serialization: Serialization,
-        header: &Header<'_>,
-        made: u32,
-    ) {
-        let to = Asker::of(peer, serialization, header);
-        let pull = match self.parts.pull.admit(&header.fields, peer.address()) {
-            Ok(Admission::Admitted(pull)) => pull,
-            Ok(Admission::Prepare(missing)) if made < MADE_MAX => {
-                let header = header.clone().into_owned();
-                return self.prepare(to, missing, move |shard, to, done| match done {
-                    Ok(()) => shard.pull(&to.peer, to.serialization, &header, made + 1),
-                    Err(refusal) => to.refuse(&refusal),
-                });
-            }
-            Ok(Admission::Prepare(_)) => {
-                return to.refuse(&Refusal::system_error("the group was deleted meanwhile"));
-            }
-            Err(refusal) => return to.refuse(&refusal),
-        };
-        if self.parts.pull.is_hot(&pull) {
-            let answer = self.parts.pull.attempt(&pull);
-            return self.answer_or_park(to, pull, answer);
-        }
-        let shard = self.clone();
-        let busy = peer.begin();
-        tokio::task::spawn_local(async move {
-            let reader = shard.parts.pull.clone();
-            let (pull, answer) = blocking(move || {
-                let answer = reader.attempt(&pull);
-                (pull, answer)
-            })
-            .await;
-            shard.answer_or_park(to, pull, answer);
-            drop(busy);
-        });
-    }
-
-    fn answer_or_park(self: &Rc<Self>, to: Asker, pull: Admitted, answer: PullAnswer) {
-        match pull.hold {
-            Some(hold)
-                if answer.code == response::PULL_NOT_FOUND
-                    // Where entries are lost the reader is told at once where to go on.
-                    && answer.next == pull.offset()
-                    && !self.draining.get()
-                    && !to.oneway =>
-            {
-                // All that was there was looked at; if it could not be read, trying at once would go on for ever.
-                let seen = QueueOffset(answer.max.unsigned_abs());
-                self.park(to, pull, hold, seen);
-            }
-            _ => self.answer_pull(&to, &pull, answer),
-        }
-    }
-
     /// Makes a missing topic or group where files may be written, then goes on with the request, or with why not.
     fn prepare(
         self: &Rc<Self>,
@@ -533,109 +391,6 @@ impl Shard {
             go_on(&shard, &to, done);
             drop(busy);
         });
-    }
-
-    /// Holds a pull until a wanted message comes behind what was `seen`, its time is over, or its connection goes.
-    fn park(self: &Rc<Self>, to: Asker, pull: Admitted, hold: Millis, mut seen: QueueOffset) {
-        let config = self.send.config();
-        let limit = config.max_parked_pulls as usize;
-        let held = self.parts.parked.fetch_add(1, Ordering::Relaxed);
-        if held >= limit {
-            self.parts.parked.fetch_sub(1, Ordering::Relaxed);
-            let code = config.overload_response_code;
-            return to.refuse(&Refusal::overloaded(code, "held pulls", held, limit));
-        }
-        let shard = self.clone();
-        let busy = to.peer.begin();
-        tokio::task::spawn_local(async move {
-            let deadline = Instant::now() + Duration::from_millis(hold.0.unsigned_abs());
-            let gone = loop {
-                // Told before it is waited for: a drain that began in between is not missed, as nothing runs here
-                // between this look and the wait.
-                if shard.draining.get() {
-                    break false;
-                }
-                tokio::select! {
-                    () = pull.queue().dispatched().beyond(seen.0) => {
-                        let max = pull.queue().max();
-                        // Waiting for a deleted queue ends at once, every time.
-                        if pull.queue().is_deleted() || pull.wants_any(&shard.parts.store, seen, max) {
-                            break false;
-                        }
-                        seen = max;
-                    }
-                    () = tokio::time::sleep_until(deadline) => break false,
-                    () = shard.drain.notified() => break false,
-                    () = to.peer.closed() => break true,
-                }
-            };
-            shard.parts.parked.fetch_sub(1, Ordering::Relaxed);
-            if !gone {
-                shard.answer_parked(to, pull).await;
-            }
-            drop(busy);
-        });
-    }
-
-    /// The second and last look of a held pull; it is not held again.
-    async fn answer_parked(&self, to: Asker, pull: Admitted) {
-        let pull = match self.parts.pull.renewed(pull, to.peer.address()) {
-            Ok(pull) => pull,
-            Err(refusal) => return to.refuse(&refusal),
-        };
-        if self.parts.pull.is_hot(&pull) {
-            let answer = self.parts.pull.attempt(&pull);
-            return self.answer_pull(&to, &pull, answer);
-        }
-        let reader = self.parts.pull.clone();
-        let (pull, answer) = blocking(move || {
-            let answer = reader.attempt(&pull);
-            (pull, answer)
-        })
-        .await;
-        self.answer_pull(&to, &pull, answer);
-    }
-
-    fn answer_pull(&self, to: &Asker, pull: &Admitted, answer: PullAnswer) {
-        self.parts.pull.account(pull, &answer);
-        if to.oneway {
-            return;
-        }
-        let head = ResponseHead {
-            code: answer.code,
-            opaque: to.opaque,
-            remark: Some(answer.remark),
-        };
-        let (bytes, slices) = match answer.found {
-            Some(found) => (found.bytes, found.slices),
-            None => (0, Vec::new()),
-        };
-        let body_len = usize::try_from(bytes).unwrap_or(usize::MAX);
-        to.peer.push_slices(
-            |out| {
-                let fields = &mut |fields: &mut frame::FieldWriter<'_>| {
-                    fields.int("suggestWhichBrokerId", answer.suggest);
-                    fields.int("nextBeginOffset", answer.next);
-                    fields.int("minOffset", answer.min);
-                    fields.int("maxOffset", answer.max);
-                };
-                match frame::encode_response_head(out, to.serialization, &head, fields, body_len) {
-                    Ok(()) => Follow::Slices,
-                    Err(error) => {
-                        let remark = format!("the messages do not fit an answer: {error}");
-                        let head = ResponseHead {
-                            code: response::SYSTEM_ERROR,
-                            opaque: to.opaque,
-                            remark: Some(&remark),
-                        };
-                        frame::encode_response(out, to.serialization, &head, &mut |_| {}, &[]);
-                        Follow::Nothing
-                    }
-                }
-            },
-            slices,
-        );
-        to.peer.flush();
     }
 
     fn other(self: &Rc<Self>, peer: &Peer, request: Request) {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::health::Fault;
+
 /// Upper ends of the ranges of [`StoreFigures::commit_times`], in milliseconds; the last range has none.
 pub const COMMIT_TIME_ENDS_MS: [u64; 12] = [
     0, 10, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000, 10_000,
@@ -44,6 +46,8 @@ pub struct StoreFigures {
     pub commit_times: [u64; 13],
     /// Why the store takes no messages any more.
     pub latched: Option<Arc<str>>,
+    /// What failed when it latched.
+    pub fault: Option<Fault>,
     /// Files moved to `quarantine/` since the start.
     pub quarantined: u64,
 }

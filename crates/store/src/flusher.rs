@@ -14,9 +14,10 @@ use gantry_disk::{Disk, Open, replace};
 
 use crate::config::StoreConfig;
 use crate::dispatcher::Dispatcher;
+use crate::error::AppendError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::{Mark, Progress};
-use crate::health::Health;
+use crate::health::{Fault, Health};
 use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::queue_files::QueueFiles;
@@ -30,21 +31,23 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 /// Makes everything durable that was appended before the call.
-pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), String> {
+pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), AppendError> {
     let _one_at_a_time = log.flushing.lock().unwrap_or_else(PoisonError::into_inner);
     let (from, to) = (log.flushed.value(), log.appended.value());
     if from >= to {
         return Ok(());
     }
     if let Some(error) = health.latched() {
-        return Err(error.to_string());
+        return Err(AppendError::Latched { error });
     }
     for segment in log.chain.between(from, to) {
         if let Err(error) = segment.sync() {
-            let error = format!("sync of {}: {error}", segment.path().display());
-            health.latch(&error);
-            return Err(error);
+            return Err(health.latch(Fault::Sync, segment.path(), &error));
         }
+    }
+    // Another file may have failed meanwhile: nothing is called durable after that.
+    if let Some(error) = health.latched() {
+        return Err(AppendError::Latched { error });
     }
     log.flushed.advance(to);
     Ok(())
@@ -173,8 +176,7 @@ impl QueueWriter {
                     return false;
                 }
                 Err((path, error)) => {
-                    let error = format!("sync of {}: {error}", path.display());
-                    store.health.latch(&error);
+                    store.health.latch(Fault::Sync, &path, &error);
                     return self.distrust(store, &mut state);
                 }
                 Ok(()) => return self.distrust(store, &mut state),
@@ -202,9 +204,7 @@ impl QueueWriter {
             if may_pass(&error) {
                 tracing::warn!(path = %path.display(), %error, "queue entries wait");
             } else {
-                store
-                    .health
-                    .latch(&format!("write of {}: {error}", path.display()));
+                store.health.latch(Fault::Write, &path, &error);
             }
             store.dispatcher.put_back_dirty(queue);
         }

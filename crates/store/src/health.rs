@@ -3,11 +3,14 @@
 //! The first failed write or sync latches: nothing un-latches it but a restart, because after a failed sync nobody
 //! knows what is on the disk. A full disk and queues that cannot be written clear themselves.
 
+use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::AppendError;
+use crate::watermark::Watermark;
 
 const SHUT_DOWN: u32 = 1;
 const LATCHED: u32 = 2;
@@ -17,13 +20,56 @@ const QUEUES_BEHIND: u32 = 8;
 /// So many queue entries may wait in memory when the disk does not take them.
 pub(crate) const QUEUE_ENTRIES_WAITING_MAX: u64 = 4 << 20;
 
+/// What failed when a store latched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A file could not be made.
+    Create,
+    /// A write failed.
+    Write,
+    /// What a failed write left behind could not be zeroed.
+    Zero,
+    /// A sync failed.
+    Sync,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Write, Self::Zero, Self::Sync];
+
+    /// One word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "creation",
+            Self::Write => "write",
+            Self::Zero => "zeroing",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Why the store takes no messages, if it does not.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     flags: AtomicU32,
-    latched: OnceLock<Arc<str>>,
+    latched: OnceLock<Latched>,
+    /// How often it latched: 0, or 1 for ever. For those who wait for it.
+    latches: Watermark,
     full: Mutex<Option<Full>>,
     waiting: AtomicU64,
+}
+
+#[derive(Clone, Debug)]
+struct Latched {
+    fault: Fault,
+    error: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,10 +94,8 @@ impl Health {
         if flags & SHUT_DOWN != 0 {
             return AppendError::ShutDown;
         }
-        if let Some(error) = self.latched.get() {
-            return AppendError::Latched {
-                error: Arc::clone(error),
-            };
+        if let Some(error) = self.latched() {
+            return AppendError::Latched { error };
         }
         let full = self
             .full
@@ -68,16 +112,38 @@ impl Health {
         }
     }
 
-    /// Takes no messages any more, because of `error`. Only the first one counts.
-    pub(crate) fn latch(&self, error: &str) {
-        if self.latched.set(error.into()).is_ok() {
-            tracing::error!(error, "the store takes no messages until it is restarted");
-        }
+    /// Takes no messages any more, because of what happened to a file. Only the first failure counts. Returns the
+    /// reason that messages are refused for.
+    pub(crate) fn latch(&self, fault: Fault, path: &Path, error: &io::Error) -> AppendError {
+        let mut first = false;
+        let latched = self.latched.get_or_init(|| {
+            first = true;
+            let error = format!("{fault} of {}: {error}", path.display()).into();
+            Latched { fault, error }
+        });
+        let error = Arc::clone(&latched.error);
         self.flags.fetch_or(LATCHED, Ordering::AcqRel);
+        if first {
+            tracing::error!(
+                error = &*error,
+                "the store takes no messages until it is restarted"
+            );
+            self.latches.advance(1);
+        }
+        AppendError::Latched { error }
     }
 
     pub(crate) fn latched(&self) -> Option<Arc<str>> {
-        self.latched.get().cloned()
+        self.latched.get().map(|latched| Arc::clone(&latched.error))
+    }
+
+    /// What failed when it latched.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.latched.get().map(|latched| latched.fault)
+    }
+
+    pub(crate) fn latches(&self) -> &Watermark {
+        &self.latches
     }
 
     pub(crate) fn shut_down(&self) {
@@ -138,11 +204,17 @@ mod tests {
     fn the_first_failure_stays_the_reason() {
         let health = Health::default();
         assert_eq!(health.check(), Ok(()));
-        health.latch("write of a: EIO");
-        health.latch("write of b: EIO");
+        let eio = io::Error::other("EIO");
+        let refused = health.latch(Fault::Write, Path::new("/a"), &eio);
+        assert_eq!(health.latch(Fault::Sync, Path::new("/b"), &eio), refused);
+        assert_eq!(health.check(), Err(refused.clone()));
         assert_eq!(
-            health.check().unwrap_err().to_string(),
-            "the store takes no messages since write of a: EIO"
+            refused.to_string(),
+            "the store takes no messages since write of /a: EIO"
+        );
+        assert_eq!(
+            (health.fault(), health.latches().value()),
+            (Some(Fault::Write), 1)
         );
         assert!(!health.may_stop_cleanly());
     }

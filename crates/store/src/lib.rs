@@ -50,6 +50,7 @@ pub use config::{Clock, StoreConfig};
 pub use error::{AppendError, StoreError};
 pub use figures::{COMMIT_TIME_ENDS_MS, StoreFigures};
 pub use format::entry::Entry;
+pub use health::Fault;
 pub use queue::Queue;
 pub use reader::{Found, QueryFound, ReadStatus};
 pub use watermark::{Beyond, Watermark};
@@ -461,6 +462,13 @@ impl Store {
         &self.log.flushed
     }
 
+    /// Beyond 0 once the store has latched: a write or sync failed, and it takes no message and calls nothing durable
+    /// until it is opened again.
+    #[must_use]
+    pub fn latches(&self) -> &Watermark {
+        self.health.latches()
+    }
+
     /// Where the oldest segment starts.
     #[must_use]
     pub fn min_offset(&self) -> LogOffset {
@@ -589,6 +597,7 @@ impl Store {
             figures.index_behind_bytes = figures.max_offset.saturating_sub(index.indexed_to());
         }
         figures.latched = self.health.latched();
+        figures.fault = self.health.fault();
         figures
     }
 

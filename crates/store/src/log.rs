@@ -19,7 +19,7 @@ use crate::error::AppendError;
 use crate::figures::Counters;
 use crate::format::blank;
 use crate::format::progress::Mark;
-use crate::health::Health;
+use crate::health::{Fault, Health};
 use crate::preallocation::Preallocation;
 use crate::queue::Queue;
 use crate::segment::Segment;
@@ -213,8 +213,7 @@ impl Log {
         let path = Arc::clone(run.segment.path());
         for run in &state.runs[..written] {
             if let Err(error) = run.undo() {
-                self.health
-                    .latch(&format!("zeroing of {}: {error}", path.display()));
+                self.health.latch(Fault::Zero, run.segment.path(), &error);
             }
         }
         if is_no_space(&error) {
@@ -223,11 +222,7 @@ impl Log {
                 error: error.to_string().into(),
             });
         }
-        self.health
-            .latch(&format!("write of {}: {error}", path.display()));
-        Err(AppendError::Latched {
-            error: self.health.latched().unwrap_or_default(),
-        })
+        Err(self.health.latch(Fault::Write, &path, &error))
     }
 
     /// Gives every record its place and its offsets and fills the holes; nothing is written yet.
@@ -345,11 +340,7 @@ impl Log {
             };
         }
         if error.raw_os_error() == Some(EIO) {
-            self.health
-                .latch(&format!("creation of {}: {error}", path.display()));
-            return AppendError::Latched {
-                error: self.health.latched().unwrap_or_default(),
-            };
+            return self.health.latch(Fault::Create, path, error);
         }
         AppendError::Io {
             doing: "create",

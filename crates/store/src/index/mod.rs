@@ -22,7 +22,7 @@ use crate::dispatcher::{Dispatcher, IndexKey};
 use crate::figures::Counters;
 use crate::flusher::QueueWriter;
 use crate::format::index::{Header, Layout, hashes, stored_hash};
-use crate::health::Health;
+use crate::health::{Fault, Health};
 use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::width::wide;
@@ -320,8 +320,7 @@ impl Index {
         if may_pass(error) {
             tracing::warn!(dir = %dir.display(), %error, "the index waits");
         } else {
-            view.health
-                .latch(&format!("write of {}: {error}", dir.display()));
+            view.health.latch(Fault::Write, &dir, error);
         }
         let mut state = self.lock();
         state.files = None;
