@@ -279,213 +279,101 @@ enum Kind {
     /// May be missing, but not malformed.
     OptionalNumber,
 }
-use Kind::{Number, OptionalNumber, Text};
 
-/// A request with the fields that it cannot do without, and a good value for each.
-type Row = (i32, &'static [(&'static str, Kind, &'static str)]);
+/// A field that a request has, and a good value for it.
+#[derive(Clone, Copy)]
+struct Field {
+    name: &'static str,
+    kind: Kind,
+    good: &'static str,
+}
 
-const BROKER: &[Row] = &[
+/// Reads a row of the tables below: `name=text`, `name#number`, `name?number` for an optional one; `T` is the topic.
+#[expect(clippy::expect_used, reason = "the rows are below")]
+fn fields(row: &'static str) -> impl Iterator<Item = Field> {
+    row.split(' ').map(|field| {
+        let at = field.find(['=', '#', '?']).expect("a kind in each field");
+        let (name, good) = (&field[..at], &field[at + 1..]);
+        let kind = match &field[at..=at] {
+            "=" => Kind::Text,
+            "#" => Kind::Number,
+            _ => Kind::OptionalNumber,
+        };
+        let good = if good == "T" { TOPIC } else { good };
+        Field { name, kind, good }
+    })
+}
+
+const SEND_V2: &str = "a=p b=T c=TBW102 d#4 e#0 f#0 g#1 h#0";
+
+/// Requests with the fields that they cannot do without.
+const BROKER: &[(i32, &str)] = &[
     (
         10,
-        &[
-            ("producerGroup", Text, "p"),
-            ("topic", Text, TOPIC),
-            ("defaultTopic", Text, "TBW102"),
-            ("defaultTopicQueueNums", Number, "4"),
-            ("queueId", Number, "0"),
-            ("sysFlag", Number, "0"),
-            ("bornTimestamp", Number, "1"),
-            ("flag", Number, "0"),
-        ],
+        "producerGroup=p topic=T defaultTopic=TBW102 defaultTopicQueueNums#4 queueId#0 sysFlag#0 bornTimestamp#1 flag#0",
     ),
-    (
-        310,
-        &[
-            ("a", Text, "p"),
-            ("b", Text, TOPIC),
-            ("c", Text, "TBW102"),
-            ("d", Number, "4"),
-            ("e", Number, "0"),
-            ("f", Number, "0"),
-            ("g", Number, "1"),
-            ("h", Number, "0"),
-        ],
-    ),
-    (
-        320,
-        &[
-            ("a", Text, "p"),
-            ("b", Text, TOPIC),
-            ("c", Text, "TBW102"),
-            ("d", Number, "4"),
-            ("e", Number, "0"),
-            ("f", Number, "0"),
-            ("g", Number, "1"),
-            ("h", Number, "0"),
-        ],
-    ),
+    (310, SEND_V2),
+    (320, SEND_V2),
     (
         11,
-        &[
-            ("consumerGroup", Text, "g"),
-            ("topic", Text, TOPIC),
-            ("queueId", Number, "0"),
-            ("queueOffset", Number, "0"),
-            ("maxMsgNums", Number, "32"),
-            ("sysFlag", Number, "4"),
-            ("commitOffset", Number, "0"),
-            ("suspendTimeoutMillis", Number, "0"),
-            ("subVersion", Number, "0"),
-        ],
+        "consumerGroup=g topic=T queueId#0 queueOffset#0 maxMsgNums#32 sysFlag#4 commitOffset#0 suspendTimeoutMillis#0 subVersion#0",
     ),
-    (
-        12,
-        &[
-            ("topic", Text, TOPIC),
-            ("key", Text, "k"),
-            ("maxNum", Number, "1"),
-            ("beginTimestamp", Number, "0"),
-            ("endTimestamp", Number, "1"),
-        ],
-    ),
-    (
-        14,
-        &[
-            ("consumerGroup", Text, "g"),
-            ("topic", Text, TOPIC),
-            ("queueId", Number, "0"),
-        ],
-    ),
-    (
-        15,
-        &[
-            ("consumerGroup", Text, "g"),
-            ("topic", Text, TOPIC),
-            ("queueId", Number, "0"),
-            ("commitOffset", Number, "0"),
-        ],
-    ),
+    (12, "topic=T key=k maxNum#1 beginTimestamp#0 endTimestamp#1"),
+    (14, "consumerGroup=g topic=T queueId#0"),
+    (15, "consumerGroup=g topic=T queueId#0 commitOffset#0"),
     (
         17,
-        &[
-            ("topic", Text, "made"),
-            ("defaultTopic", Text, "TBW102"),
-            ("readQueueNums", Number, "1"),
-            ("writeQueueNums", Number, "1"),
-            ("perm", Number, "6"),
-            ("topicFilterType", Text, "SINGLE_TAG"),
-        ],
+        "topic=made defaultTopic=TBW102 readQueueNums#1 writeQueueNums#1 perm#6 topicFilterType=SINGLE_TAG",
     ),
-    (
-        29,
-        &[
-            ("topic", Text, TOPIC),
-            ("queueId", Number, "0"),
-            ("timestamp", Number, "0"),
-        ],
-    ),
-    (30, &[("topic", Text, TOPIC), ("queueId", Number, "0")]),
-    (31, &[("topic", Text, TOPIC), ("queueId", Number, "0")]),
-    (32, &[("topic", Text, TOPIC), ("queueId", Number, "0")]),
-    (33, &[("offset", Number, "0")]),
-    (35, &[("clientID", Text, "c")]),
-    (
-        36,
-        &[
-            ("offset", Number, "0"),
-            ("group", Text, "g"),
-            ("delayLevel", Number, "0"),
-        ],
-    ),
-    (38, &[("consumerGroup", Text, "g")]),
-    (202, &[("topic", Text, TOPIC)]),
-    (203, &[("consumerGroup", Text, "g")]),
-    (208, &[("consumerGroup", Text, "g")]),
-    (215, &[("topic", Text, "made")]),
-    (204, &[("producerGroup", Text, "p")]),
-    (207, &[("groupName", Text, "nobody")]),
-    (
-        222,
-        &[
-            ("topic", Text, TOPIC),
-            ("group", Text, "g"),
-            ("timestamp", Number, "0"),
-        ],
-    ),
-    (223, &[("topic", Text, TOPIC), ("group", Text, "g")]),
-    (300, &[("topic", Text, TOPIC)]),
-    (303, &[("topic", Text, TOPIC), ("group", Text, "g")]),
-    (
-        307,
-        &[("consumerGroup", Text, "g"), ("clientId", Text, "c")],
-    ),
-    (308, &[("compareGroup", Text, "g"), ("topic", Text, TOPIC)]),
-    (309, &[("consumerGroup", Text, "g")]),
-    (314, &[("srcGroup", Text, "g"), ("destGroup", Text, "h")]),
-    (
-        315,
-        &[
-            ("statsName", Text, "TOPIC_PUT_NUMS"),
-            ("statsKey", Text, TOPIC),
-        ],
-    ),
-    (317, &[("isOrder", Text, "false")]),
-    (
-        321,
-        &[
-            ("topic", Text, TOPIC),
-            ("queueId", OptionalNumber, "0"),
-            ("index", OptionalNumber, "0"),
-            ("count", OptionalNumber, "1"),
-        ],
-    ),
+    (29, "topic=T queueId#0 timestamp#0"),
+    (30, "topic=T queueId#0"),
+    (31, "topic=T queueId#0"),
+    (32, "topic=T queueId#0"),
+    (33, "offset#0"),
+    (35, "clientID=c"),
+    (36, "offset#0 group=g delayLevel#0"),
+    (38, "consumerGroup=g"),
+    (202, "topic=T"),
+    (203, "consumerGroup=g"),
+    (208, "consumerGroup=g"),
+    (215, "topic=made"),
+    (204, "producerGroup=p"),
+    (207, "groupName=nobody"),
+    (222, "topic=T group=g timestamp#0"),
+    (223, "topic=T group=g"),
+    (300, "topic=T"),
+    (303, "topic=T group=g"),
+    (307, "consumerGroup=g clientId=c"),
+    (308, "compareGroup=g topic=T"),
+    (309, "consumerGroup=g"),
+    (314, "srcGroup=g destGroup=h"),
+    (315, "statsName=TOPIC_PUT_NUMS statsKey=T"),
+    (317, "isOrder=false"),
+    (321, "topic=T queueId?0 index?0 count?1"),
 ];
 
-const NAME_SERVER: &[Row] = &[
-    (
-        100,
-        &[
-            ("namespace", Text, "n"),
-            ("key", Text, "k"),
-            ("value", Text, "v"),
-        ],
-    ),
-    (101, &[("namespace", Text, "n"), ("key", Text, "k")]),
-    (102, &[("namespace", Text, "n"), ("key", Text, "k")]),
+const NAME_SERVER: &[(i32, &str)] = &[
+    (100, "namespace=n key=k value=v"),
+    (101, "namespace=n key=k"),
+    (102, "namespace=n key=k"),
     (
         103,
-        &[
-            ("brokerName", Text, "x"),
-            ("brokerAddr", Text, "127.0.0.1:1"),
-            ("clusterName", Text, "c"),
-            ("haServerAddr", Text, "127.0.0.1:2"),
-            ("brokerId", Number, "0"),
-        ],
+        "brokerName=x brokerAddr=127.0.0.1:1 clusterName=c haServerAddr=127.0.0.1:2 brokerId#0",
     ),
     (
         104,
-        &[
-            ("brokerName", Text, "x"),
-            ("brokerAddr", Text, "127.0.0.1:1"),
-            ("clusterName", Text, "c"),
-            ("brokerId", Number, "0"),
-        ],
+        "brokerName=x brokerAddr=127.0.0.1:1 clusterName=c brokerId#0",
     ),
-    (105, &[("topic", Text, TOPIC)]),
-    (205, &[("brokerName", Text, "x")]),
-    (216, &[("topic", Text, "nothing")]),
-    (219, &[("namespace", Text, "n")]),
-    (224, &[("cluster", Text, "c")]),
+    (105, "topic=T"),
+    (205, "brokerName=x"),
+    (216, "topic=nothing"),
+    (219, "namespace=n"),
+    (224, "cluster=c"),
     (
         322,
-        &[
-            ("brokerName", Text, "x"),
-            ("brokerAddr", Text, "127.0.0.1:1"),
-            ("clusterName", Text, "c"),
-            ("brokerId", Number, "0"),
-        ],
+        "brokerName=x brokerAddr=127.0.0.1:1 clusterName=c brokerId#0",
     ),
-    (327, &[("brokerName", Text, "x")]),
+    (327, "brokerName=x"),
 ];
 
 #[test]
@@ -493,24 +381,18 @@ fn missing_and_malformed_fields_are_named() -> Result<()> {
     let site = site("fields")?;
     let mut report = String::new();
     for (server, rows) in [(&site.broker, BROKER), (&site.name_server, NAME_SERVER)] {
-        for (code, fields) in rows {
-            for (culprit, kind, _) in *fields {
-                let mut values = Vec::new();
-                if *kind != OptionalNumber {
-                    values.push(None);
-                }
-                if *kind != Text {
-                    values.extend([Some("abc"), Some("1.5"), Some("99999999999999999999999")]);
-                }
-                if *kind == Number {
-                    values.push(Some(""));
-                }
+        for (code, row) in rows {
+            for culprit in fields(row) {
+                let malformed = ["abc", "1.5", "99999999999999999999999"].map(Some);
+                let values = match culprit.kind {
+                    Kind::Text => vec![None],
+                    Kind::Number => [&malformed[..], &[None, Some("")]].concat(),
+                    Kind::OptionalNumber => malformed.to_vec(),
+                };
                 for value in values {
-                    if let Err(e) = names_the_culprit(server, *code, fields, culprit, value) {
-                        report += &format!(
-                            "{} code {code}, {culprit} = {value:?}: {e:#}\n",
-                            server.name()
-                        );
+                    if let Err(e) = names_the_culprit(server, *code, row, culprit.name, value) {
+                        let (server, name) = (server.name(), culprit.name);
+                        report += &format!("{server} code {code}, {name} = {value:?}: {e:#}\n");
                     }
                 }
             }
@@ -526,18 +408,15 @@ fn missing_and_malformed_fields_are_named() -> Result<()> {
 fn names_the_culprit(
     server: &Server,
     code: i32,
-    fields: &[(&str, Kind, &str)],
+    row: &'static str,
     culprit: &str,
     value: Option<&str>,
 ) -> Result<()> {
-    let mut sent: Vec<(&str, &str)> = Vec::new();
-    for (name, _, good) in fields {
-        if *name != culprit {
-            sent.push((name, good));
-        } else if let Some(value) = value {
-            sent.push((name, value));
-        }
-    }
+    let sent: Vec<(&str, &str)> = fields(row)
+        .map(|field| (field.name, Some(field.good)))
+        .map(|(name, good)| (name, if name == culprit { value } else { good }))
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
     let answer = server.wire()?.call(code, &sent, &[])?;
     let remark = answer.remark.as_deref().unwrap_or_default();
     ensure!(
@@ -610,10 +489,8 @@ fn damaged_bodies_are_refused() -> Result<()> {
         }
     }
     // Batches are binary: an item that claims more than there is, and one that claims nothing.
-    let fields: Vec<(&str, &str)> = BROKER[2]
-        .1
-        .iter()
-        .map(|(name, _, good)| (*name, *good))
+    let fields: Vec<(&str, &str)> = fields(SEND_V2)
+        .map(|field| (field.name, field.good))
         .chain([("m", "true")])
         .collect();
     for body in [
@@ -631,22 +508,20 @@ fn damaged_bodies_are_refused() -> Result<()> {
     Ok(())
 }
 
-fn send(wire: &mut Wire, topic: &str, body: &[u8], properties: &str) -> Result<Answer> {
-    let fields = [
-        ("a", "p"),
-        ("b", topic),
-        ("c", "TBW102"),
-        ("d", "4"),
-        ("e", "0"),
-        ("f", "0"),
-        ("g", "1"),
-        ("h", "0"),
-        ("i", properties),
-        ("j", "0"),
-        ("k", "false"),
-        ("m", "false"),
-    ];
+/// Sends with some fields of `SEND_V2` changed and others added.
+fn send_with(wire: &mut Wire, changed: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
+    let is_changed = |name: &str| changed.iter().any(|(other, _)| *other == name);
+    let kept = fields(SEND_V2).map(|field| (field.name, field.good));
+    let fields: Vec<(&str, &str)> = kept
+        .chain([("i", ""), ("j", "0"), ("k", "false"), ("m", "false")])
+        .filter(|(name, _)| !is_changed(name))
+        .chain(changed.iter().copied())
+        .collect();
     wire.call(310, &fields, body)
+}
+
+fn send(wire: &mut Wire, topic: &str, body: &[u8], properties: &str) -> Result<Answer> {
+    send_with(wire, &[("b", topic), ("i", properties)], body)
 }
 
 #[test]
@@ -724,21 +599,7 @@ fn record_bits_of_a_client_are_masked() -> Result<()> {
     let mut wire = site.broker.wire()?;
     let flags = ["16", "32", "48", "2147483647", "-1"];
     for flag in flags {
-        let fields = [
-            ("a", "p"),
-            ("b", TOPIC),
-            ("c", "TBW102"),
-            ("d", "4"),
-            ("e", "0"),
-            ("f", flag),
-            ("g", "1"),
-            ("h", "0"),
-            ("i", ""),
-            ("j", "0"),
-            ("k", "false"),
-            ("m", "false"),
-        ];
-        let answer = wire.call(310, &fields, flag.as_bytes())?;
+        let answer = send_with(&mut wire, &[("f", flag)], flag.as_bytes())?;
         ensure!(
             answer.code == 0 || answer.remark.is_some(),
             "sysFlag {flag}: {answer:?}"
