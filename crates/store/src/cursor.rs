@@ -1,15 +1,18 @@
 //! Walks the log record by record through positional reads: for recovery and for the index.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use gantry_message::{RecordView, record};
+use gantry_message::{Millis, RecordView, record};
 
 use crate::chain::Chain;
 use crate::format::blank;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 
+/// A filler record has one letter of its topic and no body, at least: no record is shorter.
+pub(crate) const MIN_FILLER: u64 = (record::FIXED_LEN + 1) as u64;
 /// So much is read at once.
 const WINDOW: usize = 1 << 20;
 
@@ -139,6 +142,40 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The next whole record behind the unreadable place `at` that is no left-over of an earlier cut: those are older
+    /// than `not_before`, when the last record before `at` was stored. Between the two there is room for a filler record.
+    /// An error names the segment that cannot be read.
+    pub fn next_record(
+        &mut self,
+        at: u64,
+        not_before: Millis,
+    ) -> Result<Option<u64>, (Arc<Path>, io::Error)> {
+        // In a segment of its own a record needs no room for a filler before it.
+        let segment_end = self
+            .chain
+            .find(at)
+            .map_or(u64::MAX, |segment| segment.end());
+        let mut look_from = segment_end.min(at.saturating_add(MIN_FILLER));
+        while let Some(segment) = self.chain.at_or_after(look_from) {
+            let from = look_from.max(segment.start());
+            let found = self.search(&segment, from);
+            let Some(found) = found.map_err(|error| (Arc::clone(segment.path()), error))? else {
+                look_from = segment.end();
+                continue;
+            };
+            let (time, len) = match self.step(found) {
+                Step::Record(view) => (view.store_time(), wide(view.len())),
+                _ => (Millis(i64::MIN), 1),
+            };
+            let fits = found == segment.start() || found - segment.start() >= MIN_FILLER;
+            if time >= not_before && fits {
+                return Ok(Some(found));
+            }
+            look_from = found + len;
+        }
+        Ok(None)
+    }
+
     /// The first place from `from` on, in the same segment, where a whole record starts.
     pub fn search(&mut self, segment: &Arc<Segment>, from: u64) -> io::Result<Option<u64>> {
         // Behind a record there is mostly another: no need to read on for it.
@@ -186,8 +223,16 @@ impl<'a> Cursor<'a> {
         self.window.clear();
         self.window.resize(len, 0);
         self.window_at = at;
-        let read = segment.read(&mut self.window, at)?;
-        self.window.truncate(read);
+        let read = match segment.read(&mut self.window, at) {
+            Err(_) if len > need => {
+                // What cannot be read may lie behind what is needed.
+                self.window.truncate(need);
+                segment.read(&mut self.window, at)
+            }
+            read => read,
+        };
+        self.window.truncate(*read.as_ref().unwrap_or(&0));
+        read?;
         Ok(())
     }
 

@@ -478,32 +478,14 @@ impl Recovery<'_> {
         before: &Position,
     ) -> Result<bool, StoreError> {
         let at = before.end;
-        let mut cursor = Cursor::new(chain, true).doubting(doubted_from);
-        // In a segment of its own a record needs no room for a filler before it.
-        let segment_end = chain.find(at).map_or(u64::MAX, |segment| segment.end());
-        let mut look_from = segment_end.min(at + MIN_FILLER);
-        while let Some(segment) = chain.at_or_after(look_from) {
-            let from = look_from.max(segment.start());
-            let found = cursor
-                .search(&segment, from)
-                .map_err(StoreError::io("read", segment.path()))?;
-            let Some(found) = found else {
-                look_from = segment.end();
-                continue;
-            };
-            let (time, len) = match cursor.step(found) {
-                Step::Record(view) => (view.store_time(), wide(view.len())),
-                _ => (Millis(i64::MIN), 1),
-            };
-            let fits = found == segment.start() || found - segment.start() >= MIN_FILLER;
-            if time >= before.last_time && fits {
-                tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
-                self.fill(chain, at, found, before.last_time)?;
-                return Ok(true);
-            }
-            look_from = found + len;
-        }
-        Ok(false)
+        let found = Cursor::new(chain, true)
+            .doubting(doubted_from)
+            .next_record(at, before.last_time)
+            .map_err(|(path, error)| StoreError::io("read", &path)(error))?;
+        let Some(found) = found else { return Ok(false) };
+        tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
+        self.fill(chain, at, found, before.last_time)?;
+        Ok(true)
     }
 
     fn fill(&self, chain: &Chain, from: u64, to: u64, time: Millis) -> Result<(), StoreError> {
@@ -645,9 +627,6 @@ pub(crate) fn tags_code(view: &RecordView<'_>, delay_levels: &[Millis]) -> i64 {
         .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
 }
 
-/// A filler record has one letter of its topic and no body, at least: no record is shorter.
-const MIN_FILLER: u64 = (record::FIXED_LEN + 1) as u64;
-
 /// A record of `len` bytes that no queue and no index takes: head (with the body's length) and tail (topic, empty
 /// properties). The body between them is zeros.
 fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
@@ -743,6 +722,7 @@ mod tests {
 
     #[test]
     fn a_filler_is_a_record_that_nobody_queues() {
+        use crate::cursor::MIN_FILLER;
         for len in [MIN_FILLER, MIN_FILLER + 1, MIN_FILLER + 30, 5000] {
             let (head, tail) = filler(77, len, Millis(9));
             let body = usize::try_from(len).unwrap() - head.len() - tail.len();
