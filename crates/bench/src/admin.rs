@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::frames::{Answer, request};
+use crate::frames::{Answer, Topics, request};
 use crate::options::Options;
 
 const CREATE_TOPIC: i32 = 17;
@@ -84,27 +84,27 @@ impl Line {
     }
 }
 
-/// Creates the topic when `--create-topic` was given.
-pub(crate) fn prepare_topic(options: &Options, queues: usize) -> Result<()> {
+/// Creates the topics when `--create-topic` was given.
+pub(crate) fn prepare_topics(options: &Options, topics: &Topics<'_>) -> Result<()> {
     if !options.is_on("create-topic") {
         return Ok(());
     }
-    let (Some(address), Some(topic)) = (options.text("broker"), options.text("topic")) else {
-        bail!("--create-topic needs --broker and --topic");
-    };
-    let queues = queues.to_string();
-    let fields = [
-        ("topic", topic),
-        ("defaultTopic", "TBW102"),
-        ("readQueueNums", &queues),
-        ("writeQueueNums", &queues),
-        ("perm", "6"),
-        ("topicFilterType", "SINGLE_TAG"),
-        ("topicSysFlag", "0"),
-        ("order", "false"),
-    ];
-    Line::open(address)?
-        .ask(CREATE_TOPIC, &fields)
-        .context("create the topic")?;
+    let mut line = Line::open(options.text("broker").context("--broker")?)?;
+    let queues = topics.queues.to_string();
+    for number in 0..topics.count {
+        let name = topics.name(number);
+        let fields = [
+            ("topic", name.as_str()),
+            ("defaultTopic", "TBW102"),
+            ("readQueueNums", &queues),
+            ("writeQueueNums", &queues),
+            ("perm", "6"),
+            ("topicFilterType", "SINGLE_TAG"),
+            ("topicSysFlag", "0"),
+            ("order", "false"),
+        ];
+        line.ask(CREATE_TOPIC, &fields)
+            .with_context(|| format!("create the topic {name}"))?;
+    }
     Ok(())
 }

@@ -87,6 +87,17 @@ impl Clock {
         })
     }
 
+    /// One without a window, for what ends by itself.
+    pub(crate) fn bare() -> Clock {
+        Clock {
+            began: Instant::now(),
+            window_ns: (0, u64::MAX),
+            pid: None,
+            at_start: None,
+            at_end: None,
+        }
+    }
+
     /// Nanoseconds since the start.
     pub(crate) fn now(&self) -> u64 {
         // 64 bits of nanoseconds are 584 years.

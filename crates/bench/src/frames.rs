@@ -14,29 +14,65 @@ pub(crate) const IN_FLIGHT_MAX: usize = 100_000;
 const BORN_DIGITS: usize = 13;
 const KEY_DIGITS: usize = 16;
 const OPAQUE_DIGITS: usize = 10;
+const TOPIC_DIGITS: usize = 5;
 
-/// A send request (310) to one queue, and where its changing parts lie.
+/// The topics that a load goes to: one, or many that share a prefix and end in a number of five digits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Topics<'a> {
+    prefix: &'a str,
+    pub(crate) count: usize,
+    /// Queues of each.
+    pub(crate) queues: usize,
+}
+
+impl<'a> Topics<'a> {
+    pub(crate) fn new(prefix: &'a str, count: usize, queues: usize) -> Result<Topics<'a>> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte);
+        if prefix.is_empty() || !prefix.bytes().all(good) {
+            bail!("--topic {prefix:?} holds more than letters, digits and %|_-");
+        }
+        Ok(Topics {
+            prefix,
+            count,
+            queues,
+        })
+    }
+
+    /// The name of one of them.
+    pub(crate) fn name(&self, number: usize) -> String {
+        if self.count == 1 {
+            self.prefix.to_owned()
+        } else {
+            format!("{}-{number:05}", self.prefix)
+        }
+    }
+}
+
+/// A send request (310) to one queue of any of the topics, and where its changing parts lie.
 pub(crate) struct SendFrame {
     bytes: Vec<u8>,
+    /// Where the topic's number is, when there are several.
+    topic_at: Option<usize>,
     born_at: usize,
     key_at: usize,
     opaque_at: usize,
 }
 
 impl SendFrame {
-    /// A frame for `queue` of `topic`. `run` makes the unique keys of this run differ from those of others.
+    /// A frame for `queue` of the first topic. `run` makes the unique keys of this run differ from those of others.
     pub(crate) fn new(
-        topic: &str,
-        queues: usize,
+        topics: &Topics<'_>,
         queue: usize,
         run: u64,
         body: &[u8],
     ) -> Result<SendFrame> {
-        check_name(topic)?;
-        let mut header = format!(
-            "{{\"code\":310,\"extFields\":{{\"a\":\"mqbench\",\"b\":\"{topic}\",\"c\":\"TBW102\",\"d\":\"{queues}\",\
-             \"e\":\"{queue}\",\"f\":\"0\",\"g\":\""
-        );
+        let (topic, queues) = (topics.name(0), topics.queues);
+        let mut header =
+            format!("{{\"code\":310,\"extFields\":{{\"a\":\"mqbench\",\"b\":\"{topic}");
+        let topic_at = (1 < topics.count).then_some(header.len() - TOPIC_DIGITS + 8);
+        header.push_str(&format!(
+            "\",\"c\":\"TBW102\",\"d\":\"{queues}\",\"e\":\"{queue}\",\"f\":\"0\",\"g\":\""
+        ));
         let born_at = header.len();
         header.push_str(&"0".repeat(BORN_DIGITS));
         header.push_str(&format!("\",\"h\":\"0\",\"i\":\"UNIQ_KEY\\u0001{run:016X}"));
@@ -52,10 +88,18 @@ impl SendFrame {
         let bytes = frame(&header, body)?;
         Ok(SendFrame {
             bytes,
+            topic_at,
             born_at: born_at + 8,
             key_at: key_at + 8,
             opaque_at: opaque_at + 8,
         })
+    }
+
+    /// Names the topic that the next requests go to.
+    pub(crate) fn set_topic(&mut self, number: usize) {
+        if let Some(at) = self.topic_at {
+            decimal(&mut self.bytes[at..at + TOPIC_DIGITS], number as u64);
+        }
     }
 
     /// Writes the time that new messages say they were born at.
@@ -163,14 +207,6 @@ pub(crate) fn record_sizes(body: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-fn check_name(topic: &str) -> Result<()> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte);
-    if topic.is_empty() || !topic.bytes().all(good) {
-        bail!("--topic {topic:?} holds more than letters, digits and %|_-");
-    }
-    Ok(())
-}
-
 fn frame(header: &str, body: &[u8]) -> Result<Vec<u8>> {
     let total = u32::try_from(4 + header.len() + body.len())?;
     let mut bytes = Vec::with_capacity(total as usize + 4);
@@ -232,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_patched_frame_is_what_the_java_client_sends() {
-        let mut template = SendFrame::new("T1", 8, 3, 0xAB, b"body").unwrap();
+        let mut template =
+            SendFrame::new(&Topics::new("T1", 1, 8).unwrap(), 3, 0xAB, b"body").unwrap();
         template.set_born(1_700_000_000_123);
         let mut out = b"before".to_vec();
         template.push(&mut out, OPAQUE_BASE + 7, 0xBEEF);
@@ -249,7 +286,26 @@ mod tests {
             header.fields.get("i"),
             Some("UNIQ_KEY\u{1}00000000000000AB000000000000BEEF\u{2}WAIT\u{1}true")
         );
-        assert!(SendFrame::new("a\"b", 1, 0, 0, b"").is_err());
+        assert!(Topics::new("a\"b", 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_frame_goes_to_any_of_many_topics() {
+        let topics = Topics::new("T", 30, 4).unwrap();
+        let mut template = SendFrame::new(&topics, 1, 0, b"body").unwrap();
+        for number in [0, 29, 7] {
+            template.set_topic(number);
+            let mut out = Vec::new();
+            template.push(&mut out, OPAQUE_BASE, 0);
+            let frame = wire::split(&out, wire::FRAME_MAX).unwrap().unwrap();
+            let header = frame.decode().unwrap();
+            assert_eq!(
+                header.fields.get("b"),
+                Some(topics.name(number).as_str()),
+                "{number}"
+            );
+        }
+        assert_eq!(topics.name(29), "T-00029");
     }
 
     #[test]

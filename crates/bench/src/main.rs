@@ -5,7 +5,9 @@
 
 mod admin;
 mod connection;
+mod evict;
 mod figures;
+mod fill;
 mod frames;
 mod null;
 mod options;
@@ -14,6 +16,7 @@ mod process;
 mod pull;
 mod segments;
 mod send;
+mod sync;
 mod wake;
 
 use std::process::ExitCode;
@@ -52,6 +55,24 @@ const COMMANDS: &[Command] = &[
         about: "times how long a parked pull sleeps on",
         flags: wake::FLAGS,
         run: wake::run,
+    },
+    Command {
+        name: "fill",
+        about: "makes a store of a given size through a broker",
+        flags: fill::FLAGS,
+        run: fill::run,
+    },
+    Command {
+        name: "sync",
+        about: "how often a second the disk can write and fdatasync",
+        flags: sync::FLAGS,
+        run: sync::run,
+    },
+    Command {
+        name: "evict",
+        about: "drops a folder's files from the page cache",
+        flags: evict::FLAGS,
+        run: evict::run,
     },
 ];
 

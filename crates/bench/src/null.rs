@@ -439,7 +439,7 @@ pub(crate) fn in_background() -> (String, Background) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frames::{Answer, OPAQUE_BASE, SendFrame, request};
+    use crate::frames::{Answer, OPAQUE_BASE, SendFrame, Topics, request};
     use gantry_message::RecordView;
 
     fn ask(null: &mut Null, bytes: &[u8]) -> Vec<u8> {
@@ -450,7 +450,7 @@ mod tests {
 
     fn message(opaque: u32) -> Vec<u8> {
         let mut out = Vec::new();
-        SendFrame::new("T", 4, 1, 0, b"body")
+        SendFrame::new(&Topics::new("T", 1, 4).unwrap(), 1, 0, b"body")
             .unwrap()
             .push(&mut out, opaque, 5);
         out

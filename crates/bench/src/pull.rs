@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::time::Duration;
 
-use crate::admin::{Line, prepare_topic};
+use crate::admin::{Line, prepare_topics};
 use crate::connection::Connection;
 use crate::figures::{self, Clock, Figures, Phase};
-use crate::frames::{Answer, OPAQUE_BASE, record_sizes, request};
+use crate::frames::{Answer, OPAQUE_BASE, Topics, record_sizes, request};
 use crate::options::{Flag, Options, preset};
 use crate::poll::Poll;
 
@@ -62,7 +62,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let queues = options.number("queues", 1, 1_024)?;
     let connections = options.number("connections", 1, 10_000)?.min(queues);
     let batch = options.number("batch", 1, 1_024)?;
-    prepare_topic(options, queues)?;
+    let topic = options.text("topic").context("--topic")?;
+    prepare_topics(options, &Topics::new(topic, 1, queues)?)?;
     let mut poll = Poll::new()?;
     let mut load = Load::open(options, connections, queues, batch, &poll)?;
     let mut clock = Clock::start(options)?;

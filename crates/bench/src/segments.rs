@@ -101,7 +101,8 @@ fn supply(folder: &Path, size: u64, ready: &SyncSender<Result<File>>, old: &Rece
     }
 }
 
-fn make(path: &Path, size: u64) -> Result<File> {
+/// A file with reserved space and without a name.
+pub(crate) fn make(path: &Path, size: u64) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -7,13 +7,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::admin;
 use crate::connection::Connection;
 use crate::figures::{self, Clock, Figures, Phase};
-use crate::frames::{Answer, IN_FLIGHT_MAX, OPAQUE_BASE, SendFrame};
+use crate::frames::{Answer, IN_FLIGHT_MAX, OPAQUE_BASE, SendFrame, Topics};
 use crate::options::{Flag, Options, preset};
 use crate::poll::Poll;
 
@@ -29,7 +29,13 @@ pub(crate) const FLAGS: &[&[Flag]] = &[
             "requests in flight on each connection",
         ),
         preset("size", "BYTES", "1024", "body size"),
-        preset("queues", "N", "8", "queues of the topic, used in turn"),
+        preset("queues", "N", "8", "queues of each topic, used in turn"),
+        preset(
+            "topics",
+            "N",
+            "1",
+            "topics, used in turn; more than one: --topic with a number behind it",
+        ),
         preset(
             "rate",
             "N",
@@ -50,16 +56,26 @@ struct Link {
     due: Vec<Option<u64>>,
 }
 
-struct Load {
+pub(crate) struct Load {
     links: Vec<Link>,
     /// Free slots: connection, slot.
     free: VecDeque<(usize, usize)>,
+    /// One for each queue number; they go to one topic after the other.
     templates: Vec<SendFrame>,
+    topics: usize,
     sent: u64,
+    /// No more than this is sent.
+    limit: u64,
+    answered: u64,
     /// Nanoseconds between two requests of an open loop.
     interval: Option<f64>,
-    figures: Figures,
+    pub(crate) figures: Figures,
     size: usize,
+}
+
+/// A body of that many letters.
+pub(crate) fn body(size: usize) -> Vec<u8> {
+    (b'a'..=b'z').cycle().take(size).collect()
 }
 
 /// Runs `mqbench send`.
@@ -74,15 +90,23 @@ fn measure(options: &Options) -> Result<(Figures, Clock, String)> {
     let in_flight = options.number("in-flight", 1, IN_FLIGHT_MAX)?;
     let queues = options.number("queues", 1, 1_024)?;
     let size = options.number("size", 0, SIZE_MAX)?;
+    let count = options.number("topics", 1, 99_999)?;
+    let topics = Topics::new(options.text("topic").context("--topic")?, count, queues)?;
     let rate: f64 = options.value("rate")?;
     anyhow::ensure!(
         (0.0..=1e9).contains(&rate),
         "--rate {rate} is not between 0 and 1000000000"
     );
-    admin::prepare_topic(options, queues)?;
+    admin::prepare_topics(options, &topics)?;
 
     let mut poll = Poll::new()?;
-    let mut load = Load::open(options, connections, in_flight, queues, size, &poll)?;
+    let mut load = Load::open(
+        options.text("broker").context("--broker")?,
+        &topics,
+        (connections, in_flight),
+        &body(size),
+        &poll,
+    )?;
     load.interval = (0.0 < rate).then(|| 1e9 / rate);
     let mut clock = Clock::start(options)?;
     load.drive(&mut poll, &mut clock)?;
@@ -93,26 +117,22 @@ fn measure(options: &Options) -> Result<(Figures, Clock, String)> {
         format!("{rate}/s")
     };
     let words = format!(
-        "{connections} connections x {in_flight} in flight, {size} bytes, {queues} queues, {pace}"
+        "{connections} connections x {in_flight} in flight, {size} bytes, {count} x {queues} queues, {pace}"
     );
     Ok((load.figures, clock, words))
 }
 
 impl Load {
-    fn open(
-        options: &Options,
-        connections: usize,
-        in_flight: usize,
-        queues: usize,
-        size: usize,
+    pub(crate) fn open(
+        address: &str,
+        topics: &Topics<'_>,
+        (connections, in_flight): (usize, usize),
+        body: &[u8],
         poll: &Poll,
     ) -> Result<Load> {
-        let address = options.text("broker").context("--broker")?;
-        let topic = options.text("topic").context("--topic")?;
         let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-        let body: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
-        let templates: Result<Vec<_>> = (0..queues)
-            .map(|queue| SendFrame::new(topic, queues, queue, run, &body))
+        let templates: Result<Vec<_>> = (0..topics.queues)
+            .map(|queue| SendFrame::new(topics, queue, run, body))
             .collect();
         let mut links = Vec::with_capacity(connections);
         for token in 0..connections {
@@ -130,10 +150,13 @@ impl Load {
             links,
             free,
             templates: templates?,
+            topics: topics.count,
             sent: 0,
+            limit: u64::MAX,
+            answered: 0,
             interval: None,
             figures: Figures::new()?,
-            size,
+            size: body.len(),
         })
     }
 
@@ -187,7 +210,7 @@ impl Load {
                 Some(interval) => (self.sent as f64 * interval) as u64,
                 None => now,
             };
-            if now < due {
+            if now < due || self.limit <= self.sent {
                 break;
             }
             let Some((at, slot)) = self.free.pop_front() else {
@@ -198,14 +221,45 @@ impl Load {
                 self.free.push_back((at, slot));
                 continue;
             }
-            let template = &self.templates[(self.sent % self.templates.len() as u64) as usize];
             let opaque = OPAQUE_BASE + u32::try_from(slot)?;
             if link.connection.unsent() == 0 || touched.last() != Some(&at) {
                 touched.push(at);
             }
-            template.push(&mut link.connection.output, opaque, self.sent);
-            link.due[slot] = Some(due);
-            self.sent += 1;
+            self.push(at, slot, opaque, due);
+        }
+        Ok(())
+    }
+
+    /// The next request: message by message another topic, and after all topics another queue.
+    fn push(&mut self, at: usize, slot: usize, opaque: u32, due: u64) {
+        let topic = self.sent % self.topics as u64;
+        let queue = (self.sent / self.topics as u64) % self.templates.len() as u64;
+        let template = &mut self.templates[queue as usize];
+        template.set_topic(topic as usize);
+        let link = &mut self.links[at];
+        template.push(&mut link.connection.output, opaque, self.sent);
+        link.due[slot] = Some(due);
+        self.sent += 1;
+    }
+
+    /// Sends `count` messages as fast as they are answered; an error when one is refused.
+    pub(crate) fn send_all(&mut self, poll: &mut Poll, clock: &Clock, count: u64) -> Result<()> {
+        self.limit = count;
+        let (mut touched, mut ready, mut born) = (Vec::new(), Vec::new(), 0);
+        while self.answered < count {
+            self.stamp(&mut born)?;
+            self.ask(clock.now(), &mut touched)?;
+            for link in touched.drain(..) {
+                self.flush(link)?;
+            }
+            ready.extend(poll.wait(IDLE_WAIT)?);
+            for link in ready.drain(..) {
+                self.take_answers(link, clock, true)?;
+                self.flush(link)?;
+            }
+            if let Some((code, refused)) = self.figures.codes.first_key_value() {
+                bail!("{refused} messages were answered {code}");
+            }
         }
         Ok(())
     }
@@ -230,13 +284,17 @@ impl Load {
     /// Reads until nothing is left; in a closed loop each answer is followed by the next request at once.
     fn take_answers(&mut self, at: usize, clock: &Clock, counted: bool) -> Result<()> {
         loop {
-            let link = &mut self.links[at];
-            let more = link
+            let sent = self.sent;
+            let more = self.links[at]
                 .connection
                 .read()
-                .with_context(|| format!("connection {at}, {} sent", self.sent))?;
+                .with_context(|| format!("connection {at}, {sent} sent"))?;
             let now = clock.now();
-            while let Some(frame) = link.connection.input.frame()? {
+            loop {
+                let link = &mut self.links[at];
+                let Some(frame) = link.connection.input.frame()? else {
+                    break;
+                };
                 let answer = Answer::read(frame)?;
                 let (code, opaque) = (answer.code, answer.opaque);
                 let slot = opaque.wrapping_sub(OPAQUE_BASE) as usize;
@@ -253,12 +311,10 @@ impl Load {
                         *self.figures.codes.entry(code).or_default() += 1;
                     }
                 }
-                if self.interval.is_none() && link.connection.unsent() <= UNSENT_MAX {
-                    let template =
-                        &self.templates[(self.sent % self.templates.len() as u64) as usize];
-                    template.push(&mut link.connection.output, opaque, self.sent);
-                    link.due[slot] = Some(now);
-                    self.sent += 1;
+                self.answered += 1;
+                let is_next = self.interval.is_none() && self.sent < self.limit;
+                if is_next && link.connection.unsent() <= UNSENT_MAX {
+                    self.push(at, slot, opaque, now);
                 } else {
                     self.free.push_back((at, slot));
                 }

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::admin::{Line, prepare_topic};
+use crate::admin::{Line, prepare_topics};
 use crate::figures::{self, Clock, Figures, Phase};
-use crate::frames::{OPAQUE_BASE, SendFrame, request};
+use crate::frames::{OPAQUE_BASE, SendFrame, Topics, request};
 use crate::options::{Flag, Options, preset};
 
 /// Options of `wake`.
@@ -42,11 +42,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let queues = options.number("queues", 1, 1_024)?;
     let size = options.number("size", 0, 4 << 20)?;
     let park = Duration::from_millis(options.number("park", 0, 10_000)? as u64);
-    prepare_topic(options, queues)?;
+    let topics = Topics::new(topic, 1, queues)?;
+    prepare_topics(options, &topics)?;
 
     let (mut puller, mut sender) = (Line::open(address)?, Line::open(address)?);
     let run = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
-    let mut message = SendFrame::new(topic, queues, 0, run, &vec![b'w'; size])?;
+    let mut message = SendFrame::new(&topics, 0, run, &vec![b'w'; size])?;
     let mut offset = sender.max_offset(topic, 0)?;
     let mut figures = Figures::new()?;
     let mut clock = Clock::start(options)?;
