@@ -17,6 +17,7 @@ use gantry_message::Millis;
 use gantry_net::server::{self, Limits, Server};
 use gantry_service::Failure;
 use gantry_store::{Store, StoreConfig, StoreError};
+use tokio::task::JoinHandle;
 
 use crate::{
     clients::Clients,
@@ -49,6 +50,7 @@ use crate::{
         send::Send,
         send_back::SendBack,
     },
+    latch,
     live::LiveConfig,
     locks::Locks,
     registration::{self, Registration},
@@ -76,6 +78,7 @@ pub struct Broker {
     registration: Arc<Registration>,
     server: Server,
     timers: Timers,
+    watch: JoinHandle<()>,
 }
 
 /// The parts that requests work on, in the order in which they depend on each other.
@@ -93,13 +96,20 @@ struct State {
 
 impl Broker {
     /// Binds, opens the store, recovers, serves, registers. Must run on the control runtime.
-    pub async fn start(mut config: BrokerConfig) -> Result<Broker, Failure> {
+    pub async fn start(config: BrokerConfig) -> Result<Broker, Failure> {
+        Self::start_on(Arc::new(OsDisk), config).await
+    }
+
+    /// [`Broker::start`] with the store and all tables on this disk.
+    pub async fn start_on(
+        disk: Arc<dyn Disk>,
+        mut config: BrokerConfig,
+    ) -> Result<Broker, Failure> {
         check_supported(&config)?;
         let (listeners, address) = bind(&mut config)?;
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
-        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let state = {
             let (live, disk) = (live.clone(), disk.clone());
             // Recovery reads files for as long as it takes.
@@ -126,6 +136,7 @@ impl Broker {
             identity,
             live.clone(),
             state.topics.clone(),
+            state.store.clone(),
         ));
         state
             .delay
@@ -155,6 +166,7 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         registration.start();
+        let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
         announce(&registration, &state.topics).await;
         Ok(Broker {
             banner: banner(&config),
@@ -167,6 +179,7 @@ impl Broker {
             registration,
             server,
             timers,
+            watch,
         })
     }
 
@@ -205,8 +218,10 @@ impl Broker {
             offsets,
             delay,
             timers,
+            watch,
             ..
         } = self;
+        watch.abort();
         let stopped = tokio::task::spawn_blocking(move || {
             timers.stop();
             delay.stop();
@@ -214,12 +229,17 @@ impl Broker {
             store
                 .shutdown()
                 .map_err(|error| Failure::other(format!("closing the store: {error}")))?;
-            saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))
+            saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))?;
+            Ok(store.is_clean())
         });
-        stopped
+        let clean = stopped
             .await
             .map_err(|error| Failure::other(format!("stopping: {error}")))??;
-        tracing::info!("stopped; the store is clean");
+        if clean {
+            tracing::info!("stopped; the store is clean");
+        } else {
+            tracing::warn!("stopped; the next start will recover the store");
+        }
         Ok(())
     }
 }

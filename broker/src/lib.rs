@@ -10,6 +10,7 @@ pub mod delay;
 pub mod dispatch;
 pub mod gates;
 pub mod handlers;
+pub mod latch;
 pub mod live;
 pub mod locks;
 pub mod refusal;

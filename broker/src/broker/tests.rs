@@ -1,6 +1,7 @@
 //! A whole broker on a store of its own, asked over real connections: who is refused with which words, what is stored as
 //! which record, who waits for what and who is told at the end.
 
+mod latch;
 mod pulls;
 mod sends;
 

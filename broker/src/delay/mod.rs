@@ -28,6 +28,7 @@ use gantry_store::{Batch, Queue, Store};
 
 pub use levels::{LEVELS_MAX, Level, Levels, LevelsError, Postponed, postpone};
 
+use crate::latch::is_latched;
 use crate::stats::Stats;
 use crate::tables::TableError;
 use lane::{Lane, Shared};
@@ -180,7 +181,9 @@ impl Delay {
             }
         }
         let mut state = lock(&self.state);
-        if let Some(last) = state.marks.back() {
+        if let Some(last) = state.marks.back()
+            && !is_latched(&self.shared.store)
+        {
             let deadline = Instant::now() + STOP_FLUSH_WAIT;
             // What is not on disk by then is not written down, and delivered again after the restart.
             let _ = self
@@ -206,8 +209,12 @@ impl Delay {
         self.levels.iter().filter_map(known).collect()
     }
 
-    /// Delivers what is due and returns when to come back.
+    /// Delivers what is due and returns when to come back; never, once the store has latched.
     pub fn step(&self, now: Millis) -> Next {
+        if is_latched(&self.shared.store) {
+            // Nothing is delivered before a restart, and no position becomes safe to write down: not to be called again.
+            return Next::default();
+        }
         let mut state = lock(&self.state);
         let State {
             lanes,

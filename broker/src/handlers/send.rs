@@ -138,7 +138,13 @@ impl Send {
         let message = SendMessage::read(header.code, &header.fields)?;
         let place = match self.admit(sender, &message)? {
             Ok(place) => place,
-            Err(missing) => return Ok(Stage::Prepare(missing)),
+            Err(missing) => {
+                // Nothing is made for a message that will not be taken.
+                self.store
+                    .check_writable()
+                    .map_err(|error| self.not_stored(&error))?;
+                return Ok(Stage::Prepare(missing));
+            }
         };
         if message.batch {
             self.stage_batch(batch, sender, &message, body, &place)

@@ -60,6 +60,10 @@ impl SendBack {
         if group.retry_queue_nums <= 0 {
             return Ok(Response::ok());
         }
+        // Nothing is made for a message that will not be taken.
+        self.store
+            .check_writable()
+            .map_err(|error| not_stored(&error))?;
         let retry =
             self.topics
                 .create_retry(header.group, group.retry_queue_nums, header.unit_mode, now);
@@ -93,11 +97,7 @@ impl SendBack {
         // Told now: a delayed copy would be stored under another name, and could not get there later.
         if topic::LENGTH_MAX < target.topic_name.len() {
             let (size, limit) = (target.topic_name.len(), topic::LENGTH_MAX);
-            let error = AppendError::TopicTooLong { size, limit };
-            return Err(Refusal::system_error(format!(
-                "{}: {error}",
-                status_name(&error)
-            )));
+            return Err(not_stored(&AppendError::TopicTooLong { size, limit }));
         }
         self.store_copy(
             &view,
@@ -173,7 +173,7 @@ impl SendBack {
         };
         outcome.map_err(|error| {
             self.stats.send_failed();
-            Refusal::system_error(format!("{}: {error}", status_name(&error)))
+            not_stored(&error)
         })
     }
 
@@ -197,6 +197,12 @@ impl SendBack {
             Outcome::Refused(error) => Err(error),
         }
     }
+}
+
+/// Java answers with the name of the status; the reason behind it is ours. Its clients then store the copy by
+/// themselves, on any broker that takes it, or keep the message.
+fn not_stored(error: &AppendError) -> Refusal {
+    Refusal::system_error(format!("{}: {error}", status_name(error)))
 }
 
 /// Java's name for why a message was not stored; tools and people know these.

@@ -81,7 +81,8 @@ fn body<'a>(
     }
 }
 
-/// A broker that may not be read or written announces all its topics with its own permission.
+/// A broker that may not be read or written announces its topics as Java does: bare, and with no permission that it
+/// does not have itself. (Java gives such a topic the broker's permission even where the topic has less.)
 fn as_permitted(topic: &TopicConfig, permission: u32) -> TopicConfig {
     let permission = i32::try_from(permission).unwrap_or_default();
     if perm::is_readable(permission) && perm::is_writable(permission) {
@@ -91,7 +92,7 @@ fn as_permitted(topic: &TopicConfig, permission: u32) -> TopicConfig {
         topic_name: topic.topic_name.clone(),
         read_queue_nums: topic.read_queue_nums,
         write_queue_nums: topic.write_queue_nums,
-        perm: permission,
+        perm: topic.perm & permission,
         topic_filter_type: TopicFilterType::SingleTag,
         topic_sys_flag: 0,
         order: false,

@@ -185,6 +185,8 @@ struct Server {
     connection: Option<Connection>,
     /// What was sent with the last registration that was acknowledged.
     sent: Option<Arc<Snapshot<TopicConfig>>>,
+    /// The permission that was sent with it.
+    permission: Option<u32>,
 }
 
 /// Why an exchange with the name server did not do what it should.
@@ -204,6 +206,7 @@ impl Server {
             session,
             connection: None,
             sent: None,
+            permission: None,
         }
     }
 
@@ -289,6 +292,14 @@ impl Server {
                     );
                 }
                 self.sent = Some(current.snapshot.clone());
+                let permission = current.revision.permission;
+                if self
+                    .permission
+                    .replace(permission)
+                    .is_some_and(|before| before != permission)
+                {
+                    tracing::info!(name_server = %self.address, permission, "the name server has the new permission");
+                }
                 self.shared
                     .note(self.address, State::Has(current.revision.generation));
                 self.take_answer(&reply).await;

@@ -4,7 +4,8 @@
 //! whenever the topic table changes, and whenever the connection was lost; at the stop it takes the broker out. What to do
 //! when is decided in `session`, what is told in `announcement`; `driver` has the sockets.
 //! Settings are followed as they run. A changed `brokerPermission` counts with the next change of the topic table
-//! (`Topics::touch`), because name servers only look at topics that come with a new data version.
+//! (`Topics::touch`), because name servers only look at topics that come with a new data version. What is announced is
+//! never more than a latched store allows (`latch`).
 
 mod announcement;
 mod driver;
@@ -21,10 +22,12 @@ use std::{
 
 use bytes::Bytes;
 use gantry_message::Millis;
+use gantry_store::Store;
 use gantry_wire::bodies::{Registration as Body, TopicConfig};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    latch,
     live::LiveConfig,
     tables::{Snapshot, Topics},
 };
@@ -50,6 +53,7 @@ pub struct Master {
 struct Shared {
     identity: Identity,
     topics: Arc<Topics>,
+    store: Arc<Store>,
     live: Arc<LiveConfig>,
     stopping: watch::Sender<bool>,
     progress: Mutex<Progress>,
@@ -101,10 +105,16 @@ struct Current {
 
 impl Registration {
     /// Nothing is told to anybody before [`Registration::start`].
-    pub fn new(identity: Identity, live: Arc<LiveConfig>, topics: Arc<Topics>) -> Registration {
+    pub fn new(
+        identity: Identity,
+        live: Arc<LiveConfig>,
+        topics: Arc<Topics>,
+        store: Arc<Store>,
+    ) -> Registration {
         let shared = Shared {
             identity,
             topics,
+            store,
             live,
             stopping: watch::Sender::new(false),
             progress: Mutex::default(),
@@ -212,7 +222,7 @@ impl Shared {
         // permission after it: it is set before the table's generation grows for its sake.
         let generation = self.topics.generation();
         let snapshot = self.topics.all();
-        let permission = self.live.now().broker_permission;
+        let permission = latch::permission(&self.live.now(), &self.store);
         Current {
             snapshot,
             revision: Revision {

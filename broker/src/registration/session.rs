@@ -18,7 +18,7 @@ const PERIOD_MS: std::ops::RangeInclusive<i64> = 10_000..=60_000;
 pub(super) struct Revision {
     /// Generation of the topic table.
     pub(super) generation: u64,
-    /// `brokerPermission`
+    /// What clients may do: `brokerPermission`, less what a latched store has withdrawn.
     pub(super) permission: u32,
 }
 

@@ -9,12 +9,16 @@ use std::{
 };
 
 use gantry_config::{Host, Settings};
-use gantry_disk::OsDisk;
-use gantry_message::Millis;
+use gantry_disk::{
+    OsDisk,
+    faulty::{FaultyDisk, Operation},
+};
+use gantry_message::{Millis, QueueId, Record, SysFlag};
 use gantry_net::{
     Peer,
     server::{Handler, Limits, Server, Verdict, listen},
 };
+use gantry_store::{Store, StoreConfig, Tags};
 use gantry_wire::{
     Request, Response,
     bodies::{KvTable, Registration as Body, TopicConfig, body_crc32},
@@ -26,7 +30,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use super::{Identity, Registration};
-use crate::{config::BrokerConfig, live::LiveConfig, tables::Topics};
+use crate::{config::BrokerConfig, latch, live::LiveConfig, tables::Topics};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,6 +140,8 @@ struct Broker {
     registration: Arc<Registration>,
     topics: Arc<Topics>,
     live: Arc<LiveConfig>,
+    store: Arc<Store>,
+    disk: FaultyDisk,
     _folder: tempfile::TempDir,
 }
 
@@ -157,11 +163,24 @@ impl Broker {
             address: "10.0.0.1:10911".to_owned(),
             ha_address: "10.0.0.2:10912".to_owned(),
         };
-        let registration = Arc::new(Registration::new(identity, live.clone(), topics.clone()));
+        let disk = FaultyDisk::new(1);
+        let store = StoreConfig {
+            segment_size: 4096,
+            ..StoreConfig::at("/store")
+        };
+        let store = Store::open(Arc::new(disk.clone()), store, NOW).unwrap();
+        let registration = Arc::new(Registration::new(
+            identity,
+            live.clone(),
+            topics.clone(),
+            store.clone(),
+        ));
         Broker {
             registration,
             topics,
             live,
+            store,
+            disk,
             _folder: folder,
         }
     }
@@ -176,6 +195,28 @@ impl Broker {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    /// A write to the log fails.
+    fn latch(&self) {
+        const EIO: i32 = 5;
+        let record = Record {
+            topic: "T",
+            queue_id: QueueId(0),
+            flag: 0,
+            sys_flag: SysFlag(0),
+            born_time: NOW,
+            born_host: "10.0.0.9:5555".parse().unwrap(),
+            store_host: "10.0.0.1:10911".parse().unwrap(),
+            reconsume_times: 0,
+            prepared_offset: 0,
+            body: b"body",
+            properties: b"",
+        };
+        self.disk.fail(Operation::Write, 1, EIO);
+        let queue = self.store.queue("T", QueueId(0));
+        self.store.append(&queue, &record, Tags::Code(0));
+        assert!(latch::is_latched(&self.store));
     }
 
     /// As an administrator's request waits.
@@ -318,6 +359,56 @@ fn a_changed_permission_is_announced_for_all_topics_under_a_new_version() {
         let (topics, counter) = server.registered().await;
         assert_eq!((only_names(&topics), counter), (broker.names(), before + 1));
         assert!(topics.iter().all(|(_, perm)| *perm == 4), "{topics:?}");
+        broker.registration.stop().await;
+    });
+}
+
+#[test]
+fn a_latched_store_takes_the_permission_to_write_from_every_name_server_for_good() {
+    run(async {
+        let mut servers = [
+            NameServer::start(Some(Response::ok())),
+            NameServer::start(Some(Response::ok())),
+        ];
+        let addresses = [servers[0].address, servers[1].address];
+        let broker = Broker::new(&addresses, |config| {
+            config.register_name_server_period = 10_000
+        });
+        broker.registration.start();
+        let watch = tokio::spawn(latch::watch(broker.store.clone(), broker.topics.clone()));
+        let mut before = 0;
+        for server in &mut servers {
+            let (topics, counter) = server.registered().await;
+            assert!(topics.iter().any(|(_, perm)| *perm & 2 != 0), "{topics:?}");
+            before = counter;
+        }
+        assert!(broker.announced().await);
+        broker.latch();
+        for server in &mut servers {
+            let (topics, counter) = server.registered().await;
+            assert_eq!((only_names(&topics), counter), (broker.names(), before + 1));
+            assert!(topics.iter().all(|(_, perm)| perm & 2 == 0), "{topics:?}");
+        }
+        assert!(broker.announced().await);
+        // Neither a new topic nor a change of brokerPermission nor a new connection brings it back.
+        broker.create("New").await;
+        let (topics, _) = servers[0].registered().await;
+        assert_eq!(topics, [("New".to_owned(), 4)]);
+        let mut config = (*broker.live.now()).clone();
+        config.broker_permission = 7;
+        broker.live.replace(config);
+        let topics = broker.topics.clone();
+        tokio::task::spawn_blocking(move || topics.touch(NOW))
+            .await
+            .unwrap()
+            .unwrap();
+        let (topics, _) = servers[0].registered().await;
+        assert!(topics.iter().all(|(_, perm)| perm & 2 == 0), "{topics:?}");
+        servers[0].hang_up.send(()).unwrap();
+        let (topics, _) = servers[0].registered().await;
+        assert_eq!(only_names(&topics), broker.names());
+        assert!(topics.iter().all(|(_, perm)| perm & 2 == 0), "{topics:?}");
+        watch.abort();
         broker.registration.stop().await;
     });
 }

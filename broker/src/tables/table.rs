@@ -134,6 +134,31 @@ impl<T> Table<T> {
         }
     }
 
+    /// Publishes the same entries under a new version, in memory only: the file keeps the version it has.
+    pub(super) fn renew(&self, now: Millis) {
+        let mut changes = self.lock();
+        let version = &mut changes.next.version;
+        *version = DataVersion {
+            counter: version.counter.saturating_add(1),
+            timestamp: now.0,
+        };
+        // A write under way publishes its own version after this one, which differs from it too.
+        let snapshot = Arc::new(Snapshot {
+            entries: self.snapshot().entries.clone(),
+            version: *version,
+        });
+        self.publish(snapshot);
+    }
+
+    /// Invariant: the caller holds `changes`, so that one thread at a time gets here.
+    fn publish(&self, snapshot: Arc<Snapshot<T>>) {
+        *self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.generation.advance(self.generation.value() + 1);
+    }
+
     /// Waits until a round is written, writing it here when nobody else is.
     fn settle<'a>(
         &'a self,
@@ -167,13 +192,7 @@ impl<T> Table<T> {
         let mut changes = self.lock();
         changes.writing = None;
         match &result {
-            Ok(()) => {
-                *self
-                    .published
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = snapshot;
-                self.generation.advance(self.generation.value() + 1);
-            }
+            Ok(()) => self.publish(snapshot),
             Err(error) => {
                 // What was edited meanwhile rests on what has just failed: it fails too.
                 let current = self.snapshot();

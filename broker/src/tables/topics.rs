@@ -260,6 +260,11 @@ impl Topics {
     pub fn touch(&self, now: Millis) -> Result<(), TableError> {
         self.table.change(now, |_| Ok(Edit::Changed(())))
     }
+
+    /// As [`Topics::touch`], but in memory only: for a broker whose disk has failed. Does not block.
+    pub fn renew(&self, now: Millis) {
+        self.table.renew(now);
+    }
 }
 
 impl Missing {

@@ -244,7 +244,8 @@ impl Store {
     }
 
     /// Stops the threads, writes and syncs everything, marks the store as cleanly stopped, releases the lock. The
-    /// second call does nothing.
+    /// second call does nothing. A store that could not be written to the end is left to the next start's recovery:
+    /// see [`Store::is_clean`].
     pub fn shutdown(&self) -> Result<(), StoreError> {
         let Some(lock) = self
             .lock
@@ -279,7 +280,8 @@ impl Store {
         self.writer
             .finish(&self.writer_view(), clean)
             .map_err(StoreError::io("write", &path))?;
-        if clean && self.health.may_stop_cleanly() {
+        let clean = clean && self.health.may_stop_cleanly();
+        if clean {
             let path = self.paths.abort();
             remove_if_there(&*self.disk, &path).map_err(StoreError::io("remove", &path))?;
         } else {
@@ -289,6 +291,12 @@ impl Store {
         }
         drop(lock);
         Ok(())
+    }
+
+    /// Whether the store is marked as cleanly stopped; one that runs is not.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        matches!(self.disk.meta(&self.paths.abort()), Ok(None))
     }
 
     /// Runs one round of every background job on this thread: for tests and for hosts that call no [`Store::start`].
