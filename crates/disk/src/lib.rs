@@ -2,10 +2,11 @@
 //!
 //! [`OsDisk`] is the real thing. `FaultyDisk` (feature `faulty`) keeps everything in memory, remembers what was synced
 //! and what was not, and fails, tears or loses writes where a test asks for it. [`replace`] writes a small file so that
-//! its old or its new content survives whatever happens.
+//! its old or its new content survives whatever happens, [`dirs`] makes directories that stay.
 //! The seam is coarse on purpose: it is called once a batch or page, never once a message.
 //! Log files and exports are no state and do not go through here.
 
+pub mod dirs;
 #[cfg(feature = "faulty")]
 pub mod faulty;
 mod map;
