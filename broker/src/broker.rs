@@ -322,7 +322,7 @@ impl State {
             live: live.clone(),
         });
         let root = PathBuf::from(&config.store.store_path_root_dir);
-        let logs = match log_paths(&config) {
+        let logs = match log_paths(&config, config.store.store_path_commit_log.as_deref()) {
             paths if paths.is_empty() => vec![root.join("commitlog")],
             paths => paths,
         };
@@ -596,7 +596,11 @@ fn store_config(config: &BrokerConfig) -> StoreConfig {
     let percent = |ratio: f64| (ratio * 100.0).round() as u64;
     StoreConfig {
         root: PathBuf::from(&store.store_path_root_dir),
-        commit_log_paths: log_paths(config),
+        commit_log_paths: log_paths(config, store.store_path_commit_log.as_deref()),
+        read_only_commit_log_paths: log_paths(
+            config,
+            store.read_only_commit_log_store_paths.as_deref(),
+        ),
         segment_size: store.mapped_file_size_commit_log,
         queue_file_size: store.mapped_file_size_consume_queue,
         index_slots: store.max_hash_slot_num,
@@ -645,11 +649,10 @@ fn delay_levels(config: &BrokerConfig) -> Vec<Millis> {
         .collect()
 }
 
-fn log_paths(config: &BrokerConfig) -> Vec<PathBuf> {
-    let store = &config.store;
-    let lists = store.store_path_commit_log.iter();
-    lists
-        .flat_map(|paths| paths.split(store.multi_path_splitter.as_str()))
+fn log_paths(config: &BrokerConfig, list: Option<&str>) -> Vec<PathBuf> {
+    let paths = list.unwrap_or_default().trim();
+    let paths = paths.split(config.store.multi_path_splitter.as_str());
+    paths
         .filter(|path| !path.trim().is_empty())
         .map(PathBuf::from)
         .collect()

@@ -55,11 +55,11 @@ settings! {
         /// Folder of the log; several with `,` between them. Default: commitlog below storePathRootDir.
         store_path_commit_log: Option<String> = None, "storePathCommitLog"
             [.important().check(no_tilde).shown("<storePathRootDir>/commitlog")];
-        /// Character between the folders of storePathCommitLog.
+        /// Character between the folders of storePathCommitLog and readOnlyCommitLogStorePaths.
         multi_path_splitter: String = ",".into(), "rocketmq.broker.multiPathSplitter" [.check(one_character)];
-        /// Folders of the log that are only read, `,` between them.
-        read_only_commit_log_store_paths: Option<String> = None, "readOnlyCommitLogStorePaths"
-            [.without_effect("this version writes to every log folder")];
+        /// Folders with old files of the log, in which no new ones are made; several with `,` between them. They may stand
+        /// in storePathCommitLog too.
+        read_only_commit_log_store_paths: Option<String> = None, "readOnlyCommitLogStorePaths" [.check(no_tilde)];
         /// Size of a log file, bytes. A message must fit.
         mapped_file_size_commit_log: u64 = 1_073_741_824, "mappedFileSizeCommitLog"
             [.between(65_536, 2_147_483_647).aliases(&["mapedFileSizeCommitLog"])];

@@ -3,13 +3,14 @@
 //! The defaults are Apache's. The fields carry the names of the daemon's keys in their descriptions.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gantry_message::Millis;
 
 use crate::error::StoreError;
 use crate::format::{entry, index};
+use crate::width::wide;
 
 /// Settings of a store. The default is Apache's for everything but [`StoreConfig::root`].
 #[derive(Clone, Debug)]
@@ -18,7 +19,8 @@ pub struct StoreConfig {
     pub root: PathBuf,
     /// `storePathCommitLog`, split; empty: `commitlog` below the root.
     pub commit_log_paths: Vec<PathBuf>,
-    /// `readOnlyCommitLogStorePaths`: read and cleaned, never extended.
+    /// `readOnlyCommitLogStorePaths`: read and cleaned, but no segment is made there. May name folders that are in
+    /// `commit_log_paths` too.
     pub read_only_commit_log_paths: Vec<PathBuf>,
     /// `mappedFileSizeCommitLog`.
     pub segment_size: u64,
@@ -194,11 +196,55 @@ impl StoreConfig {
         if self.commit_log_paths.is_empty() {
             self.commit_log_paths = vec![self.root.join("commitlog")];
         }
+        if self.writable_log_dirs().is_empty() {
+            let reason = "leaves no folder of storePathCommitLog to write to";
+            return Err(StoreError::Config {
+                key: "readOnlyCommitLogStorePaths",
+                value: wide(self.read_only_commit_log_paths.len()),
+                reason,
+            });
+        }
         if self.physical_memory == 0 {
             self.physical_memory = gantry_disk::physical_memory().unwrap_or(24 << 30);
         }
         Ok(self)
     }
+
+    /// Every folder of the log, each once, however often it is named.
+    pub(crate) fn log_dirs(&self) -> Vec<LogDir<'_>> {
+        let mut all: Vec<LogDir<'_>> = Vec::new();
+        let named = self
+            .read_only_commit_log_paths
+            .iter()
+            .map(|dir| (dir, true));
+        for (dir, is_read_only) in named.chain(self.commit_log_paths.iter().map(|dir| (dir, false)))
+        {
+            // Compared part by part: a slash more or less does not make another folder.
+            if !all.iter().any(|present| present.dir == dir.as_path()) {
+                all.push(LogDir { dir, is_read_only });
+            }
+        }
+        all
+    }
+
+    /// The folders of the log in which segments are made, sorted as Java sorts them.
+    pub(crate) fn writable_log_dirs(&self) -> Vec<PathBuf> {
+        let all = self.log_dirs().into_iter();
+        let mut dirs: Vec<PathBuf> = all
+            .filter(|place| !place.is_read_only)
+            .map(|place| place.dir.to_owned())
+            .collect();
+        dirs.sort_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
+        dirs
+    }
+}
+
+/// A folder of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogDir<'a> {
+    pub(crate) dir: &'a Path,
+    /// No segment is made there.
+    pub(crate) is_read_only: bool,
 }
 
 /// Where the store's time comes from: the wall clock, or what a test says.
@@ -228,5 +274,28 @@ impl Default for Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_named_twice_counts_once_and_read_only_ones_get_no_segments() {
+        let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let config = StoreConfig {
+            commit_log_paths: paths(&["/d/b", "/d/a/", "/d/a", "/d/old"]),
+            read_only_commit_log_paths: paths(&["/d/old/", "/d/older"]),
+            ..StoreConfig::at("/d")
+        };
+        let dirs: Vec<_> = config.log_dirs().iter().map(|one| one.dir).collect();
+        assert_eq!(dirs, ["/d/old", "/d/older", "/d/b", "/d/a"].map(Path::new));
+        assert_eq!(config.writable_log_dirs(), paths(&["/d/a", "/d/b"]));
+        let none_left = StoreConfig {
+            commit_log_paths: paths(&["/d/old"]),
+            ..config
+        };
+        assert!(none_left.checked().is_err());
     }
 }

@@ -33,8 +33,9 @@ struct State {
 }
 
 impl Preallocation {
-    pub(crate) fn new(disk: Arc<dyn Disk>, mut dirs: Vec<PathBuf>, segment_size: u64) -> Self {
-        dirs.sort();
+    /// There is at least one directory.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dirs: Vec<PathBuf>, segment_size: u64) -> Self {
+        assert!(!dirs.is_empty(), "segments are made somewhere");
         let (state, changed) = (Mutex::default(), Condvar::new());
         Self {
             disk,
@@ -162,7 +163,7 @@ impl Preallocation {
             .dirs
             .iter()
             .map(PathBuf::as_path)
-            .filter(|dir| !full.iter().any(|f| f == dir))
+            .filter(|dir| !full.iter().any(|full| full == dir))
             .collect();
         let all: Vec<&Path> = self.dirs.iter().map(PathBuf::as_path).collect();
         let dirs = if roomy.is_empty() { all } else { roomy };

@@ -18,6 +18,8 @@ pub struct Segment {
     len: u64,
     path: Arc<Path>,
     file: Arc<dyn File>,
+    /// The file system lets nobody write to it.
+    is_read_only: bool,
 }
 
 impl Segment {
@@ -30,6 +32,7 @@ impl Segment {
             len,
             path: path.into(),
             file,
+            is_read_only: false,
         })
     }
 
@@ -42,7 +45,23 @@ impl Segment {
             len,
             path: path.into(),
             file,
+            is_read_only: true,
         })
+    }
+
+    /// Opens an existing file that is not to be added to; where it cannot be written, for reading only.
+    pub(crate) fn open_old(disk: &dyn Disk, dir: &Path, start: u64, len: u64) -> io::Result<Self> {
+        match Self::open(disk, dir, start, len) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Self::open_for_reading(disk, dir, start, len)
+            }
+            other => other,
+        }
     }
 
     /// Makes the file with its full size and nothing reserved.
@@ -64,6 +83,7 @@ impl Segment {
             len,
             path: path.into(),
             file,
+            is_read_only: false,
         })
     }
 
@@ -87,7 +107,13 @@ impl Segment {
             len,
             path: path.into(),
             file,
+            is_read_only: false,
         })
+    }
+
+    /// Whether nothing can be written to it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// Where it starts.

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gantry_disk::{Disk, Open};
+use gantry_disk::{Disk, Open, dirs};
 use gantry_message::record::MAGIC;
 
 use crate::config::StoreConfig;
@@ -15,7 +15,6 @@ use crate::figures::Counters;
 use crate::format::{blank, name};
 use crate::paths::Paths;
 use crate::segment::Segment;
-use crate::width::narrow;
 
 /// A file that is named like a segment.
 struct Candidate<'a> {
@@ -32,13 +31,15 @@ pub(crate) fn load(
     counters: &Counters,
 ) -> Result<(u64, Vec<Arc<Segment>>), StoreError> {
     let mut candidates = Vec::new();
-    for dir in config
-        .commit_log_paths
-        .iter()
-        .chain(&config.read_only_commit_log_paths)
-    {
-        disk.create_dirs(dir)
-            .map_err(StoreError::io("create", dir))?;
+    for place in config.log_dirs() {
+        let dir = place.dir;
+        if place.is_read_only && is_missing(disk, dir)? {
+            tracing::warn!(dir = %dir.display(), "a folder of readOnlyCommitLogStorePaths is missing");
+            continue;
+        }
+        if !place.is_read_only {
+            dirs::make(disk, dir).map_err(StoreError::io("create", dir))?;
+        }
         for one in disk.list(dir).map_err(StoreError::io("list", dir))? {
             match name::parse(&one.name).filter(|_| !one.is_dir) {
                 Some(start) => candidates.push(Candidate {
@@ -70,20 +71,24 @@ pub(crate) fn load(
             .last()
             .is_some_and(|before| before.end() > candidate.start);
         if !candidate.start.is_multiple_of(size) || is_twin {
-            let aside = paths.set_aside(
-                disk,
-                counters,
-                &path,
-                "its name is not where a segment starts",
-            );
-            aside.map_err(StoreError::io("set aside", &path))?;
+            let why = "its name is not where a segment starts";
+            if let Err(error) = paths.set_aside(disk, counters, &path, why) {
+                // It is in nobody's way: what is not part of the log is not opened.
+                tracing::error!(file = %path.display(), why, %error, "cannot be set aside, left alone");
+            }
         } else if candidate.len == 0 && candidate.start == last {
             // Made and never filled: what a crash leaves of a new segment.
             disk.remove(&path)
                 .map_err(StoreError::io("remove", &path))?;
         } else {
             fit(disk, paths, &path, candidate.len, size)?;
-            let segment = Segment::open(disk, candidate.dir, candidate.start, size);
+            // The newest one is written to.
+            let open = if candidate.start == last {
+                Segment::open
+            } else {
+                Segment::open_old
+            };
+            let segment = open(disk, candidate.dir, candidate.start, size);
             segments.push(Arc::new(segment.map_err(StoreError::io("open", &path))?));
         }
     }
@@ -134,23 +139,15 @@ fn fit(disk: &dyn Disk, paths: &Paths, path: &Path, len: u64, size: u64) -> Resu
             "commitlog-{}-cut",
             path.file_name().unwrap_or_default().to_string_lossy()
         );
-        let copy_to = paths
-            .free_quarantine(disk, &name)
-            .map_err(fail("set aside the end of"))?;
-        let copy = disk
-            .open(&copy_to, Open::Create)
-            .map_err(fail("set aside the end of"))?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut at = size;
-        while at < len {
-            let step = narrow((len - at).min(1 << 20));
-            let read = file
-                .read_at(&mut buffer[..step], at)
-                .map_err(fail("read"))?;
-            copy.write_at(&buffer[..read], at - size)
-                .map_err(fail("set aside the end of"))?;
-            at += crate::width::wide(step);
+        let read = |part: &mut [u8], at| file.read_at(part, size + at);
+        if let Err(error) = paths.keep_copy(disk, &name, len - size, read) {
+            tracing::error!(file = %path.display(), from = size, to = len, %error, "no copy of what is cut off can be kept");
         }
     }
     file.set_len(size).map_err(fail("change the size of"))
+}
+
+fn is_missing(disk: &dyn Disk, dir: &Path) -> Result<bool, StoreError> {
+    let meta = disk.meta(dir).map_err(StoreError::io("look at", dir))?;
+    Ok(meta.is_none())
 }

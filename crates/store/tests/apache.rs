@@ -13,6 +13,8 @@ use gantry_store::{Clock, Outcome, Store, StoreConfig, Tags};
 
 const CLEAN: &str = include_str!("golden/apache-4.9.7-clean.txt");
 const UNCLEAN: &str = include_str!("golden/apache-4.9.7-unclean.txt");
+/// With `consumequeue_ext`, two folders of the log, both address families and every way to compress.
+const EXT: &str = include_str!("golden/apache-4.9.7-ext.txt");
 
 fn files(golden: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
@@ -274,4 +276,110 @@ fn a_short_run_keeps_the_index() {
     }
     let store = open(&disk);
     check_clean_part(&store);
+}
+
+/// The settings that the third store was made with.
+fn ext_config() -> StoreConfig {
+    StoreConfig {
+        commit_log_paths: vec!["/store/log-b".into(), "/store/log-a/".into()],
+        ..config()
+    }
+}
+
+fn open_ext(disk: &FaultyDisk, config: StoreConfig) -> Arc<Store> {
+    let store = Store::open(Arc::new(disk.clone()), config, Millis::now()).unwrap();
+    store.mark_running().unwrap();
+    store
+}
+
+fn views(store: &Store, topic: &str, id: u32, wanted: &dyn Fn(i64) -> bool) -> Vec<bytes::Bytes> {
+    let queue = store.find_queue(topic, QueueId(id)).unwrap();
+    let (mut all, mut next) = (Vec::new(), queue.min());
+    while next < queue.max() {
+        let found = store.read(&queue, next, 32, wanted);
+        for mut slice in found.slices {
+            while !slice.is_empty() {
+                let len = RecordView::parse(&slice).unwrap().len();
+                all.push(slice.split_to(len));
+            }
+        }
+        next = found.next;
+    }
+    all
+}
+
+/// Every record of Apache's is there, whatever it says about addresses and compression.
+fn check_ext_store(store: &Store) {
+    let mut all = Vec::new();
+    for (topic, id, count) in [
+        ("Orders", 0, 4),
+        ("Orders", 1, 4),
+        ("Events", 0, 14),
+        ("Events", 1, 16),
+        ("SCHEDULE_TOPIC_XXXX", 17, 2),
+    ] {
+        let found = views(store, topic, id, &|_| true);
+        assert!(found.len() >= count, "{topic} {id}: {}", found.len());
+        all.extend(found.into_iter().take(count));
+    }
+    let views: Vec<_> = all
+        .iter()
+        .map(|bytes| RecordView::parse(bytes).unwrap())
+        .collect();
+    views.iter().for_each(|view| view.verify_crc().unwrap());
+    let count = |bits: u32, value: u32| {
+        let with = |view: &&RecordView<'_>| view.sys_flag().0 & bits == value;
+        views.iter().filter(with).count()
+    };
+    // A run of 20 messages with IPv6 addresses, another with IPv4.
+    assert_eq!((count(0x30, 0x30), count(0x30, 0)), (20, 20));
+    for (kind, name) in [(0x100, "LZ4"), (0x200, "ZSTD"), (0x300, "ZLIB")] {
+        assert_eq!(count(0x701, kind | 1), 2, "{name}");
+    }
+    for key in ["key3", "key101", "big0LZ4", "big100ZSTD", "batch02"] {
+        let topics = ["Orders", "Events"];
+        let found = topics.map(|topic| store.query(topic, key, 64, Millis(0), Millis(i64::MAX)));
+        let found: usize = found
+            .into_iter()
+            .map(|one| one.unwrap().records.len())
+            .sum();
+        assert_eq!(found, 1, "{key}");
+    }
+}
+
+#[test]
+fn a_store_in_several_folders_is_read_and_continued_where_java_would() {
+    let disk = disk(EXT);
+    let first = &files(EXT)[2].1;
+    let record = &first[..RecordView::parse(first).unwrap().len()];
+    let mut config = ext_config();
+    let mut appended = 0;
+    for (round, expected) in [
+        (0, "/store/log-a"),
+        (1, "/store/log-b"),
+        (2, "/store/log-a"),
+    ] {
+        let store = open_ext(&disk, config.clone());
+        store.turn();
+        check_ext_store(&store);
+        while store.figures().segments < 3 + round {
+            append(&store, record);
+            appended += 1;
+        }
+        let newest = Path::new(expected).join(format!("{:020}", 8192 * (2 + round)));
+        assert!(disk.content(&newest).is_some(), "{}", newest.display());
+        let orders = views(&store, "Orders", 0, &|_| true);
+        assert_eq!(orders.len(), 4 + appended);
+        assert_eq!(store.figures().quarantined, 0);
+        store.shutdown().unwrap();
+    }
+    // The other folder is full of old files now: none is made there any more.
+    config.read_only_commit_log_paths = vec!["/store/log-b".into()];
+    let store = open_ext(&disk, config);
+    while store.figures().segments < 6 {
+        append(&store, record);
+    }
+    let newest = Path::new("/store/log-a").join(format!("{:020}", 8192 * 5));
+    assert!(disk.content(&newest).is_some());
+    check_ext_store(&store);
 }
