@@ -18,7 +18,7 @@ use crate::error::AppendError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::{Mark, Progress};
 use crate::health::{Fault, Health};
-use crate::log::{Log, may_pass};
+use crate::log::{Log, is_no_space, may_pass};
 use crate::paths::Paths;
 use crate::queue_files::QueueFiles;
 
@@ -228,15 +228,25 @@ impl QueueWriter {
         state.is_stale = true;
     }
 
-    /// Writes down how far everything is when the store begins to run.
+    /// Writes down how far everything is when the store begins to run. Where there is no space for that, what was noted
+    /// before goes: no note costs a long recovery at worst, a wrong one messages.
     pub(crate) fn begin(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        replace::file(
-            &*self.disk,
-            &self.paths.progress(),
-            &state.progress.encode(),
-        )?;
-        state.is_stale = false;
+        let path = self.paths.progress();
+        match replace::file(&*self.disk, &path, &state.progress.encode()) {
+            Err(error) if is_no_space(&error) => {
+                warn_checkpoint(&path, &error);
+                if self.disk.meta(&path)?.is_some() {
+                    self.disk.remove(&path)?;
+                    self.disk.sync_dir(&self.paths.root)?;
+                }
+                state.is_stale = true;
+            }
+            other => {
+                other?;
+                state.is_stale = false;
+            }
+        }
         Ok(())
     }
 

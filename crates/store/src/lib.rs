@@ -40,7 +40,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
-use gantry_disk::{Disk, Lock, Open};
+use gantry_disk::{Disk, Lock, Open, dirs};
 use gantry_message::{
     LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties, topic,
 };
@@ -112,6 +112,7 @@ impl Store {
         disk.create_dirs(&paths.root)
             .map_err(StoreError::io("create", &paths.root))?;
         let lock = take_lock(&*disk, &paths)?;
+        dirs::make(&*disk, &paths.root).map_err(StoreError::io("create", &paths.root))?;
         let (health, counters) = (Arc::new(Health::default()), Counters::default());
         let (segment_size, segments) = segments::load(&*disk, &config, &paths, &counters)?;
         let files = QueueFiles::new(Arc::clone(&disk), paths.queues());
@@ -149,11 +150,12 @@ impl Store {
             config.clock.clone(),
             durable,
         );
-        let preallocation = Preallocation::new(
-            Arc::clone(&disk),
-            config.commit_log_paths.clone(),
-            segment_size,
-        );
+        let preallocation =
+            Preallocation::new(Arc::clone(&disk), config.writable_log_dirs(), segment_size);
+        let dispatcher = Dispatcher::new(position.end, config.index_enabled);
+        for queue in recovered.unwritten {
+            dispatcher.put_back_dirty(queue);
+        }
         let clock = config.clock.clone();
         let limits = Limits {
             segment_size,
@@ -168,7 +170,7 @@ impl Store {
                 Arc::clone(&health),
                 clock,
             ),
-            dispatcher: Dispatcher::new(position.end, config.index_enabled),
+            dispatcher,
             writer: QueueWriter::new(
                 Arc::clone(&disk),
                 paths.clone(),
@@ -671,10 +673,16 @@ fn durable_index(recovered: &Recovered) -> Durable {
 fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) -> Progress {
     let position = recovered.position;
     let before = recovered.progress.clone().unwrap_or_default();
+    // What waits in memory is in no file; what was synced is there whatever boot this is.
+    let written = if recovered.unwritten.is_empty() {
+        position.into()
+    } else {
+        before.synced
+    };
     Progress {
         boot: boot.unwrap_or_default(),
         flushed: position.end,
-        written: position.into(),
+        written,
         index_offset: index.offset,
         clean: false,
         ..before

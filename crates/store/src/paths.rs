@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gantry_disk::{Disk, Open};
+use gantry_disk::{Disk, File, Open, dirs};
 
 use crate::figures::Counters;
-use crate::width::wide;
+use crate::log::is_no_space;
+use crate::width::{narrow, wide};
 
 /// Names below the store's root; all but `progress` and `quarantine` are Apache's.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ impl Paths {
     /// A free name in the quarantine directory, which is made if needed.
     pub(crate) fn free_quarantine(&self, disk: &dyn Disk, name: &str) -> io::Result<PathBuf> {
         let dir = self.quarantine();
-        disk.create_dirs(&dir)?;
+        dirs::make(disk, &dir)?;
         let mut path = dir.join(name);
         let mut number = 1;
         while disk.meta(&path)?.is_some() {
@@ -73,7 +74,9 @@ impl Paths {
         match disk.rename(path, &to) {
             // The log may be on another disk than the root.
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                copy(disk, path, &to)?;
+                let file = disk.open(path, Open::Read)?;
+                let len = file.len()?;
+                self.keep_copy(disk, &name, len, |part, at| file.read_at(part, at))?;
                 disk.remove(path)?;
             }
             other => other?,
@@ -84,19 +87,60 @@ impl Paths {
         tracing::error!(file = %path.display(), to = %to.display(), why, "set aside");
         Ok(())
     }
+
+    /// Sets a file aside or, where there is no space for the copy that takes, removes it: it must not stay where it is.
+    pub(crate) fn give_up(
+        &self,
+        disk: &dyn Disk,
+        counters: &Counters,
+        path: &Path,
+        why: &str,
+    ) -> io::Result<()> {
+        match self.set_aside(disk, counters, path, why) {
+            Err(error) if is_no_space(&error) => {
+                tracing::error!(file = %path.display(), why, %error, "removed, for no copy of it can be kept");
+                disk.remove(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Copies `len` bytes into the quarantine, durably; parts that cannot be read are zeros there. After an error nothing
+    /// is left of the copy.
+    pub(crate) fn keep_copy(
+        &self,
+        disk: &dyn Disk,
+        name: &str,
+        len: u64,
+        read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let path = self.free_quarantine(disk, name)?;
+        let copied = disk
+            .open(&path, Open::Create)
+            .and_then(|copy| fill(&*copy, len, read))
+            .and_then(|()| disk.sync_dir(&self.quarantine()));
+        if copied.is_err() {
+            // The first error is the one to report.
+            let _ = disk.remove(&path);
+        }
+        copied
+    }
 }
 
-/// Copies a file, durably.
-fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (disk.open(from, Open::Read)?, disk.open(to, Open::Create)?);
+fn fill(
+    copy: &dyn File,
+    len: u64,
+    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
-    loop {
-        let read = from.read_at(&mut buffer, at)?;
-        if read == 0 {
-            return to.sync();
+    while at < len {
+        let step = (len - at).min(wide(buffer.len()));
+        let part = &mut buffer[..narrow(step)];
+        if let Ok(read) = read(part, at) {
+            copy.write_at(&part[..read], at)?;
         }
-        to.write_at(&buffer[..read], at)?;
-        at += wide(read);
+        at += step;
     }
+    copy.sync()
 }

@@ -8,10 +8,11 @@
 //! below 4096; the log is read from 4096, two whole records are found and put into their queues, the third is torn: the
 //! log ends before it and the rest of the segment is zeroed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_disk::{Disk, Listed, Open};
+use gantry_disk::{Disk, Listed};
 use gantry_message::{
     Millis, QueueId, RecordView, SysFlag, java_hash_bytes, properties, record, topic,
 };
@@ -26,13 +27,15 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::entry::{Entry, FILLER};
 use crate::format::progress::{Mark, Progress};
 use crate::format::{blank, name};
-use crate::log::Position;
+use crate::health;
+use crate::log::{Position, is_no_space};
 use crate::paths::Paths;
+use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
 use crate::queue_loader::QueueLoader;
 use crate::queues::Queues;
 use crate::segment::Segment;
-use crate::width::wide;
+use crate::width::{narrow, wide};
 
 /// More missing segments in a row than this are not made up for.
 const MISSING_SEGMENTS_MAX: u64 = 1024;
@@ -59,6 +62,8 @@ pub(crate) struct Recovered {
     pub(crate) progress: Option<Progress>,
     /// Whether the last process, Apache's or ours, stopped cleanly.
     pub(crate) was_stopped: bool,
+    /// Queues with entries for which there is no space in files; they wait in memory.
+    pub(crate) unwritten: Vec<Arc<Queue>>,
 }
 
 /// From where on queues may lack entries.
@@ -140,6 +145,7 @@ impl Recovery<'_> {
             checkpoint,
             progress,
             was_stopped,
+            unwritten: self.dispatcher.take_dirty(),
         })
     }
 
@@ -157,9 +163,12 @@ impl Recovery<'_> {
             .map_err(StoreError::io("look at", path))
     }
 
-    /// Missing segments become empty ones, so that Apache and we read on behind them.
+    /// Missing segments become empty ones, so that Apache and we read on behind them; nothing is read on to where no
+    /// segment begins as one does.
     fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<(), StoreError> {
-        let all = chain.all();
+        let mut all = chain.all();
+        let last = all.iter().rposition(|segment| begins(segment));
+        all.truncate(last.map_or(0, |last| last + 1));
         for two in all.windows(2) {
             let (from, to) = (two[0].end(), two[1].start());
             if from == to {
@@ -176,23 +185,30 @@ impl Recovery<'_> {
             if (to - from) / size > MISSING_SEGMENTS_MAX {
                 continue;
             }
-            let dir = two[0]
-                .path()
-                .parent()
-                .unwrap_or(&self.paths.root)
-                .to_owned();
             for start in (from..to).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
-                let path = dir.join(name::of(start));
-                let made = Segment::create_sparse(&**self.disk, &dir, start, size);
-                let segment = made.map_err(StoreError::io("create", &path))?;
-                let closing = blank::encode(u32::try_from(size).unwrap_or(u32::MAX));
-                segment
-                    .write(&closing, start)
-                    .map_err(StoreError::io("write", &path))?;
-                chain.insert(Arc::new(segment));
+                match self.closed_segment(start, size) {
+                    Ok(segment) => chain.insert(Arc::new(segment)),
+                    // We read on without it; the next start tries again.
+                    Err((path, error)) if is_no_space(&error) => {
+                        tracing::error!(file = %path.display(), %error, "no segment can be made in place of a missing one");
+                        return Ok(());
+                    }
+                    Err((path, error)) => return Err(StoreError::io("create", &path)(error)),
+                }
             }
         }
         Ok(())
+    }
+
+    /// A segment with nothing in it but the record that says so, where Java would make it.
+    fn closed_segment(&self, start: u64, size: u64) -> Result<Segment, (PathBuf, io::Error)> {
+        let dirs = self.config.writable_log_dirs();
+        let dir = &dirs[narrow(start / size) % dirs.len()];
+        let made = Segment::create_sparse(&**self.disk, dir, start, size).and_then(|segment| {
+            let closing = blank::encode(u32::try_from(size).unwrap_or(u32::MAX));
+            segment.write(&closing, start).map(|()| segment)
+        });
+        made.map_err(|error| (dir.join(name::of(start)), error))
     }
 
     fn start(
@@ -274,9 +290,7 @@ impl Recovery<'_> {
     /// lost entries.
     fn load_queues(&self, chain: &Chain, start: &mut Start) -> Result<u64, StoreError> {
         let root = self.paths.queues();
-        self.disk
-            .create_dirs(&root)
-            .map_err(StoreError::io("create", &root))?;
+        gantry_disk::dirs::make(&**self.disk, &root).map_err(StoreError::io("create", &root))?;
         if chain.len() == 0 {
             return self.set_queues_aside(&root).map(|()| 0);
         }
@@ -339,7 +353,7 @@ impl Recovery<'_> {
             .paths
             .set_aside(&**self.disk, self.counters, root, "the log is empty");
         moved
-            .and_then(|()| self.disk.create_dirs(root))
+            .and_then(|()| gantry_disk::dirs::make(&**self.disk, root))
             .map_err(StoreError::io("set aside", root))
     }
 
@@ -392,16 +406,19 @@ impl Recovery<'_> {
                 }
                 Step::Unreadable(reason) => {
                     position.end = at;
-                    let skipped = !start.ends_the_log(at, &reason)
-                        && self.go_past(chain, start.doubted_from, &reason, &position)?;
-                    if !skipped {
+                    let found = if start.ends_the_log(at, &reason) {
+                        None
+                    } else {
+                        self.go_past(chain, start.doubted_from, &reason, &position)?
+                    };
+                    let Some(found) = found else {
                         if reason != Reason::Zeros {
                             tracing::warn!(at, %reason, "the log ends with a record that was not completely written");
                         }
                         break;
-                    }
-                    // The filler stands there now; what the cursor read before is stale.
-                    cursor = new_cursor();
+                    };
+                    // What the cursor read before is stale: a filler stands there now.
+                    (at, cursor) = (found, new_cursor());
                 }
             }
         }
@@ -468,7 +485,7 @@ impl Recovery<'_> {
     }
 
     /// Looks for the next whole record behind an unreadable place. When there is one, what lies between is copied to
-    /// the quarantine and overwritten with a filler record, and reading can go on. Records older than what was read
+    /// the quarantine and overwritten with a filler record, and reading can go on there. Records older than what was read
     /// before are left-overs of an earlier cut, not messages.
     fn go_past(
         &self,
@@ -476,22 +493,27 @@ impl Recovery<'_> {
         doubted_from: u64,
         reason: &Reason,
         before: &Position,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let at = before.end;
         let found = Cursor::new(chain, true)
             .doubting(doubted_from)
             .next_record(at, before.last_time)
             .map_err(|(path, error)| StoreError::io("read", &path)(error))?;
-        let Some(found) = found else { return Ok(false) };
-        tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
-        self.fill(chain, at, found, before.last_time)?;
-        Ok(true)
+        if let Some(found) = found {
+            tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
+            self.fill(chain, at, found, before.last_time)?;
+        }
+        Ok(found)
     }
 
     fn fill(&self, chain: &Chain, from: u64, to: u64, time: Millis) -> Result<(), StoreError> {
         for segment in chain.between(from, to) {
             let (start, end) = (from.max(segment.start()), to.min(segment.end()));
-            self.keep_copy(&segment, start, end)?;
+            if segment.is_read_only() {
+                // It is named, and readers take nothing from there that is no record.
+                continue;
+            }
+            self.keep_copy(&segment, start, end);
             let fail = |doing| StoreError::io(doing, segment.path());
             segment.zero(start..end).map_err(fail("zero"))?;
             if end == segment.end() {
@@ -516,27 +538,15 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Copies a range of the log into the quarantine; what cannot be read is left out.
-    fn keep_copy(&self, segment: &Segment, from: u64, to: u64) -> Result<(), StoreError> {
+    /// Copies a range of the log into the quarantine; what cannot be read is left out. Where no copy can be kept (a full
+    /// disk), the range was named, and that must do.
+    fn keep_copy(&self, segment: &Segment, from: u64, to: u64) {
         let name = format!("commitlog-{from:020}-{to:020}");
-        let free = self.paths.free_quarantine(&**self.disk, &name);
-        let path: PathBuf = free.map_err(StoreError::io("create", &self.paths.quarantine()))?;
-        let copy = self
-            .disk
-            .open(&path, Open::Create)
-            .map_err(StoreError::io("create", &path))?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut at = from;
-        while at < to {
-            let step = (to - at).min(wide(buffer.len()));
-            let part = &mut buffer[..crate::width::narrow(step)];
-            if segment.read(part, at).is_ok() {
-                copy.write_at(part, at - from)
-                    .map_err(StoreError::io("write", &path))?;
-            }
-            at += step;
+        let read = |part: &mut [u8], at| segment.read(part, from + at);
+        if let Err(error) = self.paths.keep_copy(&**self.disk, &name, to - from, read) {
+            let file = segment.path().display();
+            tracing::error!(%file, from, to, %error, "no copy of a damaged part of the log can be kept");
         }
-        copy.sync().map_err(StoreError::io("sync", &path))
     }
 
     /// Cuts what lies behind the log's end and makes what was found durable.
@@ -546,24 +556,28 @@ impl Recovery<'_> {
             let path = segment.path();
             let is_empty = segment.read(&mut head, segment.start()).is_ok()
                 && head.iter().all(|&byte| byte == 0);
-            let removed = if is_empty {
-                self.disk.remove(path)
+            if is_empty {
+                self.disk
+                    .remove(path)
+                    .map_err(StoreError::io("remove", path))?;
             } else {
-                self.paths.set_aside(
-                    &**self.disk,
-                    self.counters,
-                    path,
-                    "nothing in it can be read",
-                )
-            };
-            removed.map_err(StoreError::io("remove", path))?;
+                self.paths
+                    .give_up(
+                        &**self.disk,
+                        self.counters,
+                        path,
+                        "nothing in it can be read",
+                    )
+                    .map_err(StoreError::io("remove", path))?;
+            }
         }
         if start.tail == Tail::Ended && end == start.at {
             return Ok(());
         }
         // What was noted as written may be nowhere but in memory.
         let synced = start.at.min(start.doubted_from).min(end.saturating_sub(1));
-        for segment in chain.between(synced, end.max(1)) {
+        let segments = chain.between(synced, end.max(1)).into_iter();
+        for segment in segments.filter(|segment| !segment.is_read_only()) {
             let zero = end.max(segment.start())..segment.end();
             if zero.start < zero.end {
                 segment
@@ -581,14 +595,20 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Writes what was replayed into the queue files.
+    /// Writes what was replayed into the queue files. What finds no space there waits in memory.
     fn write_queues(&self) -> Result<(), StoreError> {
-        let mut scratch = Vec::new();
+        let (mut scratch, mut waiting) = (Vec::new(), 0);
         for queue in self.dispatcher.take_dirty() {
-            let dir = || self.files.dir_of(queue.topic(), queue.id());
-            queue
-                .write_out(self.files, &mut scratch)
-                .map_err(|error| StoreError::io("write", &dir())(error))?;
+            let Err(error) = queue.write_out(self.files, &mut scratch) else {
+                continue;
+            };
+            waiting += queue.unwritten();
+            let dir = self.files.dir_of(queue.topic(), queue.id());
+            if !is_no_space(&error) || waiting > health::QUEUE_ENTRIES_WAITING_MAX {
+                return Err(StoreError::io("write", &dir)(error));
+            }
+            tracing::warn!(path = %dir.display(), %error, "queue entries wait");
+            self.dispatcher.put_back_dirty(queue);
         }
         Ok(())
     }
@@ -631,7 +651,7 @@ pub(crate) fn tags_code(view: &RecordView<'_>, delay_levels: &[Millis]) -> i64 {
 /// properties). The body between them is zeros.
 fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let room = crate::width::narrow(len) - record::FIXED_LEN;
+    let room = narrow(len) - record::FIXED_LEN;
     let topic = &topic::LOST_RANGE[..topic::LOST_RANGE.len().min(room)];
     let empty = gantry_message::Record {
         topic,
@@ -657,7 +677,7 @@ fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
     let mut left = body;
     while left > 0 {
         let step = left.min(wide(zeros.len()));
-        crc.update(&zeros[..crate::width::narrow(step)]);
+        crc.update(&zeros[..narrow(step)]);
         left -= step;
     }
     let put = |bytes: &mut [u8], value: u64| {
@@ -685,7 +705,7 @@ fn rewrite(segment: &Segment, range: std::ops::Range<u64>) -> std::io::Result<()
     let mut at = range.start;
     while at < range.end {
         let step = (range.end - at).min(wide(buffer.len()));
-        let part = &mut buffer[..crate::width::narrow(step)];
+        let part = &mut buffer[..narrow(step)];
         segment.read(part, at)?;
         segment.write(part, at)?;
         at += step;
@@ -701,6 +721,14 @@ fn is_followed(chain: &Chain, at: u64) -> bool {
     };
     let end = at + wide(view.len());
     matches!(cursor.step(end), Step::Record(_) | Step::Next(_))
+}
+
+/// Whether a segment begins with a record or with the one that says that nothing follows.
+fn begins(segment: &Segment) -> bool {
+    let mut head = [0; 8];
+    let read = segment.read(&mut head, segment.start());
+    read.is_ok()
+        && (head[record::MAGIC_AT..] == record::MAGIC.to_be_bytes() || blank::is_blank(&head))
 }
 
 /// The store time of a segment's first record.

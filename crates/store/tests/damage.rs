@@ -17,6 +17,7 @@ const PROGRESS: &str = "/store/gantry.checkpoint";
 const EMFILE: i32 = 24;
 const EIO: i32 = 5;
 const EXDEV: i32 = 18;
+const ENOSPC: i32 = 28;
 
 struct Home {
     disk: FaultyDisk,
@@ -561,4 +562,87 @@ fn the_size_of_one_damaged_segment_is_not_taken_for_that_of_all() {
     let store = home.open();
     assert_eq!(all(&store, "T", 0), expected(5));
     assert_eq!(home.disk.content(&first).unwrap().len() as u64, SEGMENT);
+}
+
+#[test]
+fn a_full_disk_keeps_no_copy_of_what_is_damaged_and_starts_all_the_same() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 100);
+    drop(store);
+    home.disk.kill();
+    home.disk.take(Path::new(PROGRESS));
+    home.change_log(stored[40].0, |bytes| bytes[90] ^= 1);
+    // Of another store, behind ours.
+    let stray = Path::new(LOG).join(format!("{:020}", 50 * SEGMENT));
+    home.disk
+        .put(&stray, &vec![7; usize::try_from(SEGMENT).unwrap()]);
+    // The log lies on another disk than the quarantine.
+    home.disk.fail(Operation::Rename, 1, EXDEV);
+    // Two copies, a queue file and the note of how far everything is.
+    home.disk.fail(Operation::Create, 4, ENOSPC);
+    let store = home.open();
+    let mut left = expected(100);
+    left.remove(40);
+    same(&all(&store, "T", 0), &left, "on a full disk");
+    assert_eq!(home.below("/store/quarantine"), [] as [PathBuf; 0]);
+    assert_eq!(home.disk.content(Path::new(PROGRESS)), None);
+    assert_eq!(home.disk.content(&stray), None);
+    assert_eq!(put(&store, "T", 0, b"next").1, 100);
+    store.turn();
+    assert!(home.disk.content(Path::new(PROGRESS)).is_some());
+}
+
+#[test]
+fn queue_entries_that_find_no_space_at_the_start_wait_in_memory() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 100);
+    drop(store);
+    home.disk.kill();
+    let store = {
+        home.disk.set_room(Some(0));
+        let store = home.open();
+        same(&all(&store, "T", 0), &expected(100), "from memory");
+        assert_eq!(home.below("/store/consumequeue"), [] as [PathBuf; 0]);
+        drop(store);
+        // Nor does a start after that one believe that files hold anything.
+        home.disk.kill();
+        home.open()
+    };
+    same(&all(&store, "T", 0), &expected(100), "once more");
+    home.disk.set_room(None);
+    store.turn();
+    assert!(!home.below("/store/consumequeue").is_empty());
+    store.shutdown().unwrap();
+    drop(store);
+    same(&all(&home.open(), "T", 0), &expected(100), "from files");
+}
+
+#[test]
+fn the_names_of_a_new_store_survive_a_power_cut_with_what_was_flushed() {
+    for seed in 1..40 {
+        let home = Home::new(seed);
+        let store = Store::open(
+            Arc::new(home.disk.clone()),
+            StoreConfig {
+                commit_log_paths: vec!["/log/a".into(), "/log/b".into()],
+                root: "/srv/gantry/store".into(),
+                ..home.config()
+            },
+            Millis(0),
+        );
+        let store = store.unwrap();
+        store.mark_running().unwrap();
+        fill(&store, 60);
+        store.turn();
+        drop(store);
+        home.disk.power_cut();
+        let of_the_log = |path: &&PathBuf| path.starts_with("/log");
+        let files = home.disk.files();
+        assert!(files.iter().filter(of_the_log).count() >= 2, "seed {seed}");
+        let has = |dir: &str| files.iter().any(|path| path.starts_with(dir));
+        assert!(has("/srv/gantry/store/consumequeue/T/0"), "seed {seed}");
+        assert!(has("/srv/gantry/store/abort"), "seed {seed}");
+    }
 }
