@@ -62,7 +62,7 @@ pub struct Meta {
 pub struct Listed {
     /// The name, without the directory.
     pub name: String,
-    /// Length in bytes.
+    /// Length in bytes; of no meaning for a directory.
     pub len: u64,
     /// Whether it is a directory.
     pub is_dir: bool,

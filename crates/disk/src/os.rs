@@ -56,18 +56,19 @@ impl Disk for OsDisk {
         let mut all = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let meta = match fs::metadata(entry.path()) {
-                Ok(meta) => meta,
-                // Removed since, or a link to nowhere: not there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
             let name = entry.file_name().to_string_lossy().into_owned();
-            all.push(Listed {
-                name,
-                len: meta.len(),
-                is_dir: meta.is_dir(),
-            });
+            // There may be many thousand directories; the list itself says that they are ones.
+            let (len, is_dir) = if entry.file_type()?.is_dir() {
+                (0, true)
+            } else {
+                match fs::metadata(entry.path()) {
+                    Ok(meta) => (meta.len(), meta.is_dir()),
+                    // Removed since, or a link to nowhere: not there.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                }
+            };
+            all.push(Listed { name, len, is_dir });
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)

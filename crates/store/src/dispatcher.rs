@@ -20,6 +20,8 @@ const KEYS_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     dirty: Mutex<Vec<Arc<Queue>>>,
+    /// Those of them whose tails became long.
+    long: Mutex<Vec<Arc<Queue>>>,
     /// There is something to write.
     pub(crate) queues: Bell,
     /// There is much to write.
@@ -50,6 +52,7 @@ impl Dispatcher {
     pub(crate) fn new(end: u64, index_enabled: bool) -> Self {
         Self {
             dirty: Mutex::default(),
+            long: Mutex::default(),
             queues: Bell::default(),
             queues_urgent: Bell::default(),
             index_enabled,
@@ -88,6 +91,7 @@ impl Dispatcher {
             self.queues.ring();
         }
         if pushed.is_long {
+            lock(&self.long).push(Arc::clone(queue));
             self.queues_urgent.ring();
         }
     }
@@ -95,6 +99,11 @@ impl Dispatcher {
     /// The queues that have something to write, each once.
     pub(crate) fn take_dirty(&self) -> Vec<Arc<Queue>> {
         std::mem::take(&mut lock(&self.dirty))
+    }
+
+    /// The queues whose tails became long since the last call.
+    pub(crate) fn take_long(&self) -> Vec<Arc<Queue>> {
+        std::mem::take(&mut lock(&self.long))
     }
 
     /// Lists a queue again whose entries could not be written.

@@ -25,9 +25,15 @@ use crate::queue_files::QueueFiles;
 const PAGE: u64 = 4096;
 /// Tails are collected so long before they are written.
 const COLLECT: Duration = Duration::from_millis(100);
+/// After a round the queue writer rests so many times as long as the round took: with many thousand queues it takes no
+/// more than a small part of a core, and writes more entries at once.
+const REST: u32 = 9;
+/// Entries are no longer than this in memory alone.
+const REST_MAX: Duration = Duration::from_secs(5);
 /// How often progress is written down.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// Queue files are synced at least so often while they change, so that a power cut costs seconds of replay.
+/// Queue files are synced so often while they change, so that a power cut costs seconds of replay; less often where that
+/// takes long, but for `flushConsumeQueueThoroughInterval`.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 /// Makes everything durable that was appended before the call.
@@ -97,6 +103,8 @@ struct State {
     progress: Progress,
     checkpoint: Checkpoint,
     synced_at: Option<Instant>,
+    /// How long the last sync of queue files took.
+    sync_took: Duration,
     noted_at: Option<Instant>,
     /// What is in the files differs from what was last written down.
     is_stale: bool,
@@ -116,6 +124,7 @@ impl QueueWriter {
             progress,
             checkpoint,
             synced_at,
+            sync_took: Duration::ZERO,
             noted_at,
             is_stale: true,
         };
@@ -129,14 +138,35 @@ impl QueueWriter {
 
     /// The thread, until it is stopped.
     pub(crate) fn run(&self, store: &WriterView<'_>, stop: &AtomicBool) {
-        let mut wait = None;
+        let (mut wait, mut rest) = (None, COLLECT);
         while !stop.load(Ordering::Acquire) {
             let rang = store.dispatcher.queues.wait(wait);
             if rang && !stop.load(Ordering::Acquire) {
-                store.dispatcher.queues_urgent.wait(Some(COLLECT));
+                self.collect(store, stop, rest);
             }
+            let began = Instant::now();
             let is_idle = self.step(store, Pace::Regular);
+            rest = (began.elapsed() * REST).clamp(COLLECT, REST_MAX);
             wait = if is_idle { None } else { Some(PROGRESS_EVERY) };
+        }
+    }
+
+    /// Lets tails grow for a while. One that becomes long is written at once: alone, when a round takes long.
+    fn collect(&self, store: &WriterView<'_>, stop: &AtomicBool, rest: Duration) {
+        let until = Instant::now() + rest;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let is_urgent = store.dispatcher.queues_urgent.wait(Some(left));
+            if !is_urgent || rest <= COLLECT || stop.load(Ordering::Acquire) {
+                return;
+            }
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            for queue in store.dispatcher.take_long() {
+                // The round that follows meets the same error: the queue is listed as dirty.
+                if queue.write_ahead(store.files, &mut state.scratch).is_err() {
+                    return;
+                }
+            }
         }
     }
 
@@ -164,12 +194,13 @@ impl QueueWriter {
         let due = |last: Option<Instant>, every: Duration| {
             pace == Pace::All || last.is_none_or(|at| now - at >= every)
         };
-        let sync_every = SYNC_EVERY.min(Duration::from_millis(
-            store.config.queue_flush_thorough_interval_ms,
-        ));
+        let thorough = Duration::from_millis(store.config.queue_flush_thorough_interval_ms);
+        let sync_every = (state.sync_took * REST).max(SYNC_EVERY).min(thorough);
         if written && state.progress.synced != mark && due(state.synced_at, sync_every) {
-            state.synced_at = Some(now);
-            match store.files.sync() {
+            let synced = store.files.sync();
+            state.synced_at = Some(Instant::now());
+            state.sync_took = now.elapsed();
+            match synced {
                 Ok(()) if flush_log(store.log, store.health).is_ok() => {}
                 Err((path, error)) if may_pass(&error) => {
                     tracing::warn!(path = %path.display(), %error, "queue files wait to be synced");
@@ -194,6 +225,7 @@ impl QueueWriter {
 
     fn write_tails(&self, store: &WriterView<'_>, scratch: &mut Vec<u8>) -> bool {
         let (mut waiting, mut all) = (0, true);
+        drop(store.dispatcher.take_long());
         for queue in store.dispatcher.take_dirty() {
             let Err(error) = queue.write_out(store.files, scratch) else {
                 continue;

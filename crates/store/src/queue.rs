@@ -248,11 +248,18 @@ impl Queue {
         })
     }
 
-    /// Writes what is not yet in files. One caller at a time. Returns how many entries were written.
+    /// Writes what is not yet in files of a queue that was listed as dirty and is listed no more. After an error it
+    /// counts as listed again. One caller at a time. Returns how many entries were written.
     pub(crate) fn write_out(&self, files: &QueueFiles, scratch: &mut Vec<u8>) -> io::Result<u64> {
+        self.lock().is_dirty = false;
+        self.write_ahead(files, scratch)
+            .inspect_err(|_| self.lock().is_dirty = true)
+    }
+
+    /// Writes what is not yet in files and leaves it listed or not as it is. One caller at a time.
+    pub(crate) fn write_ahead(&self, files: &QueueFiles, scratch: &mut Vec<u8>) -> io::Result<u64> {
         let (from, time) = {
-            let mut tail = self.lock();
-            tail.is_dirty = false;
+            let tail = self.lock();
             scratch.clear();
             let skipped = narrow((tail.written - tail.base) * entry::LEN);
             scratch.extend_from_slice(&tail.bytes[skipped..]);
@@ -262,10 +269,7 @@ impl Queue {
         if count == 0 || self.is_deleted() {
             return Ok(0);
         }
-        if let Err(error) = files.write(self, from, scratch, time) {
-            self.lock().is_dirty = true;
-            return Err(error);
-        }
+        files.write(self, from, scratch, time)?;
         self.lock().forget_written(from + count);
         Ok(count)
     }
@@ -297,9 +301,10 @@ impl Tail {
         let base = written.saturating_sub(KEPT).max(self.base);
         self.bytes.drain(..narrow((base - self.base) * entry::LEN));
         self.base = base;
-        // A burst should not hold its memory for ever.
-        if self.bytes.capacity() > 4 * self.bytes.len() + narrow(4 * KEPT * entry::LEN) {
-            self.bytes.shrink_to(narrow(2 * KEPT * entry::LEN));
+        // A burst should not hold its memory for ever: there may be many thousand queues.
+        let enough = self.bytes.len() + narrow(KEPT * entry::LEN);
+        if self.bytes.capacity() > enough {
+            self.bytes.shrink_to(enough);
         }
     }
 }

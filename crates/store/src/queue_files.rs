@@ -12,7 +12,8 @@ use gantry_disk::{Disk, File, New, Open};
 use gantry_message::{Millis, QueueId};
 use rustc_hash::FxHashMap;
 
-use crate::format::{entry, name};
+use crate::format::entry::{self, Entry};
+use crate::format::name;
 use crate::queue::{Queue, fillers};
 use crate::width::{narrow, wide};
 
@@ -27,9 +28,17 @@ pub(crate) struct QueueFiles {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     open: Mutex<OpenFiles>,
-    unsynced: Mutex<BTreeSet<PathBuf>>,
-    /// Directories with names that are not yet durable.
-    unsynced_dirs: Mutex<BTreeSet<PathBuf>>,
+    unsynced: Mutex<Unsynced>,
+}
+
+/// What is not yet durable.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// Invariant: together with `dirs` at most [`SYNCED_ONE_BY_ONE`]; both are empty when there are `many`.
+    files: BTreeSet<PathBuf>,
+    /// Directories with new names.
+    dirs: BTreeSet<PathBuf>,
+    many: bool,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +56,6 @@ impl QueueFiles {
             root,
             open: Mutex::default(),
             unsynced: Mutex::default(),
-            unsynced_dirs: Mutex::default(),
         }
     }
 
@@ -86,9 +94,8 @@ impl QueueFiles {
             let (now, later) = rest.split_at(rest.len().min(narrow(base + queue.file_size() - at)));
             let file = self.file_for_writing(queue, base, at)?;
             file.write_at(now, at - base)?;
-            let path = self.dir(queue).join(name::of(base));
-            self.keep_time(&path, time);
-            lock(&self.unsynced).insert(path);
+            self.keep_time(queue, base, time);
+            self.note_unsynced(queue, base);
             at += wide(now.len());
             rest = later;
         }
@@ -112,18 +119,13 @@ impl QueueFiles {
         };
         let file = self.disk.create(&path, new)?;
         lock(&self.open).put((queue.slot(), base), Arc::clone(&file));
-        let mut dirs = lock(&self.unsynced_dirs);
-        let parents = [
-            dir.parent().map(PathBuf::from),
-            Some(self.root.clone()),
-            Some(dir),
-        ];
-        dirs.extend(parents.into_iter().flatten());
+        let parents = dir.parent().map(PathBuf::from);
+        lock(&self.unsynced).add_dirs(parents.into_iter().chain([self.root.clone(), dir]));
         Ok(file)
     }
 
     /// Apache finds messages by time through the files' times: one that is written late gets the time of its entries.
-    fn keep_time(&self, path: &std::path::Path, time: Millis) {
+    fn keep_time(&self, queue: &Queue, base: u64, time: Millis) {
         let Ok(millis) = u64::try_from(time.0) else {
             return;
         };
@@ -131,8 +133,19 @@ impl QueueFiles {
         let is_late = SystemTime::now()
             .duration_since(time)
             .is_ok_and(|late| late > Duration::from_mins(1));
-        if is_late && let Err(error) = self.disk.set_modified(path, time) {
+        if !is_late {
+            return;
+        }
+        let path = self.dir(queue).join(name::of(base));
+        if let Err(error) = self.disk.set_modified(&path, time) {
             tracing::debug!(path = %path.display(), %error, "cannot set the time of a queue file");
+        }
+    }
+
+    fn note_unsynced(&self, queue: &Queue, base: u64) {
+        let mut unsynced = lock(&self.unsynced);
+        if !unsynced.many {
+            unsynced.add_file(self.dir(queue).join(name::of(base)));
         }
     }
 
@@ -148,32 +161,29 @@ impl QueueFiles {
 
     /// Makes everything durable that was written before the call.
     pub(crate) fn sync(&self) -> Result<(), (PathBuf, io::Error)> {
-        let files = std::mem::take(&mut *lock(&self.unsynced));
-        let dirs = std::mem::take(&mut *lock(&self.unsynced_dirs));
-        if files.len() + dirs.len() > SYNCED_ONE_BY_ONE {
+        let unsynced = std::mem::take(&mut *lock(&self.unsynced));
+        self.sync_those(&unsynced).inspect_err(|_| {
+            // What can still be synced later is: a descriptor may be had again.
+            lock(&self.unsynced).add_all(unsynced);
+        })
+    }
+
+    fn sync_those(&self, unsynced: &Unsynced) -> Result<(), (PathBuf, io::Error)> {
+        if unsynced.many {
             return self
                 .disk
                 .sync_all(&self.root)
                 .map_err(|error| (self.root.clone(), error));
         }
-        for path in &files {
-            let file = match self.disk.open(path, Open::Write) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    // Nothing was lost yet: there is just no descriptor to be had.
-                    lock(&self.unsynced).extend(files.iter().cloned());
-                    lock(&self.unsynced_dirs).extend(dirs);
-                    return Err((path.clone(), error));
-                }
-                Ok(file) => file,
-            };
-            file.sync().map_err(|error| (path.clone(), error))?;
+        for path in &unsynced.files {
+            let synced = self
+                .disk
+                .open(path, Open::Write)
+                .and_then(|file| file.sync());
+            gone_is_fine(synced).map_err(|error| (path.clone(), error))?;
         }
-        for dir in &dirs {
-            if let Err(error) = gone_is_fine(self.disk.sync_dir(dir)) {
-                lock(&self.unsynced_dirs).extend(dirs.iter().cloned());
-                return Err((dir.clone(), error));
-            }
+        for dir in &unsynced.dirs {
+            gone_is_fine(self.disk.sync_dir(dir)).map_err(|error| (dir.clone(), error))?;
         }
         Ok(())
     }
@@ -204,7 +214,7 @@ impl QueueFiles {
                 let file = self.file(queue, base, Open::Write)?;
                 file.set_len(end.saturating_sub(base))?;
                 file.set_len(queue.file_size())?;
-                lock(&self.unsynced).insert(self.dir(queue).join(name::of(base)));
+                self.note_unsynced(queue, base);
             }
         }
         Ok(())
@@ -231,46 +241,8 @@ impl QueueFiles {
     /// Sets the queue's first readable offset: the first entry that points at or behind `log_min`. Entries that cannot
     /// be read leave it where it is.
     pub(crate) fn correct_min(&self, queue: &Queue, log_min: u64) {
-        let (mut low, mut high) = (queue.min().0, queue.max().0);
-        let real = |at| {
-            queue
-                .entry(self, at)
-                .ok()
-                .flatten()
-                .filter(|entry| !entry.is_filler())
-        };
-        // Most queues begin where they began; look there first.
-        if low < high && real(low).is_some_and(|entry| entry.log_offset.0 >= log_min) {
-            return;
-        }
-        let end = high;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.points_at_or_behind(queue, middle, high, log_min) {
-                high = middle
-            } else {
-                low = middle + 1
-            }
-        }
-        while low < end && real(low).is_none() {
-            low += 1;
-        }
-        queue.set_min(low);
-    }
-
-    /// Whether the first real entry from `at` on points at or behind `log_min`, or there is none before `end`.
-    fn points_at_or_behind(&self, queue: &Queue, at: u64, end: u64, log_min: u64) -> bool {
-        let mut entries = (at..end).map(|at| queue.entry(self, at).ok().flatten());
-        let real = entries.find(|entry| entry.is_some_and(|entry| !entry.is_filler()));
-        real.flatten()
-            .is_none_or(|entry| entry.log_offset.0 >= log_min)
-    }
-
-    /// Closes the files of a queue that is used no more.
-    pub(crate) fn forget(&self, queue: &Queue) {
-        lock(&self.open)
-            .files
-            .retain(|(slot, _), _| *slot != queue.slot());
+        let entry = |at| queue.entry(self, at).ok().flatten();
+        queue.set_min(first_live(queue.min().0, queue.max().0, log_min, entry));
     }
 
     /// Removes the file that starts at `base`.
@@ -291,6 +263,66 @@ impl QueueFiles {
             let _ = self.disk.remove_dir(topic);
         }
         Ok(())
+    }
+}
+
+/// The first of the entries `low..end` that points at or behind `log_min`; `end` when none does.
+pub(crate) fn first_live(
+    mut low: u64,
+    end: u64,
+    log_min: u64,
+    mut entry: impl FnMut(u64) -> Option<Entry>,
+) -> u64 {
+    let mut real = |at| entry(at).filter(|entry| !entry.is_filler());
+    // Most queues begin where they began; look there first.
+    if low < end && real(low).is_some_and(|entry| entry.log_offset.0 >= log_min) {
+        return low;
+    }
+    let mut high = end;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // Whether the first real entry from there on points there, or there is none.
+        let next = (middle..high).find_map(&mut real);
+        if next.is_none_or(|entry| entry.log_offset.0 >= log_min) {
+            high = middle
+        } else {
+            low = middle + 1
+        }
+    }
+    while low < end && real(low).is_none() {
+        low += 1;
+    }
+    low
+}
+
+impl Unsynced {
+    fn add_file(&mut self, path: PathBuf) {
+        self.files.insert(path);
+        self.limit();
+    }
+
+    fn add_dirs(&mut self, dirs: impl IntoIterator<Item = PathBuf>) {
+        if !self.many {
+            self.dirs.extend(dirs);
+            self.limit();
+        }
+    }
+
+    fn add_all(&mut self, other: Unsynced) {
+        self.files.extend(other.files);
+        self.dirs.extend(other.dirs);
+        self.many |= other.many;
+        self.limit();
+    }
+
+    /// No more names are kept than are synced one by one.
+    fn limit(&mut self) {
+        if self.many || self.files.len() + self.dirs.len() > SYNCED_ONE_BY_ONE {
+            *self = Unsynced {
+                many: true,
+                ..Unsynced::default()
+            };
+        }
     }
 }
 

@@ -4,20 +4,25 @@
 //! entries that point below a given place. Everything behind it is built again from the log.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gantry_disk::{Disk, Open};
+use gantry_disk::{Disk, File, Open};
 use gantry_message::QueueId;
+use rustc_hash::FxHashMap;
 
 use crate::chain::Chain;
 use crate::cursor::{Cursor, Step};
 use crate::error::StoreError;
 use crate::figures::Counters;
-use crate::format::{entry, name};
+use crate::format::entry::{self, Entry};
+use crate::format::name;
 use crate::paths::Paths;
-use crate::queue::{Extent, Queue};
-use crate::queue_files::QueueFiles;
+use crate::queue::Extent;
+use crate::queue_files::{QueueFiles, first_live};
 use crate::queues::Queues;
-use crate::width::wide;
+use crate::width::{narrow, wide};
 
 /// Loads queues up to a place of the log.
 pub(crate) struct QueueLoader<'a> {
@@ -33,12 +38,58 @@ pub(crate) struct QueueLoader<'a> {
     pub(crate) trusted: bool,
 }
 
+/// What loading queues found out.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// Where in the log entries have to be looked for, if some below `before` are missing.
+    pub(crate) missing: Option<u64>,
+    /// Ends of queues, by slot, behind which their files hold nothing.
+    pub(crate) clean_ends: FxHashMap<usize, u64>,
+}
+
+/// From so many queues on, several are loaded at once: each costs a few reads that may have to wait for the disk.
+const MANY: usize = 256;
+const THREADS: usize = 8;
+
 impl QueueLoader<'_> {
+    /// Loads queues.
+    pub(crate) fn load_all(&self, queues: &[(String, QueueId)]) -> Result<Loaded, StoreError> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut loaded = Loaded::default();
+            while let Some((topic, id)) = queues.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let missing = self.load(topic, *id, &mut loaded.clean_ends)?;
+                loaded.missing = loaded.missing.into_iter().chain(missing).min();
+            }
+            Ok(loaded)
+        };
+        let threads = if queues.len() < MANY { 0 } else { THREADS };
+        std::thread::scope(|scope| {
+            let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work);
+            // Where there are no threads to be had this one does it alone.
+            let helpers: Vec<_> = (0..threads).filter_map(|at| spawn(at).ok()).collect();
+            let mut all = work()?;
+            for helper in helpers {
+                let part: Loaded = helper
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                all.missing = all.missing.into_iter().chain(part.missing).min();
+                all.clean_ends.extend(part.clean_ends);
+            }
+            Ok(all)
+        })
+    }
+
     /// Loads a queue. Returns where in the log its entries have to be looked for, if some below `before` are missing.
-    pub(crate) fn load(&self, topic: &str, id: QueueId) -> Result<Option<u64>, StoreError> {
+    fn load(
+        &self,
+        topic: &str,
+        id: QueueId,
+        clean_ends: &mut FxHashMap<usize, u64>,
+    ) -> Result<Option<u64>, StoreError> {
         let dir = self.files.dir_of(topic, id);
         let fail = |error| StoreError::io("load", &dir)(error);
-        let (file_size, bases, damaged) = self.files_of(topic, id).map_err(fail)?;
+        let (file_size, bases, damaged) = self.files_of(&dir).map_err(fail)?;
         let (Some(&first), Some(&last)) = (bases.first(), bases.last()) else {
             return Ok(damaged.then_some(0));
         };
@@ -47,16 +98,10 @@ impl QueueLoader<'_> {
             tracing::error!(topic, id = id.0, first, "a queue has lost its first files");
             return Ok(Some(0));
         }
-        // A queue to read with: everything that its files have room for counts as readable.
-        let all = Extent {
-            min: 0,
-            max: (last + file_size) / entry::LEN,
-            log_end: 0,
-        };
-        let probe = self.queues.probe(topic, id, file_size, all);
-        let (first, mut max, is_holed) = self.end(&probe, &bases);
+        let mut pages = Pages::new(self.disk, &dir, file_size);
+        let (first, mut max, is_holed) = self.end(&mut pages, &bases);
         if !self.trusted {
-            max = self.agreed(&probe, first, max);
+            max = self.agreed(&mut pages, (topic, id), first, max);
         }
         let extent = if first == max {
             // Nothing in its files counts: the log says with which offset it begins.
@@ -66,34 +111,38 @@ impl QueueLoader<'_> {
                 log_end: 0,
             }
         } else {
+            let min = first_live(first, max, self.chain.min(), |at| pages.entry(at));
             Extent {
-                min: first,
+                min,
                 max,
-                log_end: self.log_end(&probe, first, max),
+                log_end: log_end(&mut pages, first, max),
             }
         };
-        self.files.forget(&probe);
-        self.queues.insert(topic, id, file_size, extent);
+        let queue = self.queues.insert(topic, id, file_size, extent);
+        let end = extent.max * entry::LEN;
+        let is_in_last = last <= end && end < last + file_size;
+        if last + file_size == end || is_in_last && pages.is_zero(extent.max) {
+            clean_ends.insert(queue.slot(), extent.max);
+        }
         Ok((damaged || is_holed).then_some(extent.log_end))
     }
 
     /// First offset and end of the queue, and whether files behind the end have entries that count. The end is in the
     /// last file that begins with such an entry; files behind that hold nothing.
-    fn end(&self, queue: &Queue, bases: &[u64]) -> (u64, u64, bool) {
+    fn end(&self, pages: &mut Pages<'_>, bases: &[u64]) -> (u64, u64, bool) {
         let begins = |base: &u64| base / entry::LEN;
         let first = bases.first().map_or(0, begins);
         let mut files = bases.iter().map(begins);
-        let whole = files.by_ref().take_while(|&at| self.counts(queue, at));
+        let whole = files.by_ref().take_while(|&at| self.counts(pages, at));
         let end = whole.last().map_or(first, |last| {
-            self.bisect(queue, last, last + queue.per_file())
+            self.bisect(pages, last, last + pages.file_size / entry::LEN)
         });
-        (first, end, files.any(|at| self.counts(queue, at)))
+        (first, end, files.any(|at| self.counts(pages, at)))
     }
 
     /// The length of the queue's files, where they start, and whether something is wrong with them.
-    fn files_of(&self, topic: &str, id: QueueId) -> io::Result<(u64, Vec<u64>, bool)> {
-        let dir = self.files.dir_of(topic, id);
-        let listed = self.disk.list(&dir)?;
+    fn files_of(&self, dir: &Path) -> io::Result<(u64, Vec<u64>, bool)> {
+        let listed = self.disk.list(dir)?;
         let lens = || {
             listed
                 .iter()
@@ -139,12 +188,20 @@ impl QueueLoader<'_> {
         Ok((size, bases, damaged_from.is_some() || gap.is_some()))
     }
 
-    /// The first offset whose entry does not count.
-    fn bisect(&self, queue: &Queue, first: u64, end: u64) -> u64 {
-        let (mut low, mut high) = (first, end);
+    /// The first offset whose entry does not count. Most queues are short: the search begins at their start.
+    fn bisect(&self, pages: &mut Pages<'_>, first: u64, end: u64) -> u64 {
+        let (mut low, mut high, mut step) = (first, end, PAGE_ENTRIES);
+        while low + step < high {
+            let probe = low + step - 1;
+            if self.counts(pages, probe) {
+                (low, step) = (probe + 1, step * 2);
+            } else {
+                high = probe;
+            }
+        }
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.counts(queue, middle) {
+            if self.counts(pages, middle) {
                 low = middle + 1
             } else {
                 high = middle
@@ -153,16 +210,23 @@ impl QueueLoader<'_> {
         low
     }
 
-    fn counts(&self, queue: &Queue, at: u64) -> bool {
-        let entry = queue.entry(self.files, at).ok().flatten();
-        entry.is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
+    fn counts(&self, pages: &mut Pages<'_>, at: u64) -> bool {
+        pages
+            .entry(at)
+            .is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
     }
 
     /// Goes back until the last entry and the log agree: left-overs of an earlier cut look like entries.
-    fn agreed(&self, queue: &Queue, first: u64, mut max: u64) -> u64 {
+    fn agreed(
+        &self,
+        pages: &mut Pages<'_>,
+        (topic, id): (&str, QueueId),
+        first: u64,
+        mut max: u64,
+    ) -> u64 {
         let mut cursor = Cursor::new(self.chain, false);
         while max > first {
-            let Ok(Some(entry)) = queue.entry(self.files, max - 1) else {
+            let Some(entry) = pages.entry(max - 1) else {
                 return max;
             };
             let at = entry.log_offset.0;
@@ -170,8 +234,8 @@ impl QueueLoader<'_> {
                 return max;
             }
             let is_same = matches!(cursor.step(at), Step::Record(view)
-                if view.topic() == queue.topic()
-                    && view.queue_id() == queue.id()
+                if view.topic() == topic
+                    && view.queue_id() == id
                     && view.queue_offset().0 == max - 1
                     && wide(view.len()) == u64::from(entry.size));
             if is_same {
@@ -181,13 +245,77 @@ impl QueueLoader<'_> {
         }
         max
     }
+}
 
-    /// Where the last message's record ends; 0 without one.
-    fn log_end(&self, queue: &Queue, first: u64, max: u64) -> u64 {
-        let entries = (first..max)
-            .rev()
-            .filter_map(|at| queue.entry(self.files, at).ok().flatten());
-        let messages = entries.filter(|entry| !entry.is_filler());
-        messages.map(|entry| entry.end()).next().unwrap_or(0)
+/// Where the last message's record ends; 0 without one.
+fn log_end(pages: &mut Pages<'_>, first: u64, max: u64) -> u64 {
+    let mut entries = (first..max).rev().filter_map(|at| pages.entry(at));
+    let message = entries.find(|entry| !entry.is_filler());
+    message.map_or(0, |entry| entry.end())
+}
+
+/// So many entries are read at once.
+const PAGE_ENTRIES: u64 = 4096 / entry::LEN;
+
+/// The entries of one queue as they are in its files; a file and a page of it are kept for the next look.
+struct Pages<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    file_size: u64,
+    file: Option<(u64, Arc<dyn File>)>,
+    /// Invariant: the bytes of the entries from `page_from` on, as far as the disk gave them.
+    page: Vec<u8>,
+    page_from: u64,
+}
+
+impl<'a> Pages<'a> {
+    fn new(disk: &'a dyn Disk, dir: &'a Path, file_size: u64) -> Self {
+        Self {
+            disk,
+            dir,
+            file_size,
+            file: None,
+            page: Vec::new(),
+            page_from: 0,
+        }
+    }
+
+    /// The entry at an offset; `None` for what is none, and where the disk gives nothing.
+    fn entry(&mut self, at: u64) -> Option<Entry> {
+        self.bytes(at).and_then(|bytes| Entry::decode(&bytes))
+    }
+
+    fn is_zero(&mut self, at: u64) -> bool {
+        self.bytes(at) == Some([0; 20])
+    }
+
+    fn bytes(&mut self, at: u64) -> Option<[u8; 20]> {
+        let skip = |from: u64| narrow((at - from) * entry::LEN);
+        if at < self.page_from || self.page.len() < skip(self.page_from) + narrow(entry::LEN) {
+            // What cannot be read is as good as not there: the log tells.
+            self.fill(at).ok()?;
+        }
+        self.page
+            .get(skip(self.page_from)..)?
+            .first_chunk()
+            .copied()
+    }
+
+    fn fill(&mut self, at: u64) -> io::Result<()> {
+        let per_file = self.file_size / entry::LEN;
+        let begin = at / per_file * per_file;
+        let base = begin * entry::LEN;
+        self.page.clear();
+        let file = match &self.file {
+            Some((open, file)) if *open == base => Arc::clone(file),
+            _ => self.disk.open(&self.dir.join(name::of(base)), Open::Read)?,
+        };
+        self.file = Some((base, Arc::clone(&file)));
+        self.page_from = begin + (at - begin) / PAGE_ENTRIES * PAGE_ENTRIES;
+        let count = PAGE_ENTRIES.min(begin + per_file - self.page_from);
+        self.page.resize(narrow(count * entry::LEN), 0);
+        let read = file.read_at(&mut self.page, self.page_from * entry::LEN - base);
+        self.page.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(|_| ())
     }
 }

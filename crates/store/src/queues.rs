@@ -74,17 +74,6 @@ impl Queues {
         Arc::clone(queue)
     }
 
-    /// A queue that is in no table, to look at files with.
-    pub(crate) fn probe(&self, topic: &str, id: QueueId, file_size: u64, extent: Extent) -> Queue {
-        Queue::new(
-            topic.into(),
-            id,
-            self.next_slot.fetch_add(1, Ordering::Relaxed),
-            file_size,
-            extent,
-        )
-    }
-
     pub(crate) fn topics(&self) -> Vec<String> {
         let mut names: Vec<String> = self.read().keys().map(|name| name.to_string()).collect();
         names.sort();

@@ -17,6 +17,8 @@ use gantry_message::{
     Millis, QueueId, RecordView, SysFlag, java_hash_bytes, properties, record, topic,
 };
 
+use rustc_hash::FxHashMap;
+
 use crate::chain::Chain;
 use crate::config::StoreConfig;
 use crate::cursor::{Cursor, Reason, Step};
@@ -78,6 +80,8 @@ struct Start {
     mark: Option<Mark>,
     /// A sync failed before the stop: what is read may be nowhere but in memory, and not taken for a change any more.
     sync_failed: bool,
+    /// Ends of queues, by slot, behind which their files hold nothing.
+    clean_ends: FxHashMap<usize, u64>,
 }
 
 impl Start {
@@ -132,7 +136,7 @@ impl Recovery<'_> {
         let position = self.replay(&chain, from, &start)?;
         self.finish_log(&chain, position.end, &start)?;
         self.write_queues()?;
-        self.finish_queues(&chain, position.end, &start)?;
+        self.finish_queues(position.end, &start)?;
         tracing::info!(
             end = position.end,
             replayed = position.end - from,
@@ -234,6 +238,7 @@ impl Recovery<'_> {
                     doubted_from,
                     mark: Some(progress.written).filter(|mark| mark.end == at),
                     sync_failed: false,
+                    clean_ends: FxHashMap::default(),
                 };
             }
             if speaks_of(&progress.synced) {
@@ -245,6 +250,7 @@ impl Recovery<'_> {
                     doubted_from: progress.flushed,
                     mark: Some(progress.synced).filter(|mark| mark.end == at),
                     sync_failed: progress.boot.is_empty(),
+                    clean_ends: FxHashMap::default(),
                 };
             }
             // Nothing says how far the queues were.
@@ -256,6 +262,7 @@ impl Recovery<'_> {
                 doubted_from: progress.flushed,
                 mark: None,
                 sync_failed: progress.boot.is_empty(),
+                clean_ends: FxHashMap::default(),
             };
         }
         let segments = chain.all();
@@ -283,6 +290,7 @@ impl Recovery<'_> {
             doubted_from,
             mark: None,
             sync_failed: false,
+            clean_ends: FxHashMap::default(),
         }
     }
 
@@ -304,21 +312,23 @@ impl Recovery<'_> {
             before: start.at,
             trusted: start.queues_trusted,
         };
-        let mut from = start.at;
+        let mut all = Vec::new();
         for topic in self.list(&root)?.iter().filter(|topic| topic.is_dir) {
-            for queue in self
-                .list(&root.join(&topic.name))?
-                .iter()
-                .filter(|queue| queue.is_dir)
-            {
-                let Ok(id) = queue.name.parse() else { continue };
-                let damaged_at = loader.load(&topic.name, QueueId(id))?;
-                if let Some(damaged_at) = damaged_at {
-                    from = from.min(damaged_at);
-                    start.tail = Tail::Unknown;
-                }
-            }
+            let queues = self.list(&root.join(&topic.name))?;
+            let ids = queues.iter().filter(|queue| queue.is_dir);
+            all.extend(
+                ids.filter_map(|queue| {
+                    Some((topic.name.clone(), QueueId(queue.name.parse().ok()?)))
+                }),
+            );
         }
+        let loaded = loader.load_all(&all)?;
+        let mut from = start.at;
+        if let Some(missing) = loaded.missing {
+            from = from.min(missing);
+            start.tail = Tail::Unknown;
+        }
+        start.clean_ends = loaded.clean_ends;
         let entries = self.entries();
         let noted = start.mark.map(|mark| mark.entries);
         if let Some(noted) = noted.filter(|&noted| noted != entries) {
@@ -613,8 +623,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Cuts queue files behind their last entry and sets every queue's first readable offset.
-    fn finish_queues(&self, chain: &Chain, end: u64, start: &Start) -> Result<(), StoreError> {
+    /// Cuts queue files behind their last entry.
+    fn finish_queues(&self, end: u64, start: &Start) -> Result<(), StoreError> {
         for queue in self.queues.all() {
             let fail =
                 |error| StoreError::io("cut", &self.files.dir_of(queue.topic(), queue.id()))(error);
@@ -623,9 +633,9 @@ impl Recovery<'_> {
                 Tail::Ended if end == start.at => {}
                 // Pages reach the disk in any order: left-overs may lie behind zeros.
                 Tail::Unknown => self.files.cut(&queue, max).map_err(fail)?,
+                _ if start.clean_ends.get(&queue.slot()) == Some(&max) => {}
                 _ => self.files.cut_if_needed(&queue, max).map_err(fail)?,
             }
-            self.files.correct_min(&queue, chain.min());
         }
         Ok(())
     }
