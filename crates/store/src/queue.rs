@@ -17,7 +17,7 @@ use crate::watermark::Watermark;
 use crate::width::{narrow, wide};
 
 /// So many written entries stay in memory, for the consumers at the queue's end.
-const KEPT: u64 = 64;
+const KEPT: u64 = 32;
 /// A tail of so many entries is written at once.
 const LONG: u64 = (64 << 10) / entry::LEN;
 
