@@ -17,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -182,6 +182,8 @@ pub trait File: Send + Sync + fmt::Debug {
     /// A range of the file without copying where that is possible. The bytes stay readable after the file is removed;
     /// they are meant for sockets: whoever must look at them reads with [`File::read_at`], which fails cleanly.
     fn slice(&self, range: Range<u64>) -> io::Result<Bytes>;
+    /// Dead as soon as nobody holds this open file or a slice of it.
+    fn holders(&self) -> Weak<()>;
     /// Says what will be done with a range; only a hint.
     fn advise(&self, range: Range<u64>, advice: Advice);
 }

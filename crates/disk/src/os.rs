@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -209,12 +209,15 @@ struct OsFile {
     file: fs::File,
     /// The whole file, mapped at the first slice.
     map: OnceLock<Bytes>,
+    /// Held by this and by the map.
+    held: Arc<()>,
 }
 
 impl OsFile {
     fn new(file: fs::File) -> Self {
         let map = OnceLock::new();
-        Self { file, map }
+        let held = Arc::default();
+        Self { file, map, held }
     }
 
     fn fill(&self, new: New<'_>) -> io::Result<()> {
@@ -230,7 +233,7 @@ impl OsFile {
         if let Some(map) = self.map.get() {
             return Ok(map);
         }
-        let map = map::read_only(&self.file)?;
+        let map = map::read_only(&self.file, Arc::clone(&self.held))?;
         Ok(self.map.get_or_init(|| map))
     }
 }
@@ -345,6 +348,10 @@ impl File for OsFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(map.slice(start..end))
+    }
+
+    fn holders(&self) -> Weak<()> {
+        Arc::downgrade(&self.held)
     }
 
     fn advise(&self, range: Range<u64>, advice: Advice) {
@@ -467,6 +474,19 @@ mod tests {
         assert!(
             all[..5000].iter().all(|&byte| byte == 7) && all[5000..].iter().all(|&byte| byte == 0)
         );
+    }
+
+    #[test]
+    fn a_file_is_held_by_whoever_has_it_open_or_a_slice_of_it() {
+        let (_dir, file) = file(10);
+        let holders = file.holders();
+        let slice = file.slice(0..5).unwrap();
+        let part = slice.slice(1..2);
+        drop(slice);
+        drop(file);
+        assert_eq!(holders.strong_count(), 1);
+        drop(part);
+        assert_eq!(holders.strong_count(), 0);
     }
 
     #[test]

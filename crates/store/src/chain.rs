@@ -76,10 +76,6 @@ impl Chain {
         self.read().len()
     }
 
-    pub(crate) fn first(&self) -> Option<Arc<Segment>> {
-        self.read().first().cloned()
-    }
-
     pub(crate) fn last(&self) -> Option<Arc<Segment>> {
         self.read().last().cloned()
     }

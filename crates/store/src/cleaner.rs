@@ -1,17 +1,21 @@
-//! The thread that watches disk space and deletes what retention allows: segments, then queue files, then index files.
+//! The thread that watches how full the disks are and deletes what retention allows: segments, then queue files, then
+//! index files.
 //!
-//! Files go one at a time with a pause between, on this thread only, so that no send waits for a deletion. Readers that
-//! still hold slices of a deleted segment keep its pages.
+//! Files go one at a time, oldest first, with a pause between, on this thread only, so that no send waits for a deletion.
+//! A segment first loses its name and its place in the log. Its bytes go back to the disk in small steps once nobody
+//! reads it any more: freeing a gigabyte at once would hold up the file system's journal, and with it the log.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use gantry_disk::Disk;
+use gantry_disk::{Disk, File, Open};
 use gantry_message::Millis;
 
-use crate::config::StoreConfig;
+use crate::bell::Bell;
+use crate::config::{Settings, StoreConfig};
 use crate::format::entry;
 use crate::health::Health;
 use crate::index::Index;
@@ -20,180 +24,327 @@ use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
 use crate::recovery::first_time;
-use crate::retention::{Facts, Retention, Verdict};
+use crate::retention::{Facts, Retention, Verdict, local_hour};
+use crate::segment::Segment;
+use crate::space::{Disks, Space};
 
 /// So many segments go in one round at most.
 const SEGMENTS_A_ROUND: usize = 10;
-/// The first deletion comes so long after the start.
+/// The first deletion that nobody asked for comes so long after the start.
 const FIRST_AFTER: Duration = Duration::from_mins(1);
+/// The disks are looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many bytes of a deleted segment go back to the disk at once,
+const RELEASE_STEP: u64 = 32 << 20;
+/// with so long a pause between.
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
+/// After so many queues the thread lets others run.
+const QUEUES_AT_ONCE: usize = 64;
+
+/// What cleaning remembers from round to round.
+#[derive(Debug)]
+pub(crate) struct Cleaning {
+    /// Ends the wait for the next round.
+    pub(crate) bell: Bell,
+    asked: AtomicBool,
+    retention: Mutex<Retention>,
+    /// Queue and index files were cleaned for a log that begins here.
+    cleaned_to: AtomicU64,
+    /// Segments without a name that somebody may still read, oldest first.
+    leaving: Mutex<Vec<Leaving>>,
+    /// The segment that could not be deleted; said once.
+    stuck: Mutex<Option<Arc<Path>>>,
+}
+
+/// A segment that was deleted and still takes up space.
+#[derive(Debug)]
+struct Leaving {
+    path: Arc<Path>,
+    len: u64,
+    /// Dead when nobody reads it any more.
+    holders: Weak<()>,
+    /// To give its space back in steps; without it that happens at once when the last reader is done.
+    file: Option<Arc<dyn File>>,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Cleaning {
+    /// `now` is what later looks at the clock are compared with.
+    pub(crate) fn new(now: Millis) -> Self {
+        Self {
+            bell: Bell::default(),
+            asked: AtomicBool::new(false),
+            retention: Mutex::new(Retention::new(now)),
+            cleaned_to: AtomicU64::new(0),
+            leaving: Mutex::default(),
+            stuck: Mutex::default(),
+        }
+    }
+
+    /// An administrator asks for a round now.
+    pub(crate) fn ask(&self) {
+        lock(&self.retention).delete_now();
+        self.asked.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+}
 
 /// What cleaning works on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cleaner<'a> {
     pub(crate) disk: &'a dyn Disk,
-    pub(crate) config: &'a StoreConfig,
+    pub(crate) settings: &'a Settings,
     pub(crate) log: &'a Log,
     pub(crate) queues: &'a Queues,
     pub(crate) files: &'a QueueFiles,
     pub(crate) index: Option<&'a Index>,
     pub(crate) health: &'a Health,
     pub(crate) stop: &'a AtomicBool,
-    pub(crate) retention: &'a Mutex<Retention>,
+    pub(crate) opened: Instant,
+    pub(crate) cleaning: &'a Cleaning,
+    pub(crate) space: &'a Space,
 }
 
 impl Cleaner<'_> {
     /// The thread, until it is stopped.
     pub(crate) fn run(&self) {
-        let began = Instant::now();
-        let interval = Duration::from_millis(self.config.clean_interval_ms.max(100));
-        while self.pause(interval) {
-            let facts = self.facts(self.config.clock.now(), began.elapsed());
-            self.watch_space(&facts);
-            if began.elapsed() >= FIRST_AFTER {
-                self.step(&facts);
+        let mut due = Instant::now() + FIRST_AFTER;
+        let mut is_first = true;
+        loop {
+            self.cleaning.bell.wait(Some(LOOK_EVERY));
+            if self.stop.load(Ordering::Acquire) {
+                return;
             }
+            let config = self.settings.now();
+            let is_crowded = self.look();
+            let asked = self.cleaning.asked.swap(false, Ordering::AcqRel);
+            let is_due = Instant::now() >= due;
+            if asked || is_due || (is_crowded && !is_first) {
+                self.step();
+                is_first &= !is_due;
+                if !is_first {
+                    due = Instant::now() + Duration::from_millis(config.clean_interval_ms.max(100));
+                }
+            } else {
+                self.release(&config);
+            }
+        }
+    }
+
+    /// Looks how full the disks are: warns, refuses messages while they are too full and takes them again when they are
+    /// not. Returns whether files should be deleted before their time.
+    pub(crate) fn look(&self) -> bool {
+        let config = self.settings.now();
+        let disks = self.measure(&config);
+        self.log.preallocation.set_full(disks.crowded_logs(&config));
+        let appended = self.log.appended.value();
+        self.space.watch(&disks, &config, self.health, appended);
+        config.clean_forcibly && self.facts(&disks).is_crowded(&config)
+    }
+
+    fn measure(&self, config: &StoreConfig) -> Disks {
+        self.space.measure(self.disk, config, self.files.root())
+    }
+
+    fn facts(&self, disks: &Disks) -> Facts {
+        let now = self.settings.now().clock.now();
+        Facts {
+            now,
+            uptime_ms: i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX),
+            hour: local_hour(now, &jiff::tz::TimeZone::system()),
+            newest_record: self.log.position().last_time,
+            log_percent: disks.log.as_ref().map(|disk| disk.percent()),
+            queue_percent: disks.queues.as_ref().map(|disk| disk.percent()),
+            no_space: self.log.preallocation.lacks_space(),
         }
     }
 
     /// Waits; returns false when it is time to stop.
     fn pause(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
-        while !self.stop.load(Ordering::Acquire) {
+        loop {
+            if self.stop.load(Ordering::Acquire) {
+                return false;
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
-            std::thread::park_timeout(left);
-        }
-        false
-    }
-
-    pub(crate) fn facts(&self, now: Millis, uptime: Duration) -> Facts {
-        let percent = |dir: &PathBuf| self.disk.usage(dir).ok().map(|usage| usage.used_percent());
-        let time = jiff::Timestamp::from_millisecond(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let hour = time.to_zoned(jiff::tz::TimeZone::system()).hour();
-        Facts {
-            now,
-            uptime_ms: i64::try_from(uptime.as_millis()).unwrap_or(i64::MAX),
-            hour: u8::try_from(hour).unwrap_or(0),
-            newest_record: self.log.position().last_time,
-            log_percent: self
-                .config
-                .commit_log_paths
-                .iter()
-                .filter_map(percent)
-                .min(),
-            queue_percent: percent(self.files.root()),
-        }
-    }
-
-    /// Refuses messages while the disk is too full and takes them again when it is not.
-    pub(crate) fn watch_space(&self, facts: &Facts) {
-        let limit = self.config.disk_full_ratio;
-        let percent = |dir: &PathBuf| self.disk.usage(dir).map_or(0, |usage| usage.used_percent());
-        let paths = &self.config.commit_log_paths;
-        let crowded = paths
-            .iter()
-            .filter(|dir| percent(dir) > self.config.disk_clean_forcibly_ratio);
-        self.log.preallocation.set_full(crowded.cloned().collect());
-        match (facts.log_percent, facts.queue_percent) {
-            (Some(used), _) if used > limit => {
-                let dir = paths
-                    .iter()
-                    .min_by_key(|dir| percent(dir))
-                    .unwrap_or(self.files.root());
-                self.health.disk_full(dir, used, limit);
-            }
-            (_, Some(used)) if used > limit => {
-                self.health.disk_full(self.files.root(), used, limit)
-            }
-            _ => self.health.disk_has_space(),
+            // Who rings for a round has left a note.
+            self.cleaning.bell.wait(Some(left));
         }
     }
 
     /// One round of deletion.
-    pub(crate) fn step(&self, facts: &Facts) {
-        let verdict = self
-            .retention
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .decide(self.config, facts);
-        let before = self.log.chain.min();
+    pub(crate) fn step(&self) {
+        let config = self.settings.now();
+        self.release(&config);
+        let facts = self.facts(&self.measure(&config));
+        let verdict = lock(&self.cleaning.retention).decide(&config, &facts);
+        let between = Duration::from_millis(config.delete_log_interval_ms);
         for _ in 0..SEGMENTS_A_ROUND {
-            if !self.delete_segment(verdict)
-                || !self.pause(Duration::from_millis(self.config.delete_log_interval_ms))
-            {
+            // Before their time files go only as long as that is needed.
+            if verdict == Verdict::Oldest && !self.is_space_needed(&config) {
                 break;
+            }
+            if !self.delete_segment(&config, verdict) {
+                break;
+            }
+            self.release(&config);
+            self.log.preallocation.try_again();
+            if !self.pause(between) {
+                return;
             }
         }
         let min = self.log.chain.min();
-        if min != before {
-            self.clean_queues(min);
-            if let Some(index) = self.index {
-                index.clean(min);
-            }
+        if min != self.cleaning.cleaned_to.load(Ordering::Relaxed) && self.clean_up(&config, min) {
+            self.cleaning.cleaned_to.store(min, Ordering::Relaxed);
         }
     }
 
-    fn delete_segment(&self, verdict: Verdict) -> bool {
+    /// Whether a file must go before its time; not while one that went still takes up its space.
+    fn is_space_needed(&self, config: &StoreConfig) -> bool {
+        let patience = Duration::from_millis(config.release_wait_ms);
+        let is_coming = lock(&self.cleaning.leaving)
+            .iter()
+            .any(|leaving| leaving.since.elapsed() < patience);
+        !is_coming && self.facts(&self.measure(config)).is_crowded(config)
+    }
+
+    fn delete_segment(&self, config: &StoreConfig, verdict: Verdict) -> bool {
         let all = self.log.chain.all();
         let Some((oldest, behind @ [_, ..])) = all.split_first() else {
             return false;
         };
-        let due = match verdict {
+        let is_due = match verdict {
             Verdict::Keep => false,
             Verdict::Oldest => true,
-            // The next record behind it is not older than its last one. A segment that was lost has none.
-            Verdict::Before(limit) => {
-                let next = behind.iter().find_map(|segment| first_time(segment));
-                next.unwrap_or_else(|| self.log.position().last_time) <= limit
-            }
+            Verdict::Before(limit) => self.newest_time(oldest, behind) <= limit,
         };
         // The segment that is written to, and what is not yet durable, stays.
-        if !due || oldest.end() > self.log.flushed.value() {
+        if !is_due || oldest.end() > self.log.flushed.value() {
             return false;
         }
         let path = oldest.path();
-        if let Err(error) = self.disk.remove(path) {
-            tracing::error!(path = %path.display(), %error, "cannot delete a log segment");
+        // Without it the file goes all the same, only less gently.
+        let file = self.disk.open(path, Open::Write).ok();
+        if let Err(error) = self.unlink(config, path) {
+            let mut stuck = lock(&self.cleaning.stuck);
+            if stuck.as_ref() != Some(path) {
+                tracing::error!(path = %path.display(), %error, "cannot delete a log segment, trying again each round; nothing behind it is deleted");
+                *stuck = Some(Arc::clone(path));
+            }
             return false;
         }
-        self.log.chain.remove_first();
         tracing::info!(path = %path.display(), ?verdict, "deleted a log segment");
+        lock(&self.cleaning.leaving).push(Leaving {
+            path: Arc::clone(path),
+            len: oldest.len(),
+            holders: oldest.holders(),
+            file,
+            since: Instant::now(),
+            is_told: false,
+        });
+        self.log.chain.remove_first();
         true
     }
 
-    /// Deletes queue files that point to nothing any more and moves every queue's first offset.
-    fn clean_queues(&self, log_min: u64) {
-        for queue in self.queues.all() {
-            if self.stop.load(Ordering::Acquire) {
+    /// Removes the name. With several directories each one's names are durable before the next segment goes: else a
+    /// power cut could bring an old one back and not the one behind it.
+    fn unlink(&self, config: &StoreConfig, path: &Path) -> io::Result<()> {
+        match self.disk.remove(path) {
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+        match path.parent() {
+            Some(dir) if config.log_dirs().len() > 1 => self.disk.sync_dir(dir),
+            _ => Ok(()),
+        }
+    }
+
+    /// A time that no record of the oldest segment is newer than: that of the next record behind it. Where Apache's
+    /// clock went back between the two, that of its own first record counts. A segment that was lost has none.
+    fn newest_time(&self, oldest: &Segment, behind: &[Arc<Segment>]) -> Millis {
+        let next = behind.iter().find_map(|segment| first_time(segment));
+        let next = next.unwrap_or_else(|| self.log.position().last_time);
+        first_time(oldest).map_or(next, |first| first.max(next))
+    }
+
+    /// Gives back the space of deleted segments that nobody reads any more.
+    fn release(&self, config: &StoreConfig) {
+        let patience = Duration::from_millis(config.release_wait_ms);
+        let (kept, free): (Vec<_>, Vec<_>) = std::mem::take(&mut *lock(&self.cleaning.leaving))
+            .into_iter()
+            .partition(|leaving| leaving.holders.upgrade().is_some());
+        let mut leaving = lock(&self.cleaning.leaving);
+        leaving.extend(kept);
+        let is_late = |one: &&mut Leaving| !one.is_told && one.since.elapsed() >= patience;
+        for one in leaving.iter_mut().filter(is_late) {
+            one.is_told = true;
+            tracing::warn!(path = %one.path.display(), "a deleted log segment is still read and takes up its space");
+        }
+        drop(leaving);
+        for one in free {
+            self.shrink(one.file, one.len);
+        }
+    }
+
+    /// Cuts a file without a name step by step. Nobody reads it any more, so nobody finds its pages missing.
+    fn shrink(&self, file: Option<Arc<dyn File>>, mut len: u64) {
+        let Some(file) = file else { return };
+        while len > RELEASE_STEP {
+            len -= RELEASE_STEP;
+            // When it closes, what is left goes at once: less gentle, and nothing worse.
+            if file.set_len(len).is_err() || !self.pause(RELEASE_PAUSE) {
                 return;
             }
-            self.files.correct_min(&queue, log_min);
-            match self.clean_queue(&queue) {
-                Ok(0) => {}
-                Ok(_) => {
-                    self.pause(Duration::from_millis(self.config.delete_queue_interval_ms));
-                }
+        }
+    }
+
+    /// Deletes queue and index files that point to nothing any more and moves every queue's first offset. Returns
+    /// whether it came to its end.
+    fn clean_up(&self, config: &StoreConfig, log_min: u64) -> bool {
+        let between = Duration::from_millis(config.delete_queue_interval_ms);
+        for (nth, queue) in self.queues.all().iter().enumerate() {
+            if nth % QUEUES_AT_ONCE == QUEUES_AT_ONCE - 1 && !self.pause(Duration::from_millis(1)) {
+                return false;
+            }
+            self.files.correct_min(queue, log_min);
+            match self.clean_queue(queue, between) {
+                Ok(true) => {}
+                Ok(false) => return false,
                 Err(error) => {
                     let (topic, id) = (queue.topic(), queue.id().0);
                     tracing::warn!(topic, id, %error, "cannot delete a queue file");
                 }
             }
         }
+        self.index.is_none_or(|index| index.clean(log_min))
     }
 
-    fn clean_queue(&self, queue: &Queue) -> std::io::Result<usize> {
+    /// Returns false when it is time to stop.
+    fn clean_queue(&self, queue: &Queue, between: Duration) -> io::Result<bool> {
         let min = queue.min().0 * entry::LEN;
         // A queue whose messages are all gone keeps the file that says where it ends.
-        let gone = |base: u64| {
-            base + queue.file_size() <= min && base + queue.file_size() < queue.max().0 * entry::LEN
+        let is_gone = |base: u64| {
+            let end = base + queue.file_size();
+            end <= min && end < queue.max().0 * entry::LEN
         };
-        let bases = self.files.bases(queue)?;
-        let expired: Vec<u64> = bases.into_iter().take_while(|&base| gone(base)).collect();
-        expired
-            .iter()
-            .try_for_each(|&base| self.files.remove_file(queue, base))?;
-        Ok(expired.len())
+        for base in self.files.bases(queue)? {
+            if !is_gone(base) {
+                break;
+            }
+            self.files.remove_file(queue, base)?;
+            if !self.pause(between) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gantry_message::Millis;
 
@@ -84,6 +84,11 @@ pub struct StoreConfig {
     pub disk_clean_forcibly_ratio: u64,
     /// Percent; above it, messages are refused.
     pub disk_full_ratio: u64,
+    /// Percent; from it on, the log warns that it will come to that.
+    pub disk_notice_ratio: u64,
+    /// `destroyMapedFileIntervalForcibly`, milliseconds: while readers hold a deleted segment, deletion for want of space
+    /// waits so long for what it gives back before it takes the next one.
+    pub release_wait_ms: u64,
     /// `messageDelayLevel`: the delays of level 1, 2, ...; recovery needs them to rebuild the entries of delayed messages.
     pub delay_levels: Vec<Millis>,
     /// Where the time comes from.
@@ -132,6 +137,8 @@ impl Default for StoreConfig {
             disk_max_used_ratio: 75,
             disk_clean_forcibly_ratio: 85,
             disk_full_ratio: 90,
+            disk_notice_ratio: 80,
+            release_wait_ms: 120_000,
             delay_levels: DELAY_LEVELS_S
                 .iter()
                 .map(|seconds| Millis(seconds * 1000))
@@ -153,6 +160,36 @@ impl StoreConfig {
         Self {
             root: root.into(),
             ..Self::default()
+        }
+    }
+
+    /// These settings with what may change while the store runs taken from others. The rest is part of files and
+    /// threads, and stays.
+    pub(crate) fn taking_up(&self, wanted: &Self) -> Self {
+        Self {
+            query_max: wanted.query_max,
+            max_message_size: wanted.max_message_size,
+            flush_interval_ms: wanted.flush_interval_ms,
+            flush_least_pages: wanted.flush_least_pages,
+            flush_thorough_interval_ms: wanted.flush_thorough_interval_ms,
+            queue_flush_thorough_interval_ms: wanted.queue_flush_thorough_interval_ms,
+            max_transfer_bytes_in_memory: wanted.max_transfer_bytes_in_memory,
+            max_transfer_count_in_memory: wanted.max_transfer_count_in_memory,
+            max_transfer_bytes_on_disk: wanted.max_transfer_bytes_on_disk,
+            max_transfer_count_on_disk: wanted.max_transfer_count_on_disk,
+            memory_ratio: wanted.memory_ratio,
+            reserved_hours: wanted.reserved_hours,
+            delete_when: wanted.delete_when.clone(),
+            clean_interval_ms: wanted.clean_interval_ms,
+            delete_log_interval_ms: wanted.delete_log_interval_ms,
+            delete_queue_interval_ms: wanted.delete_queue_interval_ms,
+            clean_forcibly: wanted.clean_forcibly,
+            disk_max_used_ratio: wanted.disk_max_used_ratio,
+            disk_clean_forcibly_ratio: wanted.disk_clean_forcibly_ratio,
+            disk_full_ratio: wanted.disk_full_ratio,
+            disk_notice_ratio: wanted.disk_notice_ratio,
+            release_wait_ms: wanted.release_wait_ms,
+            ..self.clone()
         }
     }
 
@@ -245,6 +282,26 @@ pub(crate) struct LogDir<'a> {
     pub(crate) dir: &'a Path,
     /// No segment is made there.
     pub(crate) is_read_only: bool,
+}
+
+/// The settings in force. A round of work or a read takes them once and ends with what it began with.
+#[derive(Debug)]
+pub(crate) struct Settings(RwLock<Arc<StoreConfig>>);
+
+impl Settings {
+    pub(crate) fn new(config: StoreConfig) -> Self {
+        Self(RwLock::new(Arc::new(config)))
+    }
+
+    pub(crate) fn now(&self) -> Arc<StoreConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes up what may change while the store runs.
+    pub(crate) fn change(&self, wanted: &StoreConfig) {
+        let mut config = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *config = Arc::new(config.taking_up(wanted));
+    }
 }
 
 /// Where the store's time comes from: the wall clock, or what a test says.

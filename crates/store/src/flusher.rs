@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use gantry_disk::{Disk, Open, replace};
 
-use crate::config::StoreConfig;
+use crate::config::Settings;
 use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
 use crate::format::checkpoint::Checkpoint;
@@ -60,13 +60,14 @@ pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), AppendError> {
 }
 
 /// The log flusher's thread, until the log's watermark is closed.
-pub(crate) fn run_log_flusher(log: &Log, health: &Health, config: &StoreConfig, stop: &AtomicBool) {
-    let interval = Duration::from_millis(config.flush_interval_ms.max(1));
-    let thorough = Duration::from_millis(config.flush_thorough_interval_ms.max(1));
-    let least = u64::from(config.flush_least_pages) * PAGE;
+pub(crate) fn run_log_flusher(log: &Log, health: &Health, settings: &Settings, stop: &AtomicBool) {
     let mut last_flush = Instant::now();
     loop {
         log.appended.wait_blocking(log.flushed.value(), None);
+        let config = settings.now();
+        let interval = Duration::from_millis(config.flush_interval_ms.max(1));
+        let thorough = Duration::from_millis(config.flush_thorough_interval_ms.max(1));
+        let least = u64::from(config.flush_least_pages) * PAGE;
         if stop.load(Ordering::Acquire) || health.latched().is_some() {
             return;
         }
@@ -194,7 +195,8 @@ impl QueueWriter {
         let due = |last: Option<Instant>, every: Duration| {
             pace == Pace::All || last.is_none_or(|at| now - at >= every)
         };
-        let thorough = Duration::from_millis(store.config.queue_flush_thorough_interval_ms);
+        let thorough = store.settings.now().queue_flush_thorough_interval_ms;
+        let thorough = Duration::from_millis(thorough);
         let sync_every = (state.sync_took * REST).max(SYNC_EVERY).min(thorough);
         if written && state.progress.synced != mark && due(state.synced_at, sync_every) {
             let synced = store.files.sync();
@@ -352,7 +354,7 @@ fn warn_checkpoint(path: &Path, error: &io::Error) {
 /// What the queue writer needs of the store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriterView<'a> {
-    pub(crate) config: &'a StoreConfig,
+    pub(crate) settings: &'a Settings,
     pub(crate) log: &'a Log,
     pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) files: &'a QueueFiles,

@@ -31,6 +31,7 @@ mod recovery;
 mod retention;
 mod segment;
 mod segments;
+mod space;
 mod watermark;
 mod width;
 
@@ -56,7 +57,8 @@ pub use reader::{Found, QueryFound, ReadStatus};
 pub use watermark::{Beyond, Watermark};
 
 use batch::Limits;
-use cleaner::Cleaner;
+use cleaner::{Cleaner, Cleaning};
+use config::Settings;
 use dispatcher::Dispatcher;
 use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
@@ -71,13 +73,13 @@ use queue_files::QueueFiles;
 use queues::Queues;
 use reader::Reader;
 use recovery::{Recovered, Recovery};
-use retention::Retention;
+use space::Space;
 
 /// The store. Used as `Arc<Store>`; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Store {
     disk: Arc<dyn Disk>,
-    config: StoreConfig,
+    settings: Settings,
     paths: Paths,
     health: Arc<Health>,
     counters: Counters,
@@ -88,7 +90,8 @@ pub struct Store {
     dispatcher: Dispatcher,
     writer: QueueWriter,
     index: Option<Index>,
-    retention: Mutex<Retention>,
+    cleaning: Cleaning,
+    space: Space,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -178,11 +181,12 @@ impl Store {
                 recovered.checkpoint,
             ),
             index: config.index_enabled.then_some(index),
-            retention: Mutex::default(),
+            cleaning: Cleaning::new(now),
+            space: Space::default(),
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
-            config,
+            settings: Settings::new(config),
             paths,
             health,
             counters,
@@ -198,7 +202,7 @@ impl Store {
     pub fn start(self: &Arc<Self>) -> Result<(), StoreError> {
         self.mark_running()?;
         self.spawn("store-flush", |store| {
-            run_log_flusher(&store.log, &store.health, &store.config, &store.stop);
+            run_log_flusher(&store.log, &store.health, &store.settings, &store.stop);
             // After a failed sync the queue writer has something to write down.
             store.dispatcher.queues.ring();
         })?;
@@ -267,6 +271,7 @@ impl Store {
         self.dispatcher.queues.ring();
         self.dispatcher.queues_urgent.ring();
         self.dispatcher.index.ring();
+        self.cleaning.bell.ring();
         for thread in
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
         {
@@ -309,9 +314,8 @@ impl Store {
         self.writer.step(&self.writer_view(), Pace::All);
         self.log.preallocation.make_wanted(false);
         let cleaner = self.cleaner();
-        let facts = cleaner.facts(self.config.clock.now(), self.opened.elapsed());
-        cleaner.watch_space(&facts);
-        cleaner.step(&facts);
+        cleaner.look();
+        cleaner.step();
     }
 
     /// Indexes and syncs everything, as far as the disk allows.
@@ -337,20 +341,22 @@ impl Store {
     fn cleaner(&self) -> Cleaner<'_> {
         Cleaner {
             disk: &*self.disk,
-            config: &self.config,
+            settings: &self.settings,
             log: &self.log,
             queues: &self.queues,
             files: &self.files,
             index: self.index.as_ref(),
             health: &self.health,
             stop: &self.stop,
-            retention: &self.retention,
+            opened: self.opened,
+            cleaning: &self.cleaning,
+            space: &self.space,
         }
     }
 
     fn writer_view(&self) -> WriterView<'_> {
         WriterView {
-            config: &self.config,
+            settings: &self.settings,
             log: &self.log,
             dispatcher: &self.dispatcher,
             files: &self.files,
@@ -360,7 +366,7 @@ impl Store {
 
     fn reader(&self) -> Reader<'_> {
         Reader {
-            config: &self.config,
+            config: self.settings.now(),
             log: &self.log,
             files: &self.files,
         }
@@ -455,9 +461,14 @@ impl Store {
         self.log.locked_ms()
     }
 
-    /// Changes `maxMessageSize` for what is staged from now on.
-    pub fn set_max_message_size(&self, bytes: u32) {
+    /// Takes up those of the settings that may change while the store runs: limits of messages, reads and queries,
+    /// intervals, what is deleted when, how full disks may be. Places, sizes and the way of flushing stay as they are.
+    pub fn reconfigure(&self, wanted: &StoreConfig) {
+        self.settings.change(wanted);
+        let bytes = wanted.max_message_size;
         self.limits.max_message_size.store(bytes, Ordering::Relaxed);
+        // New limits of the disk count at once.
+        self.cleaning.bell.ring();
     }
 
     /// How far the log is written and visible.
@@ -533,7 +544,7 @@ impl Store {
         let Some(index) = &self.index else {
             return Ok(found);
         };
-        let max = max.min(self.config.query_max);
+        let max = max.min(self.settings.now().query_max);
         let hits = index.find(&self.index_view(), topic, key, (begin, end), max);
         let hits = hits.map_err(StoreError::io("read", &self.paths.index()))?;
         (found.last_update_time, found.last_update_offset) = (hits.last_time, hits.last_offset);
@@ -579,7 +590,10 @@ impl Store {
     /// When the oldest message in the log was stored. Waits for the disk.
     #[must_use]
     pub fn earliest_time(&self) -> Option<Millis> {
-        recovery::first_time(&*self.log.chain.first()?)
+        let segments = self.log.chain.all();
+        segments
+            .iter()
+            .find_map(|segment| recovery::first_time(segment))
     }
 
     /// A snapshot of the store's figures.
@@ -590,7 +604,8 @@ impl Store {
         let percent =
             |path: &std::path::Path| self.disk.usage(path).ok().map(|usage| usage.used_percent());
         figures.log_disk_percent = self
-            .config
+            .settings
+            .now()
             .commit_log_paths
             .iter()
             .filter_map(|dir| percent(dir))
@@ -611,12 +626,10 @@ impl Store {
         figures
     }
 
-    /// Deletes expired log segments at the next round, whatever the hour (admin request 329).
+    /// Deletes expired log segments, whatever the hour, in a round that begins now and in the next ones (admin request
+    /// 329).
     pub fn delete_expired_now(&self) {
-        self.retention
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .delete_now();
+        self.cleaning.ask();
     }
 
     /// Removes queues all of whose messages are gone from the log (admin request 306). Waits for the disk. Delayed

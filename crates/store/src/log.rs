@@ -413,6 +413,7 @@ impl Run {
 const EIO: i32 = 5;
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
+pub(crate) const ENOSPC: i32 = 28;
 const EMFILE: i32 = 24;
 
 /// Whether the system has no space (or no quota) left: a refusal that passes, not a fault.

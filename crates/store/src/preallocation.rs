@@ -1,14 +1,22 @@
 //! The next segments of the log, made ahead on a thread of their own, so that no commit waits for the file system.
 //!
-//! A commit that finds none makes it itself. What was made and not used is removed at a clean stop.
+//! A commit that finds none makes it itself. What was made and not used is removed at a clean stop. Where there is no
+//! space for the next one, commits that need it are refused at once, and only the thread tries again.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use gantry_disk::Disk;
 
+use crate::log::{ENOSPC, is_no_space};
 use crate::segment::Segment;
+
+/// Without space, the thread tries again so often.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// So long it sleeps while nobody wants anything.
+const REST: Duration = Duration::from_hours(1);
 
 /// Segments that are made but not yet part of the log.
 #[derive(Debug)]
@@ -29,7 +37,45 @@ struct State {
     /// The thread makes this one right now.
     making: Option<u64>,
     ready: Vec<Arc<Segment>>,
+    /// There was no space for this one.
+    lacking: Option<Lacking>,
     stopped: bool,
+}
+
+#[derive(Debug)]
+struct Lacking {
+    start: u64,
+    path: PathBuf,
+    errno: i32,
+    /// `None`: try at once.
+    tried_at: Option<Instant>,
+}
+
+impl Lacking {
+    fn is_due(&self) -> bool {
+        self.tried_at.is_none_or(|at| at.elapsed() >= TRY_EVERY)
+    }
+}
+
+impl State {
+    fn note(&mut self, start: u64, path: &Path, error: &io::Error) {
+        let tried_at = Some(Instant::now());
+        if !is_no_space(error) {
+            self.lacking = None;
+            tracing::warn!(path = %path.display(), %error, "cannot prepare the next log segment");
+        } else if let Some(lacking) = &mut self.lacking {
+            lacking.tried_at = tried_at;
+        } else {
+            tracing::error!(path = %path.display(), %error, "no space for the next log segment, messages that need it are refused until there is");
+            let (path, errno) = (path.to_owned(), error.raw_os_error().unwrap_or(ENOSPC));
+            self.lacking = Some(Lacking {
+                start,
+                path,
+                errno,
+                tried_at,
+            });
+        }
+    }
 }
 
 impl Preallocation {
@@ -78,9 +124,35 @@ impl Preallocation {
         {
             return Ok(state.ready.swap_remove(at));
         }
+        if let Some(lacking) = state
+            .lacking
+            .as_ref()
+            .filter(|lacking| lacking.start == start)
+        {
+            let error = io::Error::from_raw_os_error(lacking.errno);
+            return Err((lacking.path.clone(), error));
+        }
         state.wanted = state.wanted.filter(|&wanted| wanted != start);
         drop(state);
-        self.make(start)
+        let made = self.make(start);
+        if let Err((path, error)) = &made {
+            self.lock().note(start, path, error);
+            self.changed.notify_all();
+        }
+        made
+    }
+
+    /// Whether the next segment found no space.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.lock().lacking.is_some()
+    }
+
+    /// There may be space now.
+    pub(crate) fn try_again(&self) {
+        if let Some(lacking) = &mut self.lock().lacking {
+            lacking.tried_at = None;
+            self.changed.notify_all();
+        }
     }
 
     /// Takes back segments that a failed commit did not use.
@@ -103,13 +175,14 @@ impl Preallocation {
             if let Some(start) = state.wanted.take() {
                 break start;
             }
-            if !patient {
-                return true;
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let wait = match &state.lacking {
+                Some(lacking) if !patient || lacking.is_due() => break lacking.start,
+                None if !patient => return true,
+                Some(_) => TRY_EVERY,
+                None => REST,
+            };
+            let waited = self.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         };
         state.making = Some(start);
         drop(state);
@@ -117,11 +190,14 @@ impl Preallocation {
         let mut state = self.lock();
         state.making = None;
         match made {
-            Ok(segment) => state.ready.push(segment),
-            // The commit that needs it will try again and refuse its messages if it must.
-            Err((path, error)) => {
-                tracing::warn!(path = %path.display(), %error, "cannot prepare the next log segment");
+            Ok(segment) => {
+                state.ready.push(segment);
+                if state.lacking.take().is_some() {
+                    tracing::info!("there is space for the next log segment again");
+                }
             }
+            // The commit that needs it will try again and refuse its messages if it must.
+            Err((path, error)) => state.note(start, &path, &error),
         }
         self.changed.notify_all();
         true
@@ -148,7 +224,16 @@ impl Preallocation {
 
     fn make(&self, start: u64) -> Result<Arc<Segment>, (PathBuf, io::Error)> {
         let dir = self.dir_of(start);
-        let made = Segment::create(&*self.disk, &dir, start, self.segment_size);
+        // To try would take all that is left from those who need less.
+        let has_space = self
+            .disk
+            .usage(&dir)
+            .is_ok_and(|usage| usage.total == 0 || self.segment_size <= usage.available);
+        let made = if has_space {
+            Segment::create(&*self.disk, &dir, start, self.segment_size)
+        } else {
+            Err(io::Error::from_raw_os_error(ENOSPC))
+        };
         made.map(Arc::new)
             .map_err(|error| (dir.join(crate::format::name::of(start)), error))
     }

@@ -96,7 +96,7 @@ pub struct QueryFound {
 /// Reads log and queues; borrows what it needs.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    pub(crate) config: &'a StoreConfig,
+    pub(crate) config: Arc<StoreConfig>,
     pub(crate) log: &'a Log,
     pub(crate) files: &'a QueueFiles,
 }
@@ -212,7 +212,7 @@ impl Reader<'_> {
         if taken.count == 0 {
             return false;
         }
-        let config = self.config;
+        let config = &self.config;
         let (bytes, count) = if on_disk {
             (
                 config.max_transfer_bytes_on_disk,

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use gantry_disk::{Disk, File, New, Open};
@@ -167,6 +167,11 @@ impl Segment {
     pub(crate) fn slice(&self, at: u64, len: u64) -> io::Result<Bytes> {
         let start = self.within(at, len);
         self.file.slice(start..start + len)
+    }
+
+    /// Dead as soon as nobody reads this segment or holds a slice of it.
+    pub(crate) fn holders(&self) -> Weak<()> {
+        self.file.holders()
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -142,6 +142,12 @@ fn a_segment_that_cannot_be_made_refuses_until_there_is_space() {
     assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
     assert!(!harness.disk.files().contains(&segment(4096)));
     harness.disk.set_room(None);
+    // Only the background tries again: a send would wait for the disk.
+    assert!(matches!(
+        harness.put(A, stored),
+        Outcome::Refused(AppendError::NoSpace { .. })
+    ));
+    harness.store().turn();
     assert!(matches!(harness.put(A, stored), Outcome::Stored { .. }));
     harness.end(End::Kill);
     harness.open();
@@ -166,9 +172,9 @@ fn queue_entries_wait_in_memory_for_space() {
 fn a_disk_that_is_too_full_refuses_and_takes_messages_again() {
     let mut harness = filled(1);
     let used = |percent: u64| Usage {
-        total: 100,
-        free: 100 - percent,
-        available: 100 - percent,
+        total: 100 << 30,
+        free: (100 - percent) << 30,
+        available: (100 - percent) << 30,
     };
     harness.disk.set_usage(used(91));
     harness.store().turn();
@@ -247,9 +253,9 @@ fn what_is_young_stays_and_a_full_disk_takes_the_oldest() {
     harness.store().turn();
     assert_eq!(harness.numbers(A).len(), 200);
     harness.disk.set_usage(Usage {
-        total: 100,
-        free: 14,
-        available: 14,
+        total: 100 << 30,
+        free: 14 << 30,
+        available: 14 << 30,
     });
     for _ in 0..20 {
         harness.store().turn();

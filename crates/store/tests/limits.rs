@@ -186,7 +186,10 @@ fn what_is_too_large_is_refused_by_name_and_leaves_the_batch_as_it_was() {
             ..
         }
     ));
-    store.set_max_message_size(2000);
+    store.reconfigure(&StoreConfig {
+        max_message_size: 2000,
+        ..harness.config.clone()
+    });
     assert!(matches!(
         store.append(&queue, &record(A, &big, ""), Tags::Code(0)),
         Outcome::Stored { .. }

@@ -38,6 +38,7 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile {
             disk: self.clone(),
             node,
+            held: Arc::default(),
         }))
     }
 
@@ -58,6 +59,7 @@ impl Disk for FaultyDisk {
         let file = FaultyFile {
             disk: self.clone(),
             node,
+            held: Arc::default(),
         };
         let filled = if new.is_reserved {
             file.allocate(new.len)

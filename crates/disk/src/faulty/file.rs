@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::{Advice, File};
 pub(super) struct FaultyFile {
     pub(super) disk: FaultyDisk,
     pub(super) node: u64,
+    pub(super) held: Arc<()>,
 }
 
 impl fmt::Debug for FaultyFile {
@@ -147,6 +149,11 @@ impl File for FaultyFile {
         bytes
             .map(Bytes::copy_from_slice)
             .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Slices are copies, which hold nothing.
+    fn holders(&self) -> Weak<()> {
+        Arc::downgrade(&self.held)
     }
 
     fn advise(&self, _range: Range<u64>, _advice: Advice) {}

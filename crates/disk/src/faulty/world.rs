@@ -78,9 +78,9 @@ impl World {
             stop_at: None,
             failures: BTreeMap::new(),
             usage: Usage {
-                total: 1000,
-                free: 900,
-                available: 900,
+                total: 1000 << 30,
+                free: 900 << 30,
+                available: 900 << 30,
             },
             room: None,
             boots: 1,

@@ -293,25 +293,27 @@ impl Index {
         Ok(hits)
     }
 
-    /// Deletes the oldest files whose messages are all gone from the log; the newest file always stays.
-    pub(crate) fn clean(&self, log_min: u64) {
+    /// Deletes the oldest files whose messages are all gone from the log; the newest file always stays. Returns whether
+    /// there is nothing left to delete; before the files are loaded nobody knows.
+    pub(crate) fn clean(&self, log_min: u64) -> bool {
         let mut state = self.lock();
         let Some(files) = state.files.as_mut() else {
-            return;
+            return false;
         };
         while let Some(oldest) = files.sealed.first() {
             let is_newest = files.sealed.len() == 1 && files.active.is_none();
             if is_newest || oldest.header.end_offset >= log_min {
-                return;
+                break;
             }
             let path = &oldest.path;
             if let Err(error) = self.disk.remove(path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an expired index file");
-                return;
+                return false;
             }
             tracing::info!(path = %path.display(), "removed an expired index file");
             files.sealed.remove(0);
         }
+        true
     }
 
     /// Forgets what is in memory; the next step loads the files again as after a crash.
