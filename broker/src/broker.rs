@@ -251,12 +251,14 @@ impl State {
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
-        let store_config = StoreConfig {
-            delay_levels: levels.iter().map(|level| levels.delay(level)).collect(),
-            ..store_config(&config)
-        };
-        let store = Store::open(disk.clone(), store_config, now).map_err(store_failure)?;
+        let store = Store::open(disk.clone(), store_config(&config), now).map_err(store_failure)?;
         store.start().map_err(store_failure)?;
+        let follower = Arc::downgrade(&store);
+        live.follow(move |config| {
+            if let Some(store) = follower.upgrade() {
+                store.reconfigure(&store_config(config));
+            }
+        });
         let table = |error: crate::tables::TableError| Failure::other(error.to_string());
         let stats_config = StatsConfig {
             cluster: config.broker_cluster_name.clone(),
@@ -622,13 +624,14 @@ fn store_config(config: &BrokerConfig) -> StoreConfig {
         max_transfer_bytes_on_disk: store.max_transfer_bytes_on_message_in_disk.into(),
         max_transfer_count_on_disk: store.max_transfer_count_on_message_in_disk,
         memory_ratio: store.access_message_in_memory_max_ratio,
-        page_cache_busy_ms: store.os_page_cache_busy_time_out_mills,
         reserved_hours: store.file_reserved_time.into(),
         delete_when: store
             .delete_when
             .split(';')
             .filter_map(|hour| hour.trim().parse().ok())
             .collect(),
+        disk_notice_ratio: percent(store.disk_space_notice_ratio),
+        release_wait_ms: store.destroy_maped_file_interval_forcibly,
         clean_interval_ms: store.clean_resource_interval,
         delete_log_interval_ms: store.delete_commit_log_files_interval,
         delete_queue_interval_ms: store.delete_consume_queue_files_interval,

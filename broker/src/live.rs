@@ -3,7 +3,7 @@
 //! Readers take a snapshot; whoever needs it per message keeps one and asks only whether it is still the newest.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, Mutex, PoisonError, RwLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -13,7 +13,11 @@ use crate::config::BrokerConfig;
 pub struct LiveConfig {
     current: RwLock<Arc<BrokerConfig>>,
     generation: AtomicU64,
+    followers: Mutex<Vec<Follower>>,
 }
+
+/// Is told of every changed configuration.
+type Follower = Box<dyn Fn(&BrokerConfig) + Send + Sync>;
 
 impl LiveConfig {
     /// Starts with what was loaded.
@@ -21,6 +25,7 @@ impl LiveConfig {
         Arc::new(LiveConfig {
             current: RwLock::new(Arc::new(config)),
             generation: AtomicU64::new(0),
+            followers: Mutex::default(),
         })
     }
 
@@ -39,9 +44,24 @@ impl LiveConfig {
 
     /// Makes a changed configuration the one that runs.
     pub fn replace(&self, config: BrokerConfig) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(config);
+        let config = Arc::new(config);
+        // Held until all are told, so that the last change is also the last that anybody hears of.
+        let followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
         self.generation.fetch_add(1, Ordering::AcqRel);
+        followers.iter().for_each(|follower| follower(&config));
+    }
+
+    /// Tells `follower` of every change from now on: for parts that do not look here, such as the store.
+    pub fn follow(&self, follower: impl Fn(&BrokerConfig) + Send + Sync + 'static) {
+        let mut followers = self
+            .followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        followers.push(Box::new(follower));
     }
 }
 

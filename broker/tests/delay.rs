@@ -94,6 +94,13 @@ impl Running {
         self.levels.level(number).unwrap()
     }
 
+    fn limit_messages(&self, bytes: u32) {
+        self.store.reconfigure(&StoreConfig {
+            max_message_size: bytes,
+            ..StoreConfig::default()
+        });
+    }
+
     fn put(&self, queue: QueueId, properties: &[u8], tags: Tags) {
         let record = Record {
             topic: topic::SCHEDULE,
@@ -435,11 +442,11 @@ fn what_the_store_refuses_is_tried_again_until_it_takes_it() {
     let home = Home::new();
     let running = home.run("1s");
     running.send(1, "a");
-    running.store.set_max_message_size(3);
+    running.limit_messages(3);
     assert_eq!(running.at(START + 1_000), Some(START + 1_100));
     assert_eq!(running.at(START + 1_100), Some(START + 1_300));
     assert_eq!(running.delivered(), [""; 0]);
-    running.store.set_max_message_size(4 << 20);
+    running.limit_messages(4 << 20);
     assert_eq!(running.at(START + 1_299), Some(START + 1_300));
     running.at(START + 1_300);
     assert_eq!(running.delivered(), ["a"]);

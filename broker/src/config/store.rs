@@ -42,12 +42,12 @@ settings! {
         /// ASYNC_FLUSH or SYNC_FLUSH.
         flush_disk_type: FlushDiskType = FlushDiskType::AsyncFlush, "flushDiskType" [.important()];
         /// Milliseconds a send may wait for SYNC_FLUSH.
-        sync_flush_timeout: u64 = 5_000, "syncFlushTimeout" [.between(1, 600_000)];
+        sync_flush_timeout: u64 = 5_000, "syncFlushTimeout" [.between(1, 600_000).live()];
         /// Milliseconds a send may wait for a slave.
         slave_timeout: u64 = 3_000, "slaveTimeout" [.between(1, 600_000).without_effect(NO_REPLICATION)];
 
         /// Milliseconds a write may hold the log before the page cache counts as busy.
-        os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills";
+        os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills" [.live()];
 
         section "Store: places and sizes";
         /// Folder of everything that is kept.
@@ -67,7 +67,7 @@ settings! {
         mapped_file_size_consume_queue: u64 = 6_000_000, "mappedFileSizeConsumeQueue"
             [.between(20, 2_147_483_640).aliases(&["mapedFileSizeConsumeQueue"])];
         /// Longest message body, bytes.
-        max_message_size: u32 = 4_194_304, "maxMessageSize" [.between(1, 1_073_741_824)];
+        max_message_size: u32 = 4_194_304, "maxMessageSize" [.between(1, 1_073_741_824).live()];
         /// Keeps an index of message keys.
         message_index_enable: bool = true, "messageIndexEnable" [.important()];
         /// Hash slots of an index file.
@@ -75,7 +75,7 @@ settings! {
         /// Keys in an index file.
         max_index_num: u32 = 20_000_000, "maxIndexNum" [.between(2, 100_000_000)];
         /// Keys with equal hash that a query looks at, at most.
-        max_msgs_num_batch: u32 = 64, "maxMsgsNumBatch" [.between(1, 1_000_000)];
+        max_msgs_num_batch: u32 = 64, "maxMsgsNumBatch" [.between(1, 1_000_000).live()];
         /// Messages with one unique key that a query returns, at most.
         default_query_max_num: u32 = 32, "defaultQueryMaxNum" [.between(1, 1_000_000)];
         /// Keeps filter data beside the queues.
@@ -87,14 +87,14 @@ settings! {
 
         section "Store: flushing";
         /// Milliseconds between flushes of the log.
-        flush_interval_commit_log: u64 = 500, "flushIntervalCommitLog" [.between(1, 600_000).important()];
+        flush_interval_commit_log: u64 = 500, "flushIntervalCommitLog" [.between(1, 600_000).important().live()];
         /// Flushes at fixed times. false: also when woken.
         flush_commit_log_timed: bool = true, "flushCommitLogTimed"
             [.important().without_effect("the flusher keeps to its interval and can always be woken")];
         /// Pages of 4 KiB that must wait before the log is flushed.
-        flush_commit_log_least_pages: u32 = 4, "flushCommitLogLeastPages" [.between(0, 1_000_000)];
+        flush_commit_log_least_pages: u32 = 4, "flushCommitLogLeastPages" [.between(0, 1_000_000).live()];
         /// Milliseconds after which fewer pages are flushed too.
-        flush_commit_log_thorough_interval: u64 = 10_000, "flushCommitLogThoroughInterval" [.between(1, 600_000)];
+        flush_commit_log_thorough_interval: u64 = 10_000, "flushCommitLogThoroughInterval" [.between(1, 600_000).live()];
         /// Milliseconds between flushes of queues.
         flush_interval_consume_queue: u64 = 1_000, "flushIntervalConsumeQueue"
             [.between(1, 600_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
@@ -102,7 +102,7 @@ settings! {
         flush_consume_queue_least_pages: u32 = 2, "flushConsumeQueueLeastPages"
             [.between(0, 1_000_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
         /// Milliseconds after which all queues are flushed and the checkpoint is written.
-        flush_consume_queue_thorough_interval: u64 = 60_000, "flushConsumeQueueThoroughInterval" [.between(1, 3_600_000)];
+        flush_consume_queue_thorough_interval: u64 = 60_000, "flushConsumeQueueThoroughInterval" [.between(1, 3_600_000).live()];
         /// Checks checksums of bodies when the store is opened.
         check_crc_on_recover: bool = true, "checkCRCOnRecover";
         /// Recovery goes back to the time of the index too.
@@ -112,16 +112,16 @@ settings! {
         section "Store: reading";
         /// Bytes of an answer to a pull, recent messages.
         max_transfer_bytes_on_message_in_memory: u32 = 262_144, "maxTransferBytesOnMessageInMemory"
-            [.between(1, 16_777_216).important()];
+            [.between(1, 16_777_216).important().live()];
         /// Messages of an answer to a pull, recent messages.
         max_transfer_count_on_message_in_memory: u32 = 32, "maxTransferCountOnMessageInMemory"
-            [.between(1, 65_536).important()];
+            [.between(1, 65_536).important().live()];
         /// Bytes of an answer to a pull, old messages.
         max_transfer_bytes_on_message_in_disk: u32 = 65_536, "maxTransferBytesOnMessageInDisk"
-            [.between(1, 16_777_216).important()];
+            [.between(1, 16_777_216).important().live()];
         /// Messages of an answer to a pull, old messages.
         max_transfer_count_on_message_in_disk: u32 = 8, "maxTransferCountOnMessageInDisk"
-            [.between(1, 65_536).important()];
+            [.between(1, 65_536).important().live()];
         /// Messages count as recent while they are within this part of the memory, per cent.
         access_message_in_memory_max_ratio: u32 = 40, "accessMessageInMemoryMaxRatio" [.between(0, 100).important()];
         /// Counts how far groups are behind.
@@ -129,29 +129,31 @@ settings! {
 
         section "Store: keeping and deleting";
         /// Hours after which a log file may be deleted.
-        file_reserved_time: u32 = 72, "fileReservedTime" [.between(1, 876_000).important()];
+        file_reserved_time: u32 = 72, "fileReservedTime" [.between(0, 876_000).important().live()];
         /// Hours of the day, local time, at which old files are deleted, `;` between them.
-        delete_when: String = "04".into(), "deleteWhen" [.important().check(hours)];
+        delete_when: String = "04".into(), "deleteWhen" [.important().check(hours).live()];
         /// Use of the disk, per cent, from which old files are deleted at any hour.
-        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio" [.between(10, 95)];
+        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio" [.between(10, 95).live()];
         /// Use of the disk from which files are deleted before their time.
-        disk_space_clean_forcibly_ratio: f64 = 0.85, "rocketmq.broker.diskSpaceCleanForciblyRatio" [.ratio(0.1, 0.99)];
+        disk_space_clean_forcibly_ratio: f64 = 0.85, "rocketmq.broker.diskSpaceCleanForciblyRatio" [.ratio(0.1, 0.99).live()];
         /// Use of the disk from which sends are refused.
-        disk_space_warning_level_ratio: f64 = 0.90, "rocketmq.broker.diskSpaceWarningLevelRatio" [.ratio(0.1, 0.99)];
+        disk_space_warning_level_ratio: f64 = 0.90, "rocketmq.broker.diskSpaceWarningLevelRatio" [.ratio(0.1, 0.99).live()];
+        /// Use of the disk from which the log warns, each hour, that messages will be deleted early or refused.
+        disk_space_notice_ratio: f64 = 0.80, "diskSpaceNoticeRatio" [.ratio(0.1, 0.99).live().ours()];
         /// Deletes files before their time when the disk is nearly full.
-        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable" [.important()];
+        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable" [.important().live()];
         /// Milliseconds between looks at what may be deleted.
-        clean_resource_interval: u64 = 10_000, "cleanResourceInterval" [.between(100, 3_600_000)];
+        clean_resource_interval: u64 = 10_000, "cleanResourceInterval" [.between(100, 3_600_000).live()];
         /// Milliseconds between deletions of log files.
-        delete_commit_log_files_interval: u64 = 100, "deleteCommitLogFilesInterval" [.between(0, 600_000)];
+        delete_commit_log_files_interval: u64 = 100, "deleteCommitLogFilesInterval" [.between(0, 600_000).live()];
         /// Milliseconds between deletions of queue files.
-        delete_consume_queue_files_interval: u64 = 100, "deleteConsumeQueueFilesInterval" [.between(0, 600_000)];
-        /// Milliseconds until a deleted file that is still read is closed.
+        delete_consume_queue_files_interval: u64 = 100, "deleteConsumeQueueFilesInterval" [.between(0, 600_000).live()];
+        /// Milliseconds that deletion for want of space waits for readers of a deleted file before it takes the next one.
         destroy_maped_file_interval_forcibly: u64 = 120_000, "destroyMapedFileIntervalForcibly"
-            [.without_effect("a file goes when its last reader is done")];
-        /// Milliseconds until deletion of such a file is tried again.
+            [.between(0, 3_600_000).live()];
+        /// Milliseconds until deletion of a file that could not be deleted is tried again.
         redelete_hanged_file_interval: u64 = 120_000, "redeleteHangedFileInterval"
-            [.without_effect("a file goes when its last reader is done")];
+            [.without_effect("it is tried again each cleanResourceInterval")];
 
         section "Store: delayed messages";
         /// The delays that a message can have, shortest first: number and s, m, h or d.
@@ -266,7 +268,9 @@ fn one_character(text: &str) -> Result<(), &'static str> {
 }
 
 fn hours(text: &str) -> Result<(), &'static str> {
+    // One `;` too many at the end is none, in Java's eyes.
     let good = text
+        .trim_end_matches(';')
         .split(';')
         .all(|hour| hour.trim().parse::<u8>().is_ok_and(|hour| hour < 24));
     if good {

@@ -64,8 +64,6 @@ pub struct StoreConfig {
     pub memory_ratio: u32,
     /// The machine's memory in bytes; 0: ask.
     pub physical_memory: u64,
-    /// `osPageCacheBusyTimeOutMills`.
-    pub page_cache_busy_ms: u64,
     /// `fileReservedTime`, hours.
     pub reserved_hours: u64,
     /// `deleteWhen`: local hours of the day.
@@ -127,7 +125,6 @@ impl Default for StoreConfig {
             max_transfer_count_on_disk: 8,
             memory_ratio: 40,
             physical_memory: 0,
-            page_cache_busy_ms: 1000,
             reserved_hours: 72,
             delete_when: vec![4],
             clean_interval_ms: 10_000,

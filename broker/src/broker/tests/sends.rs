@@ -268,6 +268,33 @@ fn a_delayed_message_counts_for_its_topic_when_it_gets_there() {
     );
 }
 
+/// The store follows what administrators change, and takes only what is in range.
+#[test]
+fn settings_of_the_store_change_while_it_runs() {
+    with_broker(
+        |config| config.store.max_message_size = 3,
+        async |broker, client| {
+            let update = async |text: &str| client.ask(25, &[], text.as_bytes()).await;
+            assert_eq!(client.send("").await.code, 13);
+            for bad in [
+                "maxMessageSize=0",
+                "deleteWhen=24",
+                "deleteWhen=four",
+                "diskMaxUsedSpaceRatio=9",
+            ] {
+                let refused = update(bad).await;
+                assert_eq!(refused.code, 1, "{bad}");
+            }
+            let fixed = update("mapedFileSizeCommitLog=1048577").await;
+            assert_eq!(fixed.code, 16, "{:?}", fixed.remark);
+            let taken = update("maxMessageSize=4\ndeleteWhen=03;15;\nfileReservedTime=1\n").await;
+            assert_eq!((taken.code, taken.remark), (0, None));
+            assert_eq!(client.send("").await.code, 0);
+            Some(broker)
+        },
+    );
+}
+
 #[test]
 fn a_queue_that_was_deleted_is_made_again_by_the_next_send() {
     with_broker(
