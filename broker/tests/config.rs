@@ -310,6 +310,30 @@ fn what_cannot_be_right_is_refused_by_name() {
 }
 
 #[test]
+fn a_broker_that_listens_on_one_address_announces_it() {
+    let announced = |text: &str| load("b.conf", text).config.broker_ip1.unwrap_or_default();
+    for (text, expected) in [
+        ("bindAddress=127.0.0.1\n", "127.0.0.1"),
+        ("bindAddress=::1\n", "[::1]"),
+        ("bindAddress=0.0.0.0\n", "192.168.1.2"),
+        ("bindAddress=*\n", "192.168.1.2"),
+        ("bindAddress=127.0.0.1\nbrokerIP1=10.0.0.9\n", "10.0.0.9"),
+    ] {
+        assert_eq!(announced(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_service_keeps_its_store_in_the_folder_that_systemd_made_for_it() {
+    let mut loaded = Loaded::<BrokerConfig>::defaults(&host(), UnknownKeys::Refuse);
+    let variable = |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/gantry/a".to_owned());
+    loaded.environment(variable);
+    assert_eq!(loaded.config.store.store_path_root_dir, "/var/lib/gantry/a");
+    loaded.file("b.conf", b"storePathRootDir=/data\n");
+    assert_eq!(loaded.config.store.store_path_root_dir, "/data");
+}
+
+#[test]
 fn a_master_with_the_id_of_a_slave_is_warned_about() {
     let loaded = load("b.conf", "brokerId=1\n");
     assert_eq!(

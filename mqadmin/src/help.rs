@@ -1,6 +1,9 @@
-//! Help texts, laid out as commons-cli lays them out, byte for byte: width 110, options by letter.
+//! Help texts, laid out as commons-cli lays them out, byte for byte: width 110, options by letter; and from the same table
+//! the manual page and shell completions.
 
 use std::fmt::Write as _;
+
+use gantry_manual::{self as manual, Chapter, Kind, Manual, Opt, Value};
 
 use crate::{
     arguments::{COMMON, Need, OptionSpec},
@@ -31,10 +34,71 @@ pub fn available() -> String {
     format!("of these, this version has: {}", here.join(" "))
 }
 
-/// The help of one command.
-pub fn of(command: &Command) -> String {
+/// The same table as a manual page or a completion: commands of this version only.
+pub fn manual(kind: Kind) -> String {
+    let opt = |option: OptionSpec| Opt {
+        short: Some(option.short),
+        long: option.long,
+        value: match option.takes_value {
+            true => Value::Text("VALUE"),
+            false => Value::None,
+        },
+        about: match option.need {
+            Need::Required => format!("{} (required)", option.about),
+            Need::OneOf => format!("{} (one of these is required)", option.about),
+            Need::Optional => option.about.to_owned(),
+        },
+    };
+    let command = |command: &Command| manual::Command {
+        name: command.name,
+        about: command.about.to_owned(),
+        options: sorted(command).into_iter().map(opt).collect(),
+    };
+    let exit = [
+        ("0", "All went well."),
+        (
+            "1",
+            "Something failed, wrong usage included; stderr says what.",
+        ),
+    ];
+    let page = Manual {
+        name: "mqadmin".into(),
+        section: 1,
+        about: "looks at clusters of RocketMQ 4.x and changes them".into(),
+        version: env!("CARGO_PKG_VERSION"),
+        synopsis: vec!["COMMAND [OPTIONS]".into(), "help COMMAND".into()],
+        description: vec![
+            "Works with name servers and brokers of Gantry and of Apache RocketMQ 4.x. Commands, options and output are those of \
+             Apache's tool. Results go to stdout, what went wrong to stderr."
+                .into(),
+            "Every command needs to know a name server: -n, else the variable NAMESRV_ADDR.".into(),
+        ],
+        options: Vec::new(),
+        commands: COMMANDS
+            .iter()
+            .filter(|command| command.run.is_some())
+            .map(command)
+            .collect(),
+        chapters: vec![Chapter {
+            title: "EXIT STATUS".into(),
+            text: Vec::new(),
+            items: exit.map(|(code, text)| (code.into(), text.into())).into(),
+        }],
+        see_also: vec!["mqbroker(8)", "mqnamesrv(8)", "mqbench(1)"],
+    };
+    page.write(kind)
+}
+
+/// All options of a command, by letter.
+fn sorted(command: &Command) -> Vec<OptionSpec> {
     let mut options: Vec<OptionSpec> = command.options.iter().chain(&COMMON).copied().collect();
     options.sort_by_key(|option| (option.short.to_ascii_lowercase(), option.short));
+    options
+}
+
+/// The help of one command.
+pub fn of(command: &Command) -> String {
+    let options = sorted(command);
     let mut text = wrapped(&usage(command.name, &options), USAGE_INDENT);
     let column = options
         .iter()

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 
 use arguments::{Arguments, UsageError, nearest};
 use environment::Environment;
+use gantry_manual::Kind;
 use session::{Failure, Session, complain};
 use table::{COMMANDS, Command, Run};
 
@@ -24,6 +25,13 @@ pub fn run(words: &[String], environment: &Environment, out: &mut dyn Write) -> 
     match words {
         [] => overview(out),
         [word] if matches!(word.as_str(), "help" | "-h" | "--help") => overview(out),
+        [generate, kind] if generate == "--generate" => match Kind::named(kind) {
+            Some(kind) if kind != Kind::Settings => print(out, &help::manual(kind)),
+            _ => {
+                complain("", format!("--generate does not know {kind}"));
+                false
+            }
+        },
         [help, name] if help == "help" => match Command::find(name) {
             Some(command) if command.run.is_some() => print(out, &help::of(command)),
             Some(command) => refuse_later(command),

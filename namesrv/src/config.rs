@@ -50,6 +50,33 @@ pub const OVERRIDE_FILE: &str = "gantry-override.properties";
 /// For [`gantry_service::startup::begin`].
 pub const PROGRAM: Program<NamesrvConfig> = Program {
     name: "mqnamesrv",
+    about: "name server that speaks RocketMQ's protocol",
+    description: &[
+        "Tells clients which brokers hold which topics. Brokers register with every name server they know; name servers know \
+         nothing of each other and keep nothing but a small table of order configurations.",
+        "It listens on listenPort (9876). Logs go to the journal under systemd, else to ~/logs/rocketmqlogs/namesrv.log.",
+        "The package runs it as mqnamesrv.service. As shipped it listens on this machine only; bindAddress opens it.",
+    ],
+    files: &[
+        (
+            "/etc/gantry/namesrv.toml",
+            "Settings of mqnamesrv.service; namesrv.properties in its place is understood as well.",
+        ),
+        (
+            "/var/lib/gantry/namesrv",
+            "The table of order configurations, and settings changed at run time.",
+        ),
+        (
+            "/etc/gantry/no-restart-on-upgrade",
+            "If it exists, upgrades of packages restart nothing.",
+        ),
+    ],
+    see_also: &[
+        "mqnamesrv.toml(5)",
+        "mqbroker(8)",
+        "mqadmin(1)",
+        "systemctl(1)",
+    ],
     override_file: NamesrvConfig::override_file,
     settle: |_| {},
 };

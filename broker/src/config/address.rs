@@ -136,7 +136,8 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn announced(address: IpAddr) -> String {
+/// An address as it is announced.
+pub fn announced(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),

@@ -2,10 +2,12 @@
 //!
 //! Same rules as RocketMQ's start, but where that changes a value without a word, this says so.
 
+use std::net::IpAddr;
+
 use gantry_config::{Loaded, Severity, Source};
 use gantry_service::Program;
 
-use super::address::Network;
+use super::address::{Network, announced};
 use super::{BrokerConfig, BrokerRole};
 
 /// Name of the file in the store's `config` folder that holds changes made at run time.
@@ -14,6 +16,40 @@ pub const OVERRIDE_FILE: &str = "gantry-override.properties";
 /// For [`gantry_service::startup::begin`].
 pub const PROGRAM: Program<BrokerConfig> = Program {
     name: "mqbroker",
+    about: "message broker that speaks RocketMQ's protocol",
+    description: &[
+        "Stores messages and hands them to consumers. Clients of RocketMQ 4.x connect to it unchanged, and its store has the \
+         format of Apache RocketMQ 4.9: a broker of either kind starts on the other's files.",
+        "It listens on listenPort (10911) and on the port two below, which clients use as the \"VIP channel\". Logs go to the \
+         journal under systemd, else to ~/logs/rocketmqlogs/broker.log.",
+        "The package runs one broker as mqbroker.service, or several as mqbroker@NAME.service. As shipped it listens on this \
+         machine only; bindAddress opens it.",
+    ],
+    files: &[
+        (
+            "/etc/gantry/broker.toml",
+            "Settings of mqbroker.service; broker.properties in its place is understood as well.",
+        ),
+        (
+            "/etc/gantry/broker/NAME.toml, /etc/gantry/broker/NAME.properties",
+            "Settings of mqbroker@NAME.service.",
+        ),
+        (
+            "/var/lib/gantry/broker, /var/lib/gantry/NAME",
+            "What it stores, if storePathRootDir does not say otherwise.",
+        ),
+        (
+            "/etc/gantry/no-restart-on-upgrade",
+            "If it exists, upgrades of packages restart nothing.",
+        ),
+    ],
+    see_also: &[
+        "mqbroker.toml(5)",
+        "mqnamesrv(8)",
+        "mqadmin(1)",
+        "mqbench(1)",
+        "systemctl(1)",
+    ],
     override_file: BrokerConfig::override_file,
     settle: settle_here,
 };
@@ -145,6 +181,13 @@ fn tell_ports(loaded: &mut Loaded<BrokerConfig>) {
 }
 
 fn addresses(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
+    if loaded.config.broker_ip1.is_none()
+        && let Some(bound) = only_address(&loaded.config)
+    {
+        // Nobody reaches it at another one.
+        loaded.config.broker_ip1 = Some(announced(bound));
+        loaded.derived("brokerIP1", "as bindAddress");
+    }
     if loaded.config.broker_ip1.is_none() {
         let found = network.choose();
         let text = format!(
@@ -160,6 +203,14 @@ fn addresses(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
         loaded.config.broker_ip2 = loaded.config.broker_ip1.clone();
         loaded.derived("brokerIP2", "as brokerIP1");
     }
+}
+
+/// The one address that it listens on, if it is one.
+fn only_address(config: &BrokerConfig) -> Option<IpAddr> {
+    let text = config.server.bind_address.as_deref()?.trim();
+    text.parse()
+        .ok()
+        .filter(|address: &IpAddr| !address.is_unspecified())
 }
 
 fn disk_ratios(loaded: &mut Loaded<BrokerConfig>) {

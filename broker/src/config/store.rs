@@ -51,7 +51,8 @@ settings! {
 
         section "Store: places and sizes";
         /// Folder of everything that is kept.
-        store_path_root_dir: String = format!("{}/store", host.user_home), "storePathRootDir" [.check(path).shown("~/store")];
+        store_path_root_dir: String = format!("{}/store", host.user_home), "storePathRootDir"
+            [.check(path).shown("~/store").env(&["STATE_DIRECTORY"])];
         /// Folder of the log; several with `,` between them. Default: commitlog below storePathRootDir.
         store_path_commit_log: Option<String> = None, "storePathCommitLog"
             [.important().check(no_tilde).shown("<storePathRootDir>/commitlog")];

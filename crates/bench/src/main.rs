@@ -21,6 +21,7 @@ mod wake;
 
 use std::process::ExitCode;
 
+use gantry_manual::{Kind, Manual};
 use options::{Flag, Options};
 
 /// A subcommand.
@@ -79,6 +80,9 @@ const COMMANDS: &[Command] = &[
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
+    if name == "--generate" {
+        return generate(&arguments.next().unwrap_or_default());
+    }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         let asked = ["-h", "--help", "help"].contains(&name.as_str());
         say(&overview());
@@ -117,6 +121,45 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the manual page or a completion, for packages.
+#[expect(clippy::print_stdout, reason = "a file is made from it")]
+fn generate(kind: &str) -> ExitCode {
+    match Kind::named(kind) {
+        Some(kind) if kind != Kind::Settings => {
+            print!("{}", manual().write(kind));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            say(&format!("mqbench: --generate does not know {kind:?}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn manual() -> Manual {
+    let command = |command: &Command| gantry_manual::Command {
+        name: command.name,
+        about: command.about.to_owned(),
+        options: options::described(command.flags),
+    };
+    Manual {
+        name: "mqbench".into(),
+        section: 1,
+        about: "measures brokers that speak RocketMQ's protocol".into(),
+        version: env!("CARGO_PKG_VERSION"),
+        synopsis: vec!["COMMAND [OPTIONS]".into(), "COMMAND --help".into()],
+        description: vec![
+            "Sends to and reads from any RocketMQ 4.x broker with a thread that does nothing else, and prints rates and latencies. \
+             It loads the broker as much as that can bear: do not point it at one that others use."
+                .into(),
+        ],
+        options: Vec::new(),
+        commands: COMMANDS.iter().map(command).collect(),
+        chapters: Vec::new(),
+        see_also: vec!["mqbroker(8)", "mqadmin(1)"],
+    }
+}
+
 fn overview() -> String {
     let mut text =
         "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them)\n".to_owned();
@@ -132,4 +175,21 @@ fn overview() -> String {
 )]
 fn say(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_page_holds_every_command_and_option() {
+        let page = manual().write(Kind::Page);
+        for command in COMMANDS {
+            assert!(page.contains(&format!(".SS {}\n", command.name)));
+            for flag in command.flags.iter().copied().flatten() {
+                let name = flag.name.replace('-', "\\-");
+                assert!(page.contains(&format!("\\fB\\-\\-{name}\\fR")), "{name}");
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use gantry_manual::{Opt, Value};
 
 /// One option of a subcommand.
 #[derive(Debug)]
@@ -136,6 +137,23 @@ impl Options {
         }
         bail!("--{name} {number} is not between {low} and {high}")
     }
+}
+
+/// The table as the manual page and completions need it.
+pub(crate) fn described(flags: &[&'static [Flag]]) -> Vec<Opt> {
+    let described = |flag: &Flag| Opt {
+        short: None,
+        long: flag.name,
+        value: match flag.value {
+            "" => Value::None,
+            name => Value::Text(name),
+        },
+        about: match flag.default {
+            "" => flag.help.to_owned(),
+            default => format!("{} (default: {default})", flag.help),
+        },
+    };
+    flags.iter().copied().flatten().map(described).collect()
 }
 
 /// The help text of a table.

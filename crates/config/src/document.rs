@@ -1,6 +1,9 @@
-//! Documents made from a key table: the reference in Markdown, and samples with every key commented out.
+//! Documents made from a key table: the reference in Markdown, samples with every key commented out, and the chapters of
+//! a manual page.
 
 use std::fmt::Write;
+
+use gantry_manual::Chapter;
 
 use crate::foreign;
 use crate::load::env_names;
@@ -71,6 +74,35 @@ pub fn sample_toml<C: Settings>(introduction: &str) -> String {
         }
     }
     out
+}
+
+/// Every key that does something, for a manual page.
+pub fn chapters<C: Settings>() -> Vec<Chapter> {
+    let config = C::defaults(&Host::described());
+    let chapter = |(section, rows): (&str, Vec<&Row>)| Chapter {
+        title: section.to_uppercase(),
+        text: Vec::new(),
+        items: rows
+            .into_iter()
+            .filter(|row| !matches!(row.rule.verdict, Verdict::WithoutEffect(_)))
+            .map(|row| (row.name.to_owned(), item(&config, row)))
+            .collect(),
+    };
+    sections::<C>()
+        .into_iter()
+        .map(chapter)
+        .filter(|chapter| !chapter.items.is_empty())
+        .collect()
+}
+
+fn item<C: Settings>(config: &C, row: &Row) -> String {
+    let default = default_of(config, row);
+    let default = match default.as_str() {
+        "" => "none",
+        text => text,
+    };
+    let meaning = meaning(row).replace(['`', '*'], "");
+    format!("{meaning} Allowed: {}. Default: {default}.", row.allowed())
 }
 
 fn sections<C: Settings>() -> Vec<(&'static str, Vec<&'static Row>)> {

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::fmt::Write;
 
+use gantry_manual::{Kind, Opt, Value};
+
 /// What the program is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -22,6 +24,8 @@ pub enum Action {
     Help,
     /// Name the version.
     Version,
+    /// Print a manual page or a shell completion.
+    Generate(Kind),
 }
 
 /// A command line, understood.
@@ -50,6 +54,8 @@ pub enum OptionError {
     MissingValue(&'static str),
     /// A value for an option that takes none.
     NeedlessValue(&'static str),
+    /// `--generate` with a word it does not know.
+    UnknownKind(String),
 }
 
 impl fmt::Display for OptionError {
@@ -59,6 +65,9 @@ impl fmt::Display for OptionError {
             Self::Ambiguous(option) => write!(f, "Ambiguous option: {option}"),
             Self::MissingValue(option) => write!(f, "Missing argument for option: {option}"),
             Self::NeedlessValue(option) => write!(f, "Option takes no argument: {option}"),
+            Self::UnknownKind(word) => {
+                write!(f, "generate: {word} is none of {}", Kind::names())
+            }
         }
     }
 }
@@ -70,6 +79,7 @@ enum Meaning {
     ConfigFile,
     NameServers,
     Strict,
+    Generate,
     Do(Action),
 }
 
@@ -82,7 +92,16 @@ struct Row {
 
 impl Row {
     fn takes_value(&self) -> bool {
-        matches!(self.meaning, Meaning::ConfigFile | Meaning::NameServers)
+        self.value() != Value::None
+    }
+
+    fn value(&self) -> Value {
+        match self.meaning {
+            Meaning::ConfigFile => Value::File,
+            Meaning::NameServers => Value::Text("HOST:PORT;HOST:PORT"),
+            Meaning::Generate => Value::OneOf(KINDS),
+            Meaning::Strict | Meaning::Do(_) => Value::None,
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -94,18 +113,33 @@ impl Row {
     }
 }
 
+/// The words of [`Kind::ALL`].
+const KINDS: &[&str] = &[
+    "man",
+    "man-settings",
+    "complete-bash",
+    "complete-zsh",
+    "complete-fish",
+];
+
 const ROWS: &[Row] = &[
     Row {
         short: Some('c'),
         long: "configFile",
         meaning: Meaning::ConfigFile,
-        doc: "configuration file: .properties as RocketMQ writes it, or .toml",
+        doc: "configuration file: .properties as RocketMQ writes it, or .toml; the ending may be left out",
     },
     Row {
         short: None,
         long: "check-config",
         meaning: Meaning::Do(Action::Check),
         doc: "print effective values and where each came from, then exit: 0, or 78 with a bad configuration",
+    },
+    Row {
+        short: None,
+        long: "generate",
+        meaning: Meaning::Generate,
+        doc: "print a manual page or a shell completion: man, man-settings, complete-bash, complete-zsh, complete-fish",
     },
     Row {
         short: Some('h'),
@@ -218,6 +252,11 @@ impl Parsed {
             Meaning::ConfigFile => self.config_file = self.config_file.take().or(value),
             Meaning::NameServers => self.name_servers = self.name_servers.take().or(value),
             Meaning::Strict => self.strict = true,
+            Meaning::Generate => {
+                let word = value.unwrap_or_default();
+                let kind = Kind::named(&word).ok_or(OptionError::UnknownKind(word))?;
+                self.actions.push(Action::Generate(kind));
+            }
             Meaning::Do(action) => self.actions.push(action),
         }
         Ok(())
@@ -235,6 +274,7 @@ impl Parsed {
         let action = order
             .into_iter()
             .find(|action| self.actions.contains(action))
+            .or(self.actions.first().copied()) // to generate
             .unwrap_or(Action::Run);
         if action == Action::Check && self.config_file.is_none() && !self.ignored.is_empty() {
             self.config_file = Some(self.ignored.remove(0));
@@ -262,6 +302,17 @@ fn by_long(name: &str) -> Result<Option<&'static Row>, OptionError> {
         Some(_) => Err(OptionError::Ambiguous(format!("--{name}"))),
         None => Ok(first),
     }
+}
+
+/// All options, for the manual page and completions.
+pub fn described() -> Vec<Opt> {
+    let described = |row: &Row| Opt {
+        short: row.short,
+        long: row.long,
+        value: row.value(),
+        about: row.doc.to_owned(),
+    };
+    ROWS.iter().map(described).collect()
 }
 
 /// The text of `-h`.

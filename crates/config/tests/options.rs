@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use gantry_config::options::{Action, Options, help, parse};
+use gantry_config::options::{Action, Options, described, help, parse};
+use gantry_manual::{Kind, Value};
 
 fn options(line: &[&str]) -> Result<Options, String> {
     parse(line.iter().map(|word| (*word).to_owned())).map_err(|error| error.to_string())
@@ -58,6 +59,10 @@ fn options_are_taken_in_every_form_that_rocketmq_takes() {
             expect(Some("x"), None, Action::Check),
         ),
         (
+            &["--generate", "complete-zsh"],
+            expect(None, None, Action::Generate(Kind::Zsh)),
+        ),
+        (
             &["--strict"],
             Options {
                 strict: true,
@@ -95,6 +100,10 @@ fn what_is_not_an_option_is_refused() {
         (&["-c"], "Missing argument for option: -c"),
         (&["--help=yes"], "Option takes no argument: help"),
         (&["-ü"], "Unrecognized option: -ü"),
+        (
+            &["--generate", "x"],
+            "generate: x is none of man, man-settings, complete-bash, complete-zsh, complete-fish",
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(options(line), Err((*expected).to_owned()), "{line:?}");
@@ -105,7 +114,9 @@ fn what_is_not_an_option_is_refused() {
 fn help_names_every_option() {
     let text = help("mqbroker");
     assert!(
-        text.starts_with("usage: mqbroker [-c <arg>] [--check-config] [-h] [-m] [-n <arg>] [-p]"),
+        text.starts_with(
+            "usage: mqbroker [-c <arg>] [--check-config] [--generate <arg>] [-h] [-m] [-n <arg>] [-p]"
+        ),
         "{text}"
     );
     for option in [
@@ -118,5 +129,19 @@ fn help_names_every_option() {
         "   --strict",
     ] {
         assert!(text.contains(option), "{option} in {text}");
+    }
+}
+
+#[test]
+fn every_word_of_generate_is_described_and_understood() {
+    let options = described();
+    let row = options.iter().find(|option| option.long == "generate");
+    let Value::OneOf(words) = row.unwrap().value else {
+        panic!("{row:?}");
+    };
+    assert_eq!(words.join(", "), Kind::names());
+    assert!(row.unwrap().about.ends_with(&Kind::names()));
+    for word in words {
+        assert!(self::options(&["--generate", word]).is_ok(), "{word}");
     }
 }

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod host;
 pub mod limits;
 pub mod logging;
+pub mod manual;
 pub mod notify;
 mod rotating;
 pub mod signals;

@@ -19,6 +19,14 @@ use crate::host::this_host;
 pub struct Program<C> {
     /// Name of the program.
     pub name: &'static str,
+    /// One line about it, for its manual page.
+    pub about: &'static str,
+    /// Paragraphs about it, likewise.
+    pub description: &'static [&'static str],
+    /// Files of an installed package, and what is in them.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Other manual pages.
+    pub see_also: &'static [&'static str],
     /// Where changes made at run time are kept.
     pub override_file: fn(&C) -> PathBuf,
     /// Settles what follows from other values or from the machine, and adds findings.
@@ -60,6 +68,10 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
             ));
             return Start::Exit(ExitCode::from(OK));
         }
+        Action::Generate(kind) => {
+            say(&crate::manual::text(program, kind));
+            return Start::Exit(ExitCode::from(OK));
+        }
         Action::Run | Action::Check | Action::PrintAll | Action::PrintImportant => {}
     }
     let loaded = load(program, &options, |name| std::env::var(name).ok());
@@ -99,6 +111,11 @@ pub fn load<C: Settings>(
 }
 
 fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
+    let file = match with_ending(file) {
+        Some(found) => found,
+        None => file.to_owned(),
+    };
+    let file = file.as_str();
     if let Some(other) = twin(Path::new(file)) {
         let text = format!("{file}: {} is there too; keep one of them", other.display());
         loaded.find(Severity::Error, text);
@@ -110,6 +127,23 @@ fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
             format!("{file}: cannot read the configuration file: {error}"),
         ),
     }
+}
+
+/// The endings of the two forms of a configuration file.
+const ENDINGS: [&str; 2] = ["toml", "properties"];
+
+/// The file that is meant by a name without its ending: units name an instance, and the administrator chooses the form.
+fn with_ending(file: &str) -> Option<String> {
+    let has_one = Path::new(file)
+        .extension()
+        .is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
+    if has_one || Path::new(file).is_file() {
+        return None;
+    }
+    ENDINGS
+        .iter()
+        .map(|ending| format!("{file}.{ending}"))
+        .find(|name| Path::new(name).exists())
 }
 
 /// The same file in the other form, if there is one: nobody could tell which of the two counts.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gantry_config::options::parse;
 use gantry_config::{Loaded, Source, settings};
+use gantry_manual::Kind;
 use gantry_service::{Program, startup};
 
 settings! {
@@ -23,6 +24,10 @@ settings! {
 
 const PROGRAM: Program<Daemon> = Program {
     name: "daemon",
+    about: "serves",
+    description: &["It serves."],
+    files: &[("/etc/daemon.toml", "Its settings.")],
+    see_also: &["other(8)"],
     override_file: |daemon| PathBuf::from(&daemon.state).join("override.properties"),
     settle: |loaded| loaded.config.number += 1_000,
 };
@@ -68,6 +73,53 @@ fn environment_file_override_file_and_options_come_in_this_order() {
         text,
         "what the operator wrote stays as it is"
     );
+}
+
+#[test]
+fn the_ending_of_the_file_may_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    std::fs::create_dir(dir.join("b")).unwrap();
+    for (file, number) in [
+        ("a", 1),
+        ("b.toml", 2),
+        ("c.d.properties", 3),
+        ("e.toml", 4),
+    ] {
+        std::fs::write(dir.join(file), format!("number={number}\n")).unwrap();
+    }
+    for (name, number) in [("a", 1), ("b", 2), ("c.d", 3), ("e", 4)] {
+        let loaded = load(dir, &["-c", &format!("DIR/{name}")]);
+        assert_eq!(texts(&loaded, dir), <[&str; 0]>::default(), "{name}");
+        assert_eq!(loaded.config.number, 1_000 + number, "{name}");
+    }
+    std::fs::write(dir.join("e.properties"), "number=5\n").unwrap();
+    let loaded = load(dir, &["-c", "DIR/e"]);
+    assert_eq!(
+        texts(&loaded, dir),
+        ["DIR/e.toml: DIR/e.properties is there too; keep one of them"]
+    );
+    assert!(loaded.refused());
+}
+
+#[test]
+fn manual_pages_come_from_the_tables() {
+    let page = gantry_service::manual::text(&PROGRAM, Kind::Page);
+    for part in [
+        ".TH DAEMON 8 ",
+        "\\-\\-check\\-config",
+        "\\fB78\\fR\n",
+        "/etc/daemon.toml",
+        "other\\fR(8)",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let settings = gantry_service::manual::text(&PROGRAM, Kind::Settings);
+    let number = ".TP\n\\fBnumber\\fR\nA number. Changeable at run time. \
+        Allowed: a whole number from 0 to 2147483647. Default: 1.\n";
+    assert!(settings.contains(number), "{settings}");
+    let bash = gantry_service::manual::text(&PROGRAM, Kind::Bash);
+    assert!(bash.ends_with("complete -F _daemon daemon\n"), "{bash}");
 }
 
 #[test]
