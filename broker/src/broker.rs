@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gantry_config::plan_reload;
@@ -53,6 +53,7 @@ use crate::{
     latch,
     live::LiveConfig,
     locks::Locks,
+    metrics::{self, BrokerSource, Source, StoreSource},
     registration::{self, Registration},
     shard::{Parts, RcShard, Shard},
     stats::{Stats, StatsConfig},
@@ -79,6 +80,7 @@ pub struct Broker {
     server: Server,
     timers: Timers,
     watch: JoinHandle<()>,
+    metrics: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 /// The parts that requests work on, in the order in which they depend on each other.
@@ -106,7 +108,9 @@ impl Broker {
         mut config: BrokerConfig,
     ) -> Result<Broker, Failure> {
         check_supported(&config)?;
+        let started = Instant::now();
         let (listeners, address) = bind(&mut config)?;
+        let metrics_listener = metrics::bind(&config)?;
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
@@ -167,6 +171,8 @@ impl Broker {
         };
         registration.start();
         let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
+        let metrics = metrics_listener
+            .map(|listener| tokio::spawn(metrics::serve(listener, state.metrics(started))));
         announce(&registration, &state.topics).await;
         Ok(Broker {
             banner: banner(&config),
@@ -180,6 +186,7 @@ impl Broker {
             server,
             timers,
             watch,
+            metrics,
         })
     }
 
@@ -219,9 +226,13 @@ impl Broker {
             delay,
             timers,
             watch,
+            metrics,
             ..
         } = self;
         watch.abort();
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
         let stopped = tokio::task::spawn_blocking(move || {
             timers.stop();
             delay.stop();
@@ -467,6 +478,21 @@ impl State {
         }
     }
 
+    fn metrics(&self, started: Instant) -> Vec<Source> {
+        let (live, store) = (self.live.clone(), self.store.clone());
+        let broker = BrokerSource {
+            live,
+            store,
+            started,
+        };
+        let (live, store) = (self.live.clone(), self.store.clone());
+        let store = StoreSource { store, live };
+        vec![
+            Box::new(move |out| broker.collect(out)),
+            Box::new(move |out| store.collect(out)),
+        ]
+    }
+
     fn timers(&self) -> std::io::Result<Timers> {
         let (offsets, clients) = (self.offsets.clone(), self.clients.clone());
         let (locks, stats, store) = (self.locks.clone(), self.stats.clone(), self.store.clone());
@@ -497,16 +523,21 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
 
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
 fn warn_if_open(config: &BrokerConfig) {
-    let bound = config.server.bind_address.as_deref().map(str::trim);
-    let loopback = bound
-        .and_then(|text| text.parse::<IpAddr>().ok())
-        .is_some_and(|ip| ip.is_loopback());
-    if !loopback && config.server.admin_open {
+    if is_insecure(config) {
         tracing::warn!(
             "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
              bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
         );
     }
+}
+
+/// Whether strangers may administer this broker.
+pub(crate) fn is_insecure(config: &BrokerConfig) -> bool {
+    let bound = config.server.bind_address.as_deref().map(str::trim);
+    let loopback = bound
+        .and_then(|text| text.parse::<IpAddr>().ok())
+        .is_some_and(|ip| ip.is_loopback());
+    !loopback && config.server.admin_open
 }
 
 fn check_supported(config: &BrokerConfig) -> Result<(), Failure> {

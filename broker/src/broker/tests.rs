@@ -29,6 +29,7 @@ fn config(folder: &Path) -> BrokerConfig {
     config.server.bind_address = Some("127.0.0.1".to_owned());
     config.server.listen_port = 0;
     config.server.io_threads = 1;
+    config.metrics_port = Some(0);
     config.store.store_path_root_dir = folder.join("store").to_string_lossy().into_owned();
     config.store.mapped_file_size_commit_log = 1 << 20;
     config.store.mapped_file_size_consume_queue = 20 * 1_000;

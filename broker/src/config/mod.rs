@@ -254,6 +254,11 @@ settings! {
         /// A log folder for each broker of a host: inserts <brokerName>_<brokerId>.
         isolate_log_enable: bool = false, "isolateLogEnable";
 
+        section "Metrics";
+        /// Port for Prometheus (`/metrics`), on the loopback address; 0: off. Where it is not set and 5557 is taken, the
+        /// broker starts without metrics and says so.
+        metrics_port: Option<u16> = None, "metricsPort" [.shown("5557").ours()];
+
         section "Without effect";
         /// Keeps replies of the request-reply mode.
         store_reply_message_enable: bool = true, "storeReplyMessageEnable"

@@ -141,7 +141,7 @@ impl Send {
             Err(missing) => {
                 // Nothing is made for a message that will not be taken.
                 self.store
-                    .check_writable()
+                    .admit()
                     .map_err(|error| self.not_stored(&error))?;
                 return Ok(Stage::Prepare(missing));
             }

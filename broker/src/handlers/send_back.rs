@@ -61,9 +61,7 @@ impl SendBack {
             return Ok(Response::ok());
         }
         // Nothing is made for a message that will not be taken.
-        self.store
-            .check_writable()
-            .map_err(|error| not_stored(&error))?;
+        self.store.admit().map_err(|error| not_stored(&error))?;
         let retry =
             self.topics
                 .create_retry(header.group, group.retry_queue_nums, header.unit_mode, now);

@@ -102,8 +102,6 @@ settings! {
         /// Installation folder: `conf/` is below it.
         rocketmq_home: String = host.install_dir.clone(), "rocketmqHome"
             [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).without_effect("this version reads nothing below it").aliases(&["rocketmq.home.dir"])];
-        /// Port for metrics, on the loopback address; 0: off.
-        metrics_port: u16 = 0, "metricsPort" [.without_effect("this version serves no metrics").ours()];
         /// Least level of log lines.
         log_level: LogLevel = LogLevel::Info, "logLevel" [.reload().env(&["GANTRY_LOG_LEVEL"]).ours()];
         /// Folder for log files. Without effect under systemd, where logs go to the journal.

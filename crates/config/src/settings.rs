@@ -400,6 +400,22 @@ impl Setting for String {
     }
 }
 
+impl Setting for Option<u16> {
+    const KIND: Kind = u16::KIND;
+    const BOUNDS: Bounds = u16::BOUNDS;
+
+    fn read(text: &str, bounds: Bounds) -> Result<Self, Expected> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        u16::read(text, bounds).map(Some)
+    }
+
+    fn write(&self) -> String {
+        self.map(|number| number.to_string()).unwrap_or_default()
+    }
+}
+
 impl Setting for Option<String> {
     const KIND: Kind = Kind::Text;
     const BOUNDS: Bounds = Bounds::Any;

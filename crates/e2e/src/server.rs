@@ -230,6 +230,10 @@ impl Server {
         }
         if self.make == Make::Gantry {
             lines.push("bindAddress=127.0.0.1".to_owned());
+            // Many brokers on one machine: the usual port belongs to none of them.
+            if lines.iter().all(|line| !line.starts_with("metricsPort=")) {
+                lines.push("metricsPort=0".to_owned());
+            }
         }
         lines.join("\n") + "\n"
     }

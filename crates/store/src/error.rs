@@ -166,6 +166,40 @@ pub enum AppendError {
 }
 
 impl AppendError {
+    /// Every word that [`AppendError::reason`] may say.
+    pub const REASONS: [&str; 9] = [
+        "shut_down",
+        "latched",
+        "disk_full",
+        "no_space",
+        "io",
+        "queues_behind",
+        "queue_gone",
+        "log_full",
+        "message",
+    ];
+
+    /// One word for it: of few, so that they can be counted.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ShutDown => "shut_down",
+            Self::Latched { .. } => "latched",
+            Self::DiskFull { .. } => "disk_full",
+            Self::NoSpace { .. } => "no_space",
+            Self::Io { .. } => "io",
+            Self::QueuesBehind { .. } => "queues_behind",
+            Self::QueueGone { .. } => "queue_gone",
+            Self::LogFull { .. } => "log_full",
+            Self::BodyTooLarge { .. }
+            | Self::PropertiesTooLarge { .. }
+            | Self::TopicTooLong { .. }
+            | Self::RecordLargerThanSegment { .. }
+            | Self::EmptyGroup
+            | Self::Record(_) => "message",
+        }
+    }
+
     /// Whether the message itself is at fault: the same message will be refused again.
     #[must_use]
     pub fn is_illegal_message(&self) -> bool {

@@ -4,12 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::error::AppendError;
 use crate::health::Fault;
 
 /// Upper ends of the ranges of [`StoreFigures::commit_times`], in milliseconds; the last range has none.
 pub const COMMIT_TIME_ENDS_MS: [u64; 12] = [
     0, 10, 50, 100, 200, 500, 1000, 2000, 3000, 4000, 5000, 10_000,
 ];
+
+/// Upper ends of the ranges of [`SyncFigures::ranges`], in microseconds; the last range has none.
+pub const SYNC_TIME_ENDS_US: [u64; 15] = [
+    50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000, 2_000_000,
+];
+
+/// How long syncs of the log took since the start.
+#[derive(Clone, Debug, Default)]
+pub struct SyncFigures {
+    /// Syncs by the time they took; the ranges end at [`SYNC_TIME_ENDS_US`].
+    pub ranges: [u64; 16],
+    /// All of them together.
+    pub total: Duration,
+    /// The last one.
+    pub last: Duration,
+}
 
 /// A snapshot of the store's figures.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +58,10 @@ pub struct StoreFigures {
     pub put_bytes: u64,
     /// Records refused by the log since the start.
     pub put_failed: u64,
+    /// Records refused since the start, by [`AppendError::reason`] in the order of [`AppendError::REASONS`].
+    pub refused: [u64; AppendError::REASONS.len()],
+    /// How long syncs of the log took.
+    pub syncs: SyncFigures,
     /// The longest commit since the start, in milliseconds.
     pub put_slowest_ms: u64,
     /// Records by the time their commit took; the ranges end at [`COMMIT_TIME_ENDS_MS`].
@@ -58,6 +80,7 @@ pub(crate) struct Counters {
     records: AtomicU64,
     bytes: AtomicU64,
     failed: AtomicU64,
+    refused: [AtomicU64; AppendError::REASONS.len()],
     slowest_ms: AtomicU64,
     times: [AtomicU64; 13],
     pub(crate) quarantined: AtomicU64,
@@ -79,8 +102,15 @@ impl Counters {
         self.slowest_ms.fetch_max(millis, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self, records: u64) {
+    pub(crate) fn refused(&self, error: &AppendError, records: u64) {
         self.failed.fetch_add(records, Ordering::Relaxed);
+        let reason = error.reason();
+        let at = AppendError::REASONS
+            .iter()
+            .position(|known| *known == reason);
+        if let Some(count) = at.and_then(|at| self.refused.get(at)) {
+            count.fetch_add(records, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn fill(&self, figures: &mut StoreFigures) {
@@ -92,12 +122,75 @@ impl Counters {
         for (to, from) in figures.commit_times.iter_mut().zip(&self.times) {
             *to = from.load(Ordering::Relaxed);
         }
+        for (to, from) in figures.refused.iter_mut().zip(&self.refused) {
+            *to = from.load(Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the log's flusher counts; only one thread at a time does.
+#[derive(Debug, Default)]
+pub(crate) struct SyncTimes {
+    ranges: [AtomicU64; 16],
+    total_ns: AtomicU64,
+    last_ns: AtomicU64,
+}
+
+impl SyncTimes {
+    pub(crate) fn count(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let range = SYNC_TIME_ENDS_US.partition_point(|&end| end < micros);
+        self.ranges[range.min(15)].fetch_add(1, Ordering::Relaxed);
+        self.total_ns.fetch_add(nanos, Ordering::Relaxed);
+        self.last_ns.store(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn figures(&self) -> SyncFigures {
+        SyncFigures {
+            ranges: std::array::from_fn(|at| self.ranges[at].load(Ordering::Relaxed)),
+            total: Duration::from_nanos(self.total_ns.load(Ordering::Relaxed)),
+            last: Duration::from_nanos(self.last_ns.load(Ordering::Relaxed)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn syncs_and_refusals_are_counted_by_range_and_reason() {
+        let syncs = SyncTimes::default();
+        for micros in [50, 51, 2_000_000, 2_000_001] {
+            syncs.count(Duration::from_micros(micros));
+        }
+        let figures = syncs.figures();
+        assert_eq!(
+            (
+                figures.ranges[0],
+                figures.ranges[1],
+                figures.ranges[14],
+                figures.ranges[15]
+            ),
+            (1, 1, 1, 1)
+        );
+        assert_eq!(figures.total, Duration::from_micros(4_000_102));
+        assert_eq!(figures.last, Duration::from_micros(2_000_001));
+        let counters = Counters::default();
+        counters.refused(&AppendError::ShutDown, 2);
+        counters.refused(&AppendError::EmptyGroup, 1);
+        let mut figures = StoreFigures::default();
+        counters.fill(&mut figures);
+        for (reason, count) in AppendError::REASONS.iter().zip(figures.refused) {
+            let expected = match *reason {
+                "shut_down" => 2,
+                "message" => 1,
+                _ => 0,
+            };
+            assert_eq!(count, expected, "{reason}");
+        }
+    }
 
     #[test]
     fn commits_are_counted_by_the_time_they_took() {

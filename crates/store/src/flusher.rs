@@ -47,7 +47,10 @@ pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), AppendError> {
         return Err(AppendError::Latched { error });
     }
     for segment in log.chain.between(from, to) {
-        if let Err(error) = segment.sync() {
+        let began = Instant::now();
+        let synced = segment.sync();
+        log.syncs.count(began.elapsed());
+        if let Err(error) = synced {
             return Err(health.latch(Fault::Sync, segment.path(), &error));
         }
     }

@@ -35,13 +35,14 @@ mod space;
 mod watermark;
 mod width;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
-use gantry_disk::{Disk, Lock, Open, dirs};
+use gantry_disk::{Disk, Lock, Open, Usage, dirs};
 use gantry_message::{
     LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties, topic,
 };
@@ -49,7 +50,7 @@ use gantry_message::{
 pub use batch::{Batch, Outcome, Tags};
 pub use config::{Clock, StoreConfig};
 pub use error::{AppendError, StoreError};
-pub use figures::{COMMIT_TIME_ENDS_MS, StoreFigures};
+pub use figures::{COMMIT_TIME_ENDS_MS, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures};
 pub use format::entry::Entry;
 pub use health::Fault;
 pub use queue::Queue;
@@ -455,6 +456,27 @@ impl Store {
         self.health.check()
     }
 
+    /// As [`Store::check_writable`], for one message that would be made ready to be stored: a refusal counts.
+    pub fn admit(&self) -> Result<(), AppendError> {
+        self.health
+            .check()
+            .inspect_err(|error| self.counters.refused(error, 1))
+    }
+
+    /// How full the disks of the store's folders are; `None`: the system does not say. Asks it, and may wait for it.
+    #[must_use]
+    pub fn disks(&self) -> Vec<(PathBuf, Option<Usage>)> {
+        let settings = self.settings.now();
+        let logs = settings.log_dirs().into_iter();
+        let mut dirs: Vec<PathBuf> = logs.map(|place| place.dir.to_owned()).collect();
+        dirs.extend([self.files.root().to_path_buf(), self.paths.root.clone()]);
+        let ask = |dir: PathBuf| {
+            let usage = self.disk.usage(&dir).ok();
+            (dir, usage)
+        };
+        dirs.into_iter().map(ask).collect()
+    }
+
     /// How long the running commit has held the log, in milliseconds; 0 when none runs. Cheap enough to ask per message.
     #[must_use]
     pub fn locked_ms(&self) -> u64 {
@@ -623,6 +645,7 @@ impl Store {
         }
         figures.latched = self.health.latched();
         figures.fault = self.health.fault();
+        figures.syncs = self.log.syncs.figures();
         figures
     }
 

@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::config::Clock;
 use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
-use crate::figures::Counters;
+use crate::figures::{Counters, SyncTimes};
 use crate::format::blank;
 use crate::format::progress::Mark;
 use crate::health::{Fault, Health};
@@ -37,6 +37,7 @@ pub(crate) struct Log {
     pub(crate) flushed: Watermark,
     /// One sync of the log at a time: of two, the one that began first would end with the lower position.
     pub(crate) flushing: Mutex<()>,
+    pub(crate) syncs: SyncTimes,
     health: Arc<Health>,
     clock: Clock,
     state: Mutex<State>,
@@ -118,6 +119,7 @@ impl Log {
             appended: Watermark::new(position.end),
             flushed: Watermark::new(position.end),
             flushing: Mutex::new(()),
+            syncs: SyncTimes::default(),
             health,
             clock,
             state: Mutex::new(state),
@@ -147,11 +149,11 @@ impl Log {
             }
             Err(error) => {
                 self.preallocation.put_back(state.fresh.drain(..));
+                counters.refused(&error, wide(batch.records.len()));
                 batch.outcomes.clear();
                 batch
                     .outcomes
                     .resize(batch.entries.len(), Outcome::Refused(error));
-                counters.refused(wide(batch.records.len()));
             }
         }
         state.runs.clear();

@@ -1,0 +1,280 @@
+//! A page server for machines that look at a daemon: one request a connection, GET and HEAD, no bodies.
+//!
+//! It cannot hurt the daemon: connections, the size of a request and the time from accept to close are bounded, and
+//! pages are made one at a time on a thread where they may wait for a disk. It owns no page; [`serve`] is given a
+//! function from path to page. It is meant for loopback: no TLS, no names, no users.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+    time::timeout,
+};
+
+/// Connections that are served at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 16;
+/// Longest head of a request.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
+/// Header lines of a request.
+const HEADERS_MAX: usize = 64;
+/// From accept to close.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// How long a peer may go on talking after its answer.
+const PARTING_TIME: Duration = Duration::from_secs(1);
+/// After the system had no descriptor for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is under a path.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// `Content-Type`
+    pub content_type: &'static str,
+    /// The content.
+    pub body: Vec<u8>,
+}
+
+/// Finds the page of a path; `None`: there is none. May block.
+pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
+
+/// Binds a port of the loopback address.
+pub fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until it is dropped. Must run on a tokio runtime.
+pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let one_page = Arc::new(Semaphore::new(1));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a metrics connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (pages, one_page) = (pages.clone(), one_page.clone());
+        tokio::spawn(async move {
+            // Who is too slow, or goes away, gets nothing: it will ask again.
+            if let Ok(Err(error)) =
+                timeout(CONNECTION_TIME, connection(stream, pages, one_page)).await
+            {
+                tracing::debug!(%error, "a metrics connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    mut stream: TcpStream,
+    pages: Arc<Pages>,
+    one_page: Arc<Semaphore>,
+) -> io::Result<()> {
+    let answer = match read_request(&mut stream).await? {
+        Ok(Request { path, head_only }) => {
+            // The permit goes with the work: work that hangs on a disk is not begun twice.
+            let Ok(permit) = one_page.acquire_owned().await else {
+                return Ok(());
+            };
+            let made = tokio::task::spawn_blocking(move || {
+                let page = pages(&path);
+                drop(permit);
+                page
+            });
+            match made.await {
+                Ok(Some(page)) => answer("200 OK", page.content_type, &page.body, head_only),
+                Ok(None) => refuse("404 Not Found", head_only),
+                Err(_) => refuse("500 Internal Server Error", head_only),
+            }
+        }
+        Err(status) => refuse(status, false),
+    };
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // Closing with something unread would reset the connection, and take the answer with it.
+    let mut rest = [0; 1024];
+    let _ = timeout(PARTING_TIME, async {
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+    })
+    .await;
+    Ok(())
+}
+
+struct Request {
+    path: String,
+    head_only: bool,
+}
+
+/// Reads the head of a request, or says with which status to refuse it.
+async fn read_request(stream: &mut TcpStream) -> io::Result<Result<Request, &'static str>> {
+    let mut head = Vec::new();
+    loop {
+        if let Some(request) = parse(&head) {
+            return Ok(request);
+        }
+        if REQUEST_BYTES_MAX <= head.len() {
+            return Ok(Err("431 Request Header Fields Too Large"));
+        }
+        let mut part = [0; 1024];
+        let room = part.len().min(REQUEST_BYTES_MAX - head.len());
+        let read = stream.read(&mut part[..room]).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        head.extend_from_slice(&part[..read]);
+    }
+}
+
+/// `None`: more is needed.
+fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(status) if status.is_partial() => return None,
+        Ok(_) => {}
+        Err(httparse::Error::TooManyHeaders) => {
+            return Some(Err("431 Request Header Fields Too Large"));
+        }
+        Err(_) => return Some(Err("400 Bad Request")),
+    }
+    let (method, target) = (request.method?, request.path?);
+    let head_only = match method {
+        "GET" => false,
+        "HEAD" => true,
+        _ => return Some(Err("405 Method Not Allowed")),
+    };
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    Some(Ok(Request {
+        path: path.to_owned(),
+        head_only,
+    }))
+}
+
+fn refuse(status: &str, head_only: bool) -> Vec<u8> {
+    let body = format!("{status}\n");
+    answer(
+        status,
+        "text/plain; charset=utf-8",
+        body.as_bytes(),
+        head_only,
+    )
+}
+
+fn answer(status: &str, content_type: &str, body: &[u8], head_only: bool) -> Vec<u8> {
+    let allow = if status.starts_with("405") {
+        "Allow: GET, HEAD\r\n"
+    } else {
+        ""
+    };
+    let mut out = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    if !head_only {
+        out.extend_from_slice(body);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends the bytes to a server with one page and returns all that comes back.
+    fn ask(bytes: &[u8]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = listen(0).unwrap();
+            let address = listener.local_addr().unwrap();
+            let pages: Arc<Pages> = Arc::new(|path| {
+                (path == "/metrics").then(|| Page {
+                    content_type: "text/plain",
+                    body: b"a 1\n".to_vec(),
+                })
+            });
+            let server = tokio::spawn(serve(listener, pages));
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // In pieces: a head need not come at once. The server may have answered before the last of them.
+            for piece in bytes.chunks(700) {
+                if stream.write_all(piece).await.is_err() {
+                    break;
+                }
+            }
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).await.unwrap();
+            server.abort();
+            String::from_utf8(said).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_page_its_head_and_what_is_refused() {
+        let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(9_000));
+        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(65));
+        let cases = [
+            (
+                "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+                "200 OK",
+                "a 1\n",
+            ),
+            ("GET /metrics?x=y HTTP/1.0\r\n\r\n", "200 OK", "a 1\n"),
+            ("HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK", ""),
+            ("GET / HTTP/1.1\r\n\r\n", "404 Not Found", "404 Not Found\n"),
+            (
+                "POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+                "405 Method",
+                "405 Method Not Allowed\n",
+            ),
+            (
+                "\u{16}\u{3}\u{1} hello\r\n\r\n",
+                "400 Bad Request",
+                "400 Bad Request\n",
+            ),
+            (
+                &long,
+                "431 Request",
+                "431 Request Header Fields Too Large\n",
+            ),
+            (
+                &many,
+                "431 Request",
+                "431 Request Header Fields Too Large\n",
+            ),
+        ];
+        for (request, status, body) in cases {
+            let said = ask(request.as_bytes());
+            let (head, content) = said.split_once("\r\n\r\n").unwrap();
+            let what = &request[..request.len().min(40)];
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status}")),
+                "{what}: {head}"
+            );
+            assert_eq!(content, body, "{what}");
+            assert!(head.contains("Connection: close"), "{what}: {head}");
+            assert_eq!(
+                head.contains("Allow:"),
+                status.starts_with("405"),
+                "{what}: {head}"
+            );
+        }
+    }
+}
