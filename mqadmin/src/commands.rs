@@ -1,6 +1,7 @@
 //! What the commands do, by noun. Each prints exactly what RocketMQ's tool prints and returns a failure otherwise.
 
 pub mod broker;
+pub mod cleaning;
 pub mod cluster;
 pub mod consumer;
 pub mod message;

@@ -91,7 +91,10 @@ pub fn manual(kind: Kind) -> String {
 
 /// All options of a command, by letter.
 fn sorted(command: &Command) -> Vec<OptionSpec> {
-    let mut options: Vec<OptionSpec> = command.options.iter().chain(&COMMON).copied().collect();
+    // A command may have words of its own for a common option.
+    let is_own = |common: &&OptionSpec| command.options.iter().any(|own| own.short == common.short);
+    let common = COMMON.iter().filter(|common| !is_own(common));
+    let mut options: Vec<OptionSpec> = command.options.iter().chain(common).copied().collect();
     options.sort_by_key(|option| (option.short.to_ascii_lowercase(), option.short));
     options
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::{
     arguments::{OptionSpec, flag, one_of, optional, required},
-    commands::{broker, cluster, consumer, message, topic},
+    commands::{broker, cleaning, cluster, consumer, message, topic},
     session::{Failure, Session},
 };
 
@@ -244,9 +244,34 @@ pub static COMMANDS: &[Command] = &[
         "Skip all messages that are accumulated (not consumed) currently",
     ),
     later("updateOrderConf", "Create or update or delete order conf"),
-    later("cleanExpiredCQ", "Clean expired ConsumeQueue on broker."),
-    later("deleteExpiredCommitLog", "Delete expired CommitLog files"),
-    later("cleanUnusedTopic", "Clean unused topic on broker."),
+    command!(
+        "cleanExpiredCQ",
+        "Clean expired ConsumeQueue on broker.",
+        cleaning::expired_queues,
+        [
+            optional('b', "brokerAddr", "Broker address"),
+            optional('c', "cluster", "clustername")
+        ]
+    ),
+    command!(
+        "deleteExpiredCommitLog",
+        "Delete expired CommitLog files",
+        cleaning::expired_logs,
+        [
+            optional('n', "namesrvAddr", "Name server address"),
+            optional('b', "brokerAddr", "Broker address"),
+            optional('c', "cluster", "clustername")
+        ]
+    ),
+    command!(
+        "cleanUnusedTopic",
+        "Clean unused topic on broker.",
+        cleaning::unused_topics,
+        [
+            optional('b', "brokerAddr", "Broker address"),
+            optional('c', "cluster", "cluster name")
+        ]
+    ),
     later("startMonitoring", "Start Monitoring"),
     later("statsAll", "Topic and Consumer tps stats"),
     later("allocateMQ", "Allocate MQ"),

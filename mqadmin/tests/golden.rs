@@ -223,6 +223,9 @@ fn answer(name: &str, request: &Request, answers: &Answers) -> Response {
         | request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
         | request::DELETE_TOPIC_IN_BROKER
         | request::DELETE_TOPIC_IN_NAMESRV
+        | request::CLEAN_EXPIRED_CONSUMEQUEUE
+        | request::CLEAN_UNUSED_TOPIC
+        | request::DELETE_EXPIRED_COMMITLOG
         | request::PUT_KV_CONFIG => return Response::ok(),
         _ => "-".to_owned(),
     };
@@ -311,6 +314,9 @@ fn helps_are_those_of_rocketmq() {
         "consumerConnection",
         "sendMessage",
         "queryMsgById",
+        "cleanExpiredCQ",
+        "deleteExpiredCommitLog",
+        "cleanUnusedTopic",
     ] {
         for words in [
             ["help", name],
@@ -617,6 +623,40 @@ fn changes_reach_the_servers_that_they_must_reach() {
         (*server, &sent.body[..], sent.fields.get("e")),
         ("a", &b"hello"[..], Some("1"))
     );
+}
+
+#[test]
+fn cleaning_asks_one_broker_or_a_cluster_or_all() {
+    let stage = Stage::set();
+    for (command, code) in [
+        ("cleanExpiredCQ", request::CLEAN_EXPIRED_CONSUMEQUEUE),
+        ("cleanUnusedTopic", request::CLEAN_UNUSED_TOPIC),
+        ("deleteExpiredCommitLog", request::DELETE_EXPIRED_COMMITLOG),
+    ] {
+        let everybody = ["a", "b", "s"];
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&[command], &everybody),
+            (&[command, "-c", "DefaultCluster"], &everybody),
+            (&[command, "-b", "127.0.0.1:26930"], &["b"]),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(stage.printed(words), "success", "{words:?}");
+            let mut asked: Vec<_> = stage.asked(code).iter().map(|(name, _)| *name).collect();
+            asked.sort_unstable();
+            assert_eq!(asked, expected, "{words:?}");
+        }
+        let nobody = stage.run(&[command, "-c", "nope"]);
+        assert_eq!(nobody.stdout, b"false");
+        assert_eq!(nobody.status.code(), Some(1));
+    }
+    // What one broker does not do, the others do all the same, and the tool does not call it done.
+    let stage = Stage::without("b");
+    let partly = stage.run(&["cleanExpiredCQ"]);
+    assert_eq!(
+        (&partly.stdout[..], partly.status.code()),
+        (&b""[..], Some(1))
+    );
+    assert_eq!(stage.asked(request::CLEAN_EXPIRED_CONSUMEQUEUE).len(), 2);
 }
 
 #[test]

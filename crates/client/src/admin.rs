@@ -77,6 +77,27 @@ impl Client {
         parsed("runtime info", broker, KvTable::parse(&reply.body))
     }
 
+    /// 306: removes queues all of whose messages are gone.
+    pub async fn clean_expired_queues(&self, broker: &str) -> Result<(), Error> {
+        let code = request::CLEAN_EXPIRED_CONSUMEQUEUE;
+        let reply = self.ask_broker(broker, code, &NoFields, SLOW_ADMIN).await;
+        reply.map(drop)
+    }
+
+    /// 316: removes queues of topics that are not known any more.
+    pub async fn clean_unused_topics(&self, broker: &str) -> Result<(), Error> {
+        let code = request::CLEAN_UNUSED_TOPIC;
+        let reply = self.ask_broker(broker, code, &NoFields, SLOW_ADMIN).await;
+        reply.map(drop)
+    }
+
+    /// 329: deletes expired files of the log, whatever the hour.
+    pub async fn delete_expired_logs(&self, broker: &str) -> Result<(), Error> {
+        let code = request::DELETE_EXPIRED_COMMITLOG;
+        let reply = self.ask_broker(broker, code, &NoFields, ADMIN).await;
+        reply.map(drop)
+    }
+
     /// 202: ends of a topic's queues.
     pub async fn topic_stats(&self, broker: &str, topic: &str) -> Result<TopicStatsTable, Error> {
         let header = GetTopicStatsInfo { topic };

@@ -10,7 +10,7 @@ use gantry_wire::{
 use crate::session::{Failure, Session};
 
 /// RocketMQ's words when nothing of the name is found.
-const NOT_FOUND: &str = "[error] Make sure the specified clusterName exists or the name server connected to is correct.";
+pub(super) const NOT_FOUND: &str = "[error] Make sure the specified clusterName exists or the name server connected to is correct.";
 
 /// The brokers of a cluster, by name; an unknown cluster is a failure.
 fn brokers_of<'a>(
@@ -46,6 +46,20 @@ pub(super) async fn members(session: &Session<'_>, cluster: &str) -> Result<Vec<
     Ok(brokers_of(&info, cluster)?
         .flat_map(|data| data.broker_addrs.values().cloned())
         .collect())
+}
+
+/// Masters and slaves of a cluster, or of all clusters when none is named. Nobody if there is no such cluster.
+pub(super) async fn members_or_all(
+    session: &Session<'_>,
+    cluster: &str,
+) -> Result<Vec<String>, Failure> {
+    let info = session.client.cluster_info().await?;
+    let mut clusters = info.cluster_addr_table.keys();
+    let mut all = Vec::new();
+    while let Some(name) = clusters.find(|name| cluster.is_empty() || *name == cluster) {
+        all.extend(brokers_of(&info, name)?.flat_map(|data| data.broker_addrs.values().cloned()));
+    }
+    Ok(all)
 }
 
 /// The broker names of a cluster.
