@@ -31,7 +31,8 @@ const NO_REPLICATION: &str = "this version does not replicate";
 const NO_DLEDGER: &str = "this version has no DLedger";
 const NO_LMQ: &str = "this version has no LMQ";
 const NO_WARMING: &str = "files are allocated before they are written; there is nothing to warm";
-const NO_EXT: &str = "only SQL filters use it, and this version filters by tags only";
+const NO_EXT: &str = "what Apache's broker left there is read, new messages have their tags code in the queue itself, \
+                      which Apache's broker reads as well; only SQL filters would use more";
 
 settings! {
     /// What is kept, where and how safely.

@@ -577,6 +577,40 @@ pub fn peek_store_time(head: &[u8]) -> Option<Millis> {
     i64_at(head, store_time_at(*head.get(SYS_FLAG_AT + 3)?)).map(Millis)
 }
 
+/// What the head of a record says; nothing of it is covered by the checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordHead {
+    /// Length of the whole record.
+    pub len: u32,
+    /// Its queue in the topic.
+    pub queue_id: QueueId,
+    /// Its place in that queue.
+    pub queue_offset: QueueOffset,
+    /// Its place in the log.
+    pub log_offset: LogOffset,
+    /// When it was stored.
+    pub store_time: Millis,
+}
+
+impl RecordHead {
+    /// Reads a head of which the first [`HEAD_LEN_MAX`] bytes (or all of the record, if it is shorter) are at hand; `None`
+    /// for what is none.
+    #[must_use]
+    pub fn peek(head: &[u8]) -> Option<Self> {
+        if u32_at(head, MAGIC_AT)? != MAGIC {
+            return None;
+        }
+        let place = |at| u64::try_from(i64_at(head, at)?).ok();
+        Some(Self {
+            len: u32_at(head, 0)?,
+            queue_id: QueueId(u32_at(head, QUEUE_ID_AT)?),
+            queue_offset: QueueOffset(place(QUEUE_OFFSET_AT)?),
+            log_offset: LogOffset(place(LOG_OFFSET_AT)?),
+            store_time: peek_store_time(head)?,
+        })
+    }
+}
+
 struct Parts<'a> {
     bytes: &'a [u8],
     at: usize,

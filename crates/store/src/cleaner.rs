@@ -16,7 +16,8 @@ use gantry_message::Millis;
 
 use crate::bell::Bell;
 use crate::config::{Settings, StoreConfig};
-use crate::format::entry;
+use crate::ext::ExtFiles;
+use crate::format::{entry, ext};
 use crate::health::Health;
 use crate::index::Index;
 use crate::log::Log;
@@ -98,6 +99,7 @@ pub(crate) struct Cleaner<'a> {
     pub(crate) log: &'a Log,
     pub(crate) queues: &'a Queues,
     pub(crate) files: &'a QueueFiles,
+    pub(crate) ext: &'a ExtFiles,
     pub(crate) index: Option<&'a Index>,
     pub(crate) health: &'a Health,
     pub(crate) stop: &'a AtomicBool,
@@ -341,7 +343,27 @@ impl Cleaner<'_> {
                 return Ok(false);
             }
         }
+        self.clean_ext(queue)?;
         Ok(true)
+    }
+
+    /// Deletes the files that no entry of the queue points to any more.
+    fn clean_ext(&self, queue: &Queue) -> io::Result<()> {
+        if !self.ext.has(queue) {
+            return Ok(());
+        }
+        let mut first = None;
+        for at in queue.min().0..queue.max().0 {
+            let entry = queue.entry(self.files, at)?;
+            first = entry.and_then(|entry| ext::place(entry.tags_code));
+            if first.is_some() {
+                break;
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+        }
+        self.ext.clean(queue, first)
     }
 }
 

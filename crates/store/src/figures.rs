@@ -72,6 +72,8 @@ pub struct StoreFigures {
     pub fault: Option<Fault>,
     /// Files moved to `quarantine/` since the start.
     pub quarantined: u64,
+    /// Damaged queue entries that were made again from the log since the start.
+    pub mended_entries: u64,
 }
 
 /// Counters that the log keeps; relaxed, because nobody decides anything by them.
@@ -84,6 +86,7 @@ pub(crate) struct Counters {
     slowest_ms: AtomicU64,
     times: [AtomicU64; 13],
     pub(crate) quarantined: AtomicU64,
+    pub(crate) mended: AtomicU64,
 }
 
 impl Counters {
@@ -119,6 +122,7 @@ impl Counters {
         figures.put_failed = self.failed.load(Ordering::Relaxed);
         figures.put_slowest_ms = self.slowest_ms.load(Ordering::Relaxed);
         figures.quarantined = self.quarantined.load(Ordering::Relaxed);
+        figures.mended_entries = self.mended.load(Ordering::Relaxed);
         for (to, from) in figures.commit_times.iter_mut().zip(&self.times) {
             *to = from.load(Ordering::Relaxed);
         }

@@ -12,7 +12,9 @@ mod cleaner;
 mod config;
 mod cursor;
 mod dispatcher;
+mod entries;
 mod error;
+mod ext;
 mod figures;
 mod flusher;
 pub mod format;
@@ -61,6 +63,8 @@ use batch::Limits;
 use cleaner::{Cleaner, Cleaning};
 use config::Settings;
 use dispatcher::Dispatcher;
+use entries::{Entries, Lost};
+use ext::ExtFiles;
 use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
 use format::index::Layout;
@@ -88,6 +92,8 @@ pub struct Store {
     log: Log,
     queues: Queues,
     files: QueueFiles,
+    ext: ExtFiles,
+    lost: Lost,
     dispatcher: Dispatcher,
     writer: QueueWriter,
     index: Option<Index>,
@@ -120,6 +126,7 @@ impl Store {
         let (health, counters) = (Arc::new(Health::default()), Counters::default());
         let (segment_size, segments) = segments::load(&*disk, &config, &paths, &counters)?;
         let files = QueueFiles::new(Arc::clone(&disk), paths.queues());
+        let ext = ExtFiles::new(Arc::clone(&disk), paths.ext());
         let queues = Queues::new(config.queue_file_size);
         let dispatcher = Dispatcher::new(0, false);
         let recovery = Recovery {
@@ -193,6 +200,8 @@ impl Store {
             counters,
             queues,
             files,
+            ext,
+            lost: Lost::default(),
             stop: AtomicBool::new(false),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
@@ -346,6 +355,7 @@ impl Store {
             log: &self.log,
             queues: &self.queues,
             files: &self.files,
+            ext: &self.ext,
             index: self.index.as_ref(),
             health: &self.health,
             stop: &self.stop,
@@ -366,10 +376,23 @@ impl Store {
     }
 
     fn reader(&self) -> Reader<'_> {
+        let config = self.settings.now();
         Reader {
-            config: self.settings.now(),
+            config: Arc::clone(&config),
             log: &self.log,
             files: &self.files,
+            entries: self.entries(config),
+        }
+    }
+
+    fn entries(&self, config: Arc<StoreConfig>) -> Entries<'_> {
+        Entries {
+            config,
+            log: &self.log,
+            files: &self.files,
+            ext: &self.ext,
+            lost: &self.lost,
+            counters: &self.counters,
         }
     }
 
@@ -418,7 +441,10 @@ impl Store {
         let mut all = Ok(());
         for queue in deleted {
             let dir = self.files.dir_of(queue.topic(), queue.id());
-            let removed = self.files.remove(&queue);
+            let removed = self
+                .files
+                .remove(&queue)
+                .and_then(|()| self.ext.remove(&queue));
             // Only now may a queue of that name begin again: its files would be the same.
             self.queues.remove(&queue);
             queue.end_waits();
@@ -595,11 +621,7 @@ impl Store {
     /// One entry of a queue.
     #[must_use]
     pub fn queue_entry(&self, queue: &Queue, at: QueueOffset) -> Option<Entry> {
-        queue
-            .entry(&self.files, at.0)
-            .ok()
-            .flatten()
-            .filter(|entry| !entry.is_filler())
+        self.reader().entries.at(queue, at.0).ok().flatten()
     }
 
     /// Up to `max` entries of a queue from an offset on, one for each offset; a lost message has an entry that points to

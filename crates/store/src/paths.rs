@@ -36,6 +36,10 @@ impl Paths {
         self.root.join("consumequeue")
     }
 
+    pub(crate) fn ext(&self) -> PathBuf {
+        self.root.join("consumequeue_ext")
+    }
+
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")
     }

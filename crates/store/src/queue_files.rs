@@ -102,6 +102,24 @@ impl QueueFiles {
         Ok(())
     }
 
+    /// The file of an entry.
+    pub(crate) fn path(&self, queue: &Queue, at: u64) -> PathBuf {
+        let at = at * entry::LEN;
+        self.dir(queue).join(name::of(at - at % queue.file_size()))
+    }
+
+    /// Writes an entry in place of a damaged one. The file keeps its time.
+    pub(crate) fn mend(&self, queue: &Queue, at: u64, entry: &Entry) -> io::Result<()> {
+        let path = self.path(queue, at);
+        let modified = self.disk.meta(&path)?.map(|meta| meta.modified);
+        let at = at * entry::LEN;
+        let base = at - at % queue.file_size();
+        let file = self.file(queue, base, Open::Write)?;
+        file.write_at(&entry.encode(), at - base)?;
+        lock(&self.unsynced).add_file(path.clone());
+        modified.map_or(Ok(()), |time| self.disk.set_modified(&path, time))
+    }
+
     /// The file that starts at `base`; a new one gets fillers up to `first`, for Apache reads from its start.
     fn file_for_writing(&self, queue: &Queue, base: u64, first: u64) -> io::Result<Arc<dyn File>> {
         match self.file(queue, base, Open::Write) {
@@ -268,17 +286,17 @@ impl QueueFiles {
 
 /// The first of the entries `low..end` that points at or behind `log_min`; `end` when none does.
 pub(crate) fn first_live(
-    mut low: u64,
+    first: u64,
     end: u64,
     log_min: u64,
     mut entry: impl FnMut(u64) -> Option<Entry>,
 ) -> u64 {
     let mut real = |at| entry(at).filter(|entry| !entry.is_filler());
     // Most queues begin where they began; look there first.
-    if low < end && real(low).is_some_and(|entry| entry.log_offset.0 >= log_min) {
-        return low;
+    if first < end && real(first).is_some_and(|entry| entry.log_offset.0 >= log_min) {
+        return first;
     }
-    let mut high = end;
+    let (mut low, mut high) = (first, end);
     while low < high {
         let middle = low + (high - low) / 2;
         // Whether the first real entry from there on points there, or there is none.
@@ -288,6 +306,11 @@ pub(crate) fn first_live(
         } else {
             low = middle + 1
         }
+    }
+    // An entry that is damaged must not hide those before it.
+    let mut is_live = |at: u64| real(at).is_some_and(|entry| entry.log_offset.0 >= log_min);
+    while low >= first + 2 && (is_live(low - 1) || is_live(low - 2)) {
+        low -= 1;
     }
     while low < end && real(low).is_none() {
         low += 1;

@@ -1,6 +1,6 @@
 //! Reading: by queue offset, by log offset, by time.
 //!
-//! A read by queue offset never touches the bytes of the log: sizes come from the queue's entries, the answer is slices
+//! A read by queue offset touches at most the heads of records: sizes come from the queue's entries, the answer is slices
 //! of the log's maps. Everything that must look at bytes reads them by position, where a bad page is an error and not a
 //! signal.
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use gantry_message::{Millis, QueueOffset, RecordView, record};
 
 use crate::config::StoreConfig;
+use crate::entries::Entries;
 use crate::format::entry::{self, Entry};
 use crate::log::Log;
 use crate::queue::Queue;
@@ -99,6 +100,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) config: Arc<StoreConfig>,
     pub(crate) log: &'a Log,
     pub(crate) files: &'a QueueFiles,
+    pub(crate) entries: Entries<'a>,
 }
 
 /// So many entries are looked at in one read, at least.
@@ -181,7 +183,7 @@ impl Reader<'_> {
                 break;
             }
             for bytes in chunk[..narrow(read * entry::LEN)].chunks_exact(narrow(entry::LEN)) {
-                let entry = Entry::decode(bytes).filter(|entry| !entry.is_filler());
+                let entry = self.entries.believe(queue, next, Entry::decode(bytes));
                 let Some(entry) = entry else {
                     (removed, next) = (true, next + 1);
                     continue;
@@ -294,10 +296,7 @@ impl Reader<'_> {
         if at < queue.min().0 {
             return Ok(None);
         }
-        match queue
-            .entry(self.files, at)?
-            .filter(|entry| !entry.is_filler())
-        {
+        match self.entries.at(queue, at)? {
             Some(entry) => self.store_time(entry.log_offset.0),
             None => Ok(None),
         }
@@ -341,13 +340,14 @@ impl Reader<'_> {
             let Ok(read @ 1..) = queue.read(self.files, next, &mut chunk[..room]) else {
                 break;
             };
-            next += read;
             let bytes = &chunk[..narrow(read * entry::LEN)];
-            entries.extend(
-                bytes
-                    .chunks_exact(narrow(entry::LEN))
-                    .map(|one| Entry::decode(one).unwrap_or(entry::FILLER)),
-            );
+            entries.extend((next..).zip(bytes.chunks_exact(narrow(entry::LEN))).map(
+                |(at, bytes)| {
+                    let entry = self.entries.believe(queue, at, Entry::decode(bytes));
+                    entry.unwrap_or(entry::FILLER)
+                },
+            ));
+            next += read;
         }
         entries
     }

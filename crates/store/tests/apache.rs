@@ -383,3 +383,110 @@ fn a_store_in_several_folders_is_read_and_continued_where_java_would() {
     assert!(disk.content(&newest).is_some());
     check_ext_store(&store);
 }
+
+const TAG_A: i64 = 2_598_919;
+const TAG_B: i64 = 2_598_920;
+
+/// Bodies of the messages with a tags code, as a filter finds them.
+fn tagged(store: &Store, topic: &str, id: u32, code: i64) -> usize {
+    let found = views(store, topic, id, &|tags| tags == code);
+    let has_tag = |bytes: &bytes::Bytes| {
+        let view = RecordView::parse(bytes).unwrap();
+        i64::from(java_hash_bytes(view.property("TAGS").unwrap())) == code
+    };
+    assert!(found.iter().all(has_tag), "{topic} {id}");
+    found.len()
+}
+
+fn check_tags(store: &Store) {
+    let found = [
+        ("Orders", 0, TAG_A),
+        ("Orders", 1, TAG_B),
+        ("Events", 0, TAG_A),
+    ]
+    .map(|(topic, id, code)| tagged(store, topic, id, code));
+    assert_eq!(found, [4, 4, 8]);
+    assert_eq!(tagged(store, "Events", 1, TAG_B), 16);
+    assert_eq!(tagged(store, "Events", 1, TAG_A), 0);
+    let delayed = store
+        .find_queue("SCHEDULE_TOPIC_XXXX", QueueId(17))
+        .unwrap();
+    for entry in store.queue_entries(&delayed, delayed.min(), 2) {
+        let record = store.record_at(entry.log_offset).unwrap().unwrap();
+        let time = RecordView::parse(&record).unwrap().store_time();
+        assert_eq!(entry.tags_code, time.plus(7_200_000).0);
+    }
+}
+
+#[test]
+fn tags_codes_that_stand_in_consumequeue_ext_are_read_there_or_in_the_log() {
+    for damage in ["none", "gone", "zeros", "garbage", "cut"] {
+        let disk = disk(EXT);
+        for path in disk.files() {
+            if !path.starts_with("/store/consumequeue_ext") {
+                continue;
+            }
+            let mut content = disk.content(&path).unwrap();
+            match damage {
+                "none" => continue,
+                "gone" => disk.take(&path),
+                "zeros" => disk.put(&path, &vec![0; content.len()]),
+                "garbage" => {
+                    content
+                        .iter_mut()
+                        .for_each(|byte| *byte = byte.wrapping_mul(31));
+                    disk.put(&path, &content);
+                }
+                _ => disk.put(&path, &content[..30]),
+            }
+        }
+        for _ in 0..2 {
+            let store = open_ext(&disk, ext_config());
+            store.turn();
+            check_ext_store(&store);
+            check_tags(&store);
+            assert_eq!(store.figures().mended_entries, 0, "{damage}");
+            store.shutdown().unwrap();
+        }
+    }
+}
+
+#[test]
+fn files_of_consumequeue_ext_go_with_the_messages_that_need_them() {
+    let disk = disk(EXT);
+    let ext = |topic: &str| {
+        let dir = Path::new("/store/consumequeue_ext").join(topic);
+        disk.files()
+            .iter()
+            .filter(|path| path.starts_with(&dir))
+            .count()
+    };
+    let config = StoreConfig {
+        delete_log_interval_ms: 0,
+        delete_queue_interval_ms: 0,
+        ..ext_config()
+    };
+    let store = open_ext(&disk, config);
+    assert_eq!((ext("Events"), ext("Orders")), (4, 2));
+    store.delete_topic("Orders").unwrap();
+    assert_eq!((ext("Events"), ext("Orders")), (4, 0));
+    let record = views(&store, "Events", 1, &|_| true)[0].clone();
+    // Deletes all but the newest segment, one after the other.
+    for (segments, left) in [(4, 2), (8, 0)] {
+        let usage = |available| gantry_disk::Usage {
+            total: 100_000_000,
+            free: available,
+            available,
+        };
+        disk.set_usage(usage(90_000_000));
+        while store.figures().segments < segments {
+            append(&store, &record);
+        }
+        disk.set_usage(usage(12_000_000));
+        store.turn();
+        assert!(ext("Events") <= left, "{} files", ext("Events"));
+        let kept = views(&store, "Events", 1, &|tags| tags == TAG_B).len();
+        let queue = store.find_queue("Events", QueueId(1)).unwrap();
+        assert_eq!(kept as u64, queue.max().0 - queue.min().0);
+    }
+}

@@ -38,6 +38,8 @@ impl Home {
             queue_file_size: QUEUE_FILE,
             index_slots: 7,
             index_entries: 40,
+            delete_log_interval_ms: 0,
+            delete_queue_interval_ms: 0,
             clock: Clock::new(move || Millis(now.fetch_add(1, Ordering::Relaxed))),
             ..StoreConfig::at("/store")
         }
@@ -644,5 +646,139 @@ fn the_names_of_a_new_store_survive_a_power_cut_with_what_was_flushed() {
         let has = |dir: &str| files.iter().any(|path| path.starts_with(dir));
         assert!(has("/srv/gantry/store/consumequeue/T/0"), "seed {seed}");
         assert!(has("/srv/gantry/store/abort"), "seed {seed}");
+    }
+}
+
+/// A store of some queues whose messages lie mixed in the log, stopped and opened again: its entries come from files.
+fn reopened(home: &Home) -> Arc<Store> {
+    let store = home.open();
+    for n in 0..60 {
+        put(&store, "T", 0, &body(n));
+        put(&store, "T", 1, &body(n));
+        put(&store, "U", 0, &body(n));
+    }
+    store.shutdown().unwrap();
+    drop(store);
+    home.open()
+}
+
+#[test]
+fn any_changed_byte_of_an_entry_is_noticed_and_the_entry_made_again() {
+    // Every byte of offset and size, at the beginning, in the middle and at the end of a file and of the queue.
+    for at in [0, 1, 15, 16, 30, 58, 59] {
+        for byte in 0..12 {
+            for flip in [1, 0x40] {
+                let home = Home::new(1);
+                let store = reopened(&home);
+                let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", at / 16 * 320));
+                let place = at % 16 * 20 + byte;
+                let points = || {
+                    let bytes = home.disk.content(&path).unwrap();
+                    bytes[at % 16 * 20..][..12].to_vec()
+                };
+                let right = points();
+                home.change(&path, |bytes| bytes[place] ^= flip);
+                let when = format!("byte {byte} of entry {at} ^ {flip}");
+                same(&all(&store, "T", 0), &expected(60), &when);
+                assert_eq!(store.figures().mended_entries, 1, "{when}");
+                assert_eq!(points(), right, "{when}");
+                same(&all(&store, "T", 0), &expected(60), &when);
+                assert_eq!(store.figures().mended_entries, 1, "{when}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_of_garbage_entries_is_made_again() {
+    for fill in [0, 0xFF, 0x5A, 1] {
+        let home = Home::new(1);
+        let store = reopened(&home);
+        let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", 320));
+        home.change(&path, |bytes| bytes[40..240].fill(fill));
+        same(&all(&store, "T", 0), &expected(60), &format!("{fill:x}"));
+        assert_eq!(store.figures().mended_entries, 10, "{fill:x}");
+        assert_eq!(
+            store
+                .queue_entries(&store.queue("T", QueueId(0)), QueueOffset(0), 60)
+                .len(),
+            60
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_points_to_another_message_gives_that_to_nobody() {
+    let home = Home::new(1);
+    let store = reopened(&home);
+    // Of another topic with the same queue and offset, of another queue, of another offset of the queue.
+    for (from, entry) in [("U/0", 20), ("T/1", 20), ("T/0", 21)] {
+        let other = PathBuf::from(format!("/store/consumequeue/{from}/{:020}", 320));
+        let other = home.disk.content(&other).unwrap();
+        let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", 320));
+        let at = (entry - 16) * 20;
+        home.change(&path, |bytes| {
+            bytes[80..100].copy_from_slice(&other[at..at + 20])
+        });
+        same(&all(&store, "T", 0), &expected(60), from);
+    }
+}
+
+#[test]
+fn a_message_that_is_lost_with_its_entry_is_skipped_and_the_rest_is_given() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 60);
+    store.shutdown().unwrap();
+    drop(store);
+    let store = home.open();
+    home.change_log(stored[20].0, |bytes| bytes[5] ^= 1);
+    let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", 320));
+    home.change(&path, |bytes| bytes[80] ^= 1);
+    let mut left = expected(60);
+    left.remove(20);
+    same(&all(&store, "T", 0), &left, "one is lost");
+    same(&all(&store, "T", 0), &left, "and stays lost");
+}
+
+#[test]
+fn a_damaged_entry_leads_no_search_by_time_astray() {
+    for at in 0..59 {
+        let home = Home::new(1);
+        let store = reopened(&home);
+        let times: Vec<_> = (0..60)
+            .map(|at| store.store_time_at(&store.queue("T", QueueId(0)), QueueOffset(at)))
+            .collect();
+        let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", at / 16 * 320));
+        home.change(&path, |bytes| bytes[at % 16 * 20 + 7] ^= 0x80);
+        let queue = store.queue("T", QueueId(0));
+        for (offset, time) in times.iter().enumerate() {
+            let found = store.offset_at_time(&queue, time.unwrap());
+            assert_eq!(found.0, offset as u64, "{at} damaged");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_entry_does_not_make_the_cleaner_hide_messages() {
+    let cleaned = |damaged: Option<usize>| {
+        let home = Home::new(1);
+        let store = reopened(&home);
+        if let Some(at) = damaged {
+            let path = PathBuf::from(format!("/store/consumequeue/T/0/{:020}", at / 16 * 320));
+            home.change(&path, |bytes| bytes[at % 16 * 20..][..8].fill(0));
+        }
+        home.disk.set_usage(gantry_disk::Usage {
+            total: 100,
+            free: 12,
+            available: 12,
+        });
+        store.turn();
+        store.queue("T", QueueId(0)).min().0
+    };
+    let right = cleaned(None);
+    assert!(20 < right && right < 59, "{right}");
+    for at in (0..60).filter(|&at| at as u64 != right) {
+        assert_eq!(cleaned(Some(at)), right, "{at} damaged");
     }
 }

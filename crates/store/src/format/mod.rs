@@ -6,6 +6,7 @@
 pub mod blank;
 pub mod checkpoint;
 pub mod entry;
+pub mod ext;
 pub mod index;
 pub mod name;
 pub mod progress;

@@ -1,0 +1,254 @@
+//! Queue entries that can be believed: compared with the record they point to, completed, mended from the log.
+//!
+//! An entry has no checksum, and its bytes may have changed on the disk. What this process wrote a short while ago is in
+//! memory and taken as it is; every other entry is compared with the head of its record, which is read anyway. One that
+//! does not fit is made again from the log between its neighbours, written back and named once; when its message is not
+//! there, it counts as lost. Entries of Apache's that only point to their tags code ([`crate::ext`]) get it here.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gantry_message::{LogOffset, Millis, RecordView, record};
+use rustc_hash::FxHashSet;
+
+use crate::config::StoreConfig;
+use crate::cursor::{Cursor, Step};
+use crate::ext::ExtFiles;
+use crate::figures::Counters;
+use crate::format::entry::Entry;
+use crate::format::ext;
+use crate::log::Log;
+use crate::queue::Queue;
+use crate::queue_files::QueueFiles;
+use crate::recovery;
+use crate::width::wide;
+
+/// So much of the log is read for one entry at most.
+const SEARCHED_MAX: u64 = 64 << 20;
+/// So many entries in a row may be damaged and still be mended.
+const NEIGHBOURS_MAX: u64 = 64;
+/// So many lost entries are remembered.
+const LOST_MAX: usize = 4096;
+
+/// Entries that were looked for in the log and not found there: by queue and offset.
+#[derive(Debug, Default)]
+pub(crate) struct Lost(Mutex<FxHashSet<(usize, u64)>>);
+
+/// Reads entries; borrows what it needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries<'a> {
+    pub(crate) config: Arc<StoreConfig>,
+    pub(crate) log: &'a Log,
+    pub(crate) files: &'a QueueFiles,
+    pub(crate) ext: &'a ExtFiles,
+    pub(crate) lost: &'a Lost,
+    pub(crate) counters: &'a Counters,
+}
+
+/// What a record's head says.
+struct Head {
+    queue_offset: u64,
+    store_time: Millis,
+}
+
+impl Entries<'_> {
+    /// The entry at an offset; `None` where there is no message, or none any more.
+    pub(crate) fn at(&self, queue: &Queue, at: u64) -> io::Result<Option<Entry>> {
+        if at >= queue.max().0 {
+            return Ok(None);
+        }
+        let read = queue.entry(self.files, at)?;
+        Ok(self.believe(queue, at, read))
+    }
+
+    /// What to make of `read`, which stands at an offset below the queue's end.
+    pub(crate) fn believe(&self, queue: &Queue, at: u64, read: Option<Entry>) -> Option<Entry> {
+        let Some(entry) = read else {
+            return self.mend(queue, at, "no entry");
+        };
+        if entry.is_filler() {
+            return None;
+        }
+        let place = ext::place(entry.tags_code);
+        if place.is_none() && queue.is_warm(at) && self.is_recent(&entry) {
+            return Some(entry);
+        }
+        let is_gone = entry.log_offset.0 < self.log.chain.min();
+        if is_gone && !self.is_out_of_order(queue, at, &entry) {
+            return Some(entry);
+        }
+        match self.head(queue, &entry) {
+            Some(head) if head.queue_offset == at || self.is_in_order(queue, at, &entry) => {
+                Some(match place {
+                    Some(place) => self.complete(queue, &entry, place, head.store_time),
+                    None => entry,
+                })
+            }
+            _ => {
+                let mended = self.mend(queue, at, "it points to no record of its queue");
+                // A message that was cleaned away meanwhile.
+                mended.or(is_gone.then_some(entry))
+            }
+        }
+    }
+
+    /// Whether the record was written so short a while ago that what is read of its entry comes from memory.
+    fn is_recent(&self, entry: &Entry) -> bool {
+        let window =
+            (self.config.physical_memory / 200).saturating_mul(u64::from(self.config.memory_ratio));
+        let end = self.log.appended.value();
+        entry.end() <= end && end - entry.log_offset.0 <= window
+    }
+
+    /// What the record says that an entry points to, if it is a record of that length and queue.
+    fn head(&self, queue: &Queue, entry: &Entry) -> Option<Head> {
+        let at = entry.log_offset.0;
+        if entry.end() > self.log.appended.value() {
+            return None;
+        }
+        let segment = self.log.chain.find(at)?;
+        let mut bytes = [0; record::HEAD_LEN_MAX];
+        let read = segment.read(&mut bytes, at).ok()?;
+        let head = record::RecordHead::peek(&bytes[..read])?;
+        let fits = entry.end() <= segment.end()
+            && head.len == entry.size
+            && head.log_offset.0 == at
+            && head.queue_id == queue.id();
+        fits.then_some(Head {
+            queue_offset: head.queue_offset.0,
+            store_time: head.store_time,
+        })
+    }
+
+    /// Whether a record that says another offset than that of its entry is the one: of this queue, and between those of
+    /// the neighbours. (What a record says of its offset has no checksum either, and Apache goes on after a gap.)
+    fn is_in_order(&self, queue: &Queue, at: u64, entry: &Entry) -> bool {
+        let mut cursor = Cursor::new(&self.log.chain, false);
+        let is_of_queue = matches!(cursor.step(entry.log_offset.0), Step::Record(view)
+            if view.topic() == queue.topic() && view.queue_id() == queue.id());
+        is_of_queue && !self.is_out_of_order(queue, at, entry)
+    }
+
+    /// Whether an entry does not point between its neighbours' records.
+    fn is_out_of_order(&self, queue: &Queue, at: u64, entry: &Entry) -> bool {
+        let neighbour = |at: Option<u64>| {
+            let at = at.filter(|&at| queue.min().0 <= at && at < queue.max().0)?;
+            let entry = queue.entry(self.files, at).ok().flatten()?;
+            (!entry.is_filler()).then_some(entry)
+        };
+        let before = neighbour(at.checked_sub(1));
+        let behind = neighbour(at.checked_add(1));
+        before.is_some_and(|before| entry.log_offset <= before.log_offset)
+            || behind.is_some_and(|behind| behind.log_offset <= entry.log_offset)
+    }
+
+    /// Puts the tags code in place of where it stands.
+    fn complete(&self, queue: &Queue, entry: &Entry, place: u64, time: Millis) -> Entry {
+        let unit = self.ext.unit(queue, place).ok().flatten();
+        let tags_code = match unit {
+            Some(unit) if unit.store_time == time => unit.tags_code,
+            // Nothing but the record itself knows better.
+            _ => match Cursor::new(&self.log.chain, false).step(entry.log_offset.0) {
+                Step::Record(view) => recovery::tags_code(&view, &self.config.delay_levels),
+                _ => 0,
+            },
+        };
+        Entry {
+            tags_code,
+            ..*entry
+        }
+    }
+
+    /// Makes an entry again from the log between its neighbours.
+    fn mend(&self, queue: &Queue, at: u64, why: &str) -> Option<Entry> {
+        if self.lost.has(queue, at) {
+            return None;
+        }
+        let found = self.search(queue, at);
+        let (topic, id) = (queue.topic(), queue.id().0);
+        let file = self.files.path(queue, at);
+        let file = file.display();
+        let Some(entry) = found else {
+            self.lost.add(queue, at);
+            tracing::error!(topic, id, at, %file, why, "a queue entry is damaged, and its message is not in the log");
+            return None;
+        };
+        self.counters.mended.fetch_add(1, Ordering::Relaxed);
+        let log_offset = entry.log_offset.0;
+        tracing::error!(topic, id, at, %file, why, log_offset, "a queue entry was damaged and is made again from the log");
+        if let Err(error) = self.files.mend(queue, at, &entry) {
+            tracing::warn!(%file, %error, "cannot write a mended queue entry");
+        }
+        Some(entry)
+    }
+
+    fn search(&self, queue: &Queue, at: u64) -> Option<Entry> {
+        let is_right = |at: u64| {
+            let entry = queue.entry(self.files, at).ok().flatten()?;
+            let head = self.head(queue, &entry)?;
+            (head.queue_offset == at).then_some(entry)
+        };
+        let (min, max) = (queue.min().0, queue.max().0);
+        let first = min.max(at.saturating_sub(NEIGHBOURS_MAX));
+        let last = max.min(at.saturating_add(1 + NEIGHBOURS_MAX));
+        let before = (first..at).rev().find_map(is_right);
+        let behind = (at + 1..last).find_map(is_right);
+        let log_min = self.log.chain.min();
+        let from = before.map_or(log_min, |entry| entry.end().max(log_min));
+        let to = behind.map_or(self.log.appended.value(), |entry| entry.log_offset.0);
+        // Messages come to the log in the order of their offsets: with only one neighbour, look near it.
+        let from = if before.is_none() && first > min {
+            from.max(to.saturating_sub(SEARCHED_MAX))
+        } else {
+            from
+        };
+        self.find_record(queue, at, from, to.min(from.saturating_add(SEARCHED_MAX)))
+    }
+
+    /// The entry of the message with that offset, if its record starts in `from..to`.
+    fn find_record(&self, queue: &Queue, at: u64, from: u64, to: u64) -> Option<Entry> {
+        let is_it = |view: &RecordView<'_>| {
+            view.queue_offset().0 == at
+                && view.queue_id() == queue.id()
+                && view.topic() == queue.topic()
+                && view.sys_flag().is_queued()
+        };
+        let mut cursor = Cursor::new(&self.log.chain, true);
+        let mut place = from;
+        while place < to {
+            place = match cursor.step(place) {
+                Step::Record(view) if is_it(&view) => {
+                    return Some(Entry {
+                        log_offset: LogOffset(place),
+                        size: u32::try_from(view.len()).ok()?,
+                        tags_code: recovery::tags_code(&view, &self.config.delay_levels),
+                    });
+                }
+                Step::Record(view) => place + wide(view.len()),
+                Step::Next(next) => next,
+                Step::End => return None,
+                Step::Unreadable(_) => cursor.next_record(place, Millis(i64::MIN)).ok()??,
+            };
+        }
+        None
+    }
+}
+
+impl Lost {
+    fn has(&self, queue: &Queue, at: u64) -> bool {
+        self.lock().contains(&(queue.slot(), at))
+    }
+
+    fn add(&self, queue: &Queue, at: u64) {
+        let mut all = self.lock();
+        if all.len() >= LOST_MAX {
+            all.clear();
+        }
+        all.insert((queue.slot(), at));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, FxHashSet<(usize, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
