@@ -95,8 +95,9 @@ pub(crate) fn load(
     Ok((size, segments))
 }
 
-/// The configured size when any file has it, else the size that the most files with records have and that fits all
-/// names. A file alone has a say only with whole pages: otherwise it was cut.
+/// The configured size when any file has it, else the size of a file with records that the most files have and that
+/// fits all names. A file alone has a say only with whole pages, for otherwise it was cut, or where names say that the
+/// configured size is wrong.
 fn size_of(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u64 {
     if candidates.is_empty() || candidates.iter().any(|one| one.len == configured) {
         return configured;
@@ -106,10 +107,9 @@ fn size_of(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u6
         sizes.contains(&size) && candidates.iter().all(|one| one.start.is_multiple_of(size))
     };
     let with_records = candidates.iter().filter(|one| one.has_record(disk));
-    let voters: Vec<u64> = with_records.map(|one| one.len).collect();
-    let votes = |size: u64| voters.iter().filter(|&&len| len == size).count();
-    let is_whole = |len: u64| len.is_multiple_of(PAGE) || votes(len) > 1;
-    let lens = voters.iter().copied();
+    let votes = |size: u64| candidates.iter().filter(|one| one.len == size).count();
+    let is_whole = |len: u64| len.is_multiple_of(PAGE) || votes(len) > 1 || !fits(configured);
+    let lens = with_records.map(|one| one.len);
     let likely = lens.filter(|&len| fits(len) && is_whole(len));
     likely.max_by_key(|&len| votes(len)).unwrap_or(configured)
 }
