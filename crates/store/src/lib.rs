@@ -44,7 +44,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
-use gantry_disk::{Disk, Lock, Open, Usage, dirs};
+use gantry_disk::{Disk, Lock, Open, Usage, dirs, replace};
 use gantry_message::{
     LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, properties, topic,
 };
@@ -67,6 +67,7 @@ use entries::{Entries, Lost};
 use ext::ExtFiles;
 use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
+use format::deletions::Deletions;
 use format::index::Layout;
 use format::progress::Progress;
 use health::Health;
@@ -99,6 +100,7 @@ pub struct Store {
     index: Option<Index>,
     cleaning: Cleaning,
     space: Space,
+    deletions: Mutex<Deletions>,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -129,6 +131,7 @@ impl Store {
         let ext = ExtFiles::new(Arc::clone(&disk), paths.ext());
         let queues = Queues::new(config.queue_file_size);
         let dispatcher = Dispatcher::new(0, false);
+        let deletions = recovery::deletions(&*disk, &paths);
         let recovery = Recovery {
             disk: &disk,
             config: &config,
@@ -137,6 +140,7 @@ impl Store {
             queues: &queues,
             dispatcher: &dispatcher,
             counters: &counters,
+            deletions: &deletions,
         };
         let recovered = recovery.run(segment_size, segments)?;
         let position = recovered.position;
@@ -191,6 +195,7 @@ impl Store {
             index: config.index_enabled.then_some(index),
             cleaning: Cleaning::new(now),
             space: Space::default(),
+            deletions: Mutex::new(deletions),
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
@@ -438,7 +443,7 @@ impl Store {
         // The queue writer must not make the files again, and what it notes of the log must be past every message of
         // the queues, so that recovery does not bring them back.
         self.writer.step(&self.writer_view(), Pace::All);
-        let mut all = Ok(());
+        let mut all = self.note_deleted(&deleted);
         for queue in deleted {
             let dir = self.files.dir_of(queue.topic(), queue.id());
             let removed = self
@@ -451,6 +456,23 @@ impl Store {
             all = all.and(removed.map_err(StoreError::io("remove", &dir)));
         }
         all
+    }
+
+    /// Writes down, before anything is removed, that these queues are deleted: should queues ever be made again from the
+    /// log, these are not.
+    fn note_deleted(&self, queues: &[Arc<Queue>]) -> Result<(), StoreError> {
+        let (min, end) = (self.log.chain.min(), self.log.position());
+        let mut deletions = self
+            .deletions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        deletions.forget_below(min);
+        for queue in queues.iter().filter(|queue| queue.log_end() > min) {
+            deletions.note(queue.topic(), queue.id(), end.end, end.last_time);
+        }
+        let path = self.paths.deletions();
+        replace::file(&*self.disk, &path, &deletions.encode())
+            .map_err(StoreError::io("write", &path))
     }
 
     /// An empty batch for this store.

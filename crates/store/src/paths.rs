@@ -9,7 +9,7 @@ use crate::figures::Counters;
 use crate::log::is_no_space;
 use crate::width::{narrow, wide};
 
-/// Names below the store's root; all but `progress` and `quarantine` are Apache's.
+/// Names below the store's root; all but `progress`, `deletions` and `quarantine` are Apache's.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
     pub(crate) root: PathBuf,
@@ -30,6 +30,10 @@ impl Paths {
 
     pub(crate) fn progress(&self) -> PathBuf {
         self.root.join("gantry.checkpoint")
+    }
+
+    pub(crate) fn deletions(&self) -> PathBuf {
+        self.root.join("gantry.deleted")
     }
 
     pub(crate) fn queues(&self) -> PathBuf {

@@ -238,6 +238,21 @@ impl QueueFiles {
         Ok(())
     }
 
+    /// Lets a queue begin at `first`: what its files hold before that is of messages that are lost.
+    pub(crate) fn begin(&self, queue: &Queue, first: u64) -> io::Result<()> {
+        let end = first * entry::LEN;
+        for base in self.bases(queue)? {
+            if base + queue.file_size() <= end {
+                self.remove_file(queue, base)?;
+            } else if base < end {
+                let file = self.file(queue, base, Open::Write)?;
+                file.write_at(&fillers((end - base) / entry::LEN), 0)?;
+                self.note_unsynced(queue, base);
+            }
+        }
+        Ok(())
+    }
+
     /// Cuts behind `max` when something is there.
     pub(crate) fn cut_if_needed(&self, queue: &Queue, max: u64) -> io::Result<()> {
         let at = max * entry::LEN;

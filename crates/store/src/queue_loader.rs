@@ -16,6 +16,7 @@ use crate::chain::Chain;
 use crate::cursor::{Cursor, Step};
 use crate::error::StoreError;
 use crate::figures::Counters;
+use crate::format::deletions::Deletions;
 use crate::format::entry::{self, Entry};
 use crate::format::name;
 use crate::paths::Paths;
@@ -34,6 +35,8 @@ pub(crate) struct QueueLoader<'a> {
     pub(crate) chain: &'a Chain,
     /// Entries that point here or further are not looked at: the log tells better.
     pub(crate) before: u64,
+    /// Queues whose files a crash may have left or brought back.
+    pub(crate) deletions: &'a Deletions,
     /// Entries below `before` are all there and right.
     pub(crate) trusted: bool,
 }
@@ -90,16 +93,24 @@ impl QueueLoader<'_> {
         let dir = self.files.dir_of(topic, id);
         let fail = |error| StoreError::io("load", &dir)(error);
         let (file_size, bases, damaged) = self.files_of(&dir).map_err(fail)?;
-        let (Some(&first), Some(&last)) = (bases.first(), bases.last()) else {
+        let Some(&last) = bases.last() else {
             return Ok(damaged.then_some(0));
         };
+        let mut pages = Pages::new(self.disk, &dir, file_size);
+        let (first, mut max, is_holed) = self.end(&mut pages, &bases);
+        if self.is_deleted(&mut pages, (topic, id), first, max) {
+            tracing::info!(topic, id = id.0, "the files of a deleted queue go");
+            let mut files = bases.iter().map(|&base| dir.join(name::of(base)));
+            files
+                .try_for_each(|path| self.disk.remove(&path))
+                .map_err(fail)?;
+            return Ok(None);
+        }
         if first > 0 && self.chain.min() == 0 {
             // Its first files are gone, and not because the log was cleaned: all of it is in the log.
             tracing::error!(topic, id = id.0, first, "a queue has lost its first files");
             return Ok(Some(0));
         }
-        let mut pages = Pages::new(self.disk, &dir, file_size);
-        let (first, mut max, is_holed) = self.end(&mut pages, &bases);
         if !self.trusted {
             max = self.agreed(&mut pages, (topic, id), first, max);
         }
@@ -125,6 +136,25 @@ impl QueueLoader<'_> {
             clean_ends.insert(queue.slot(), extent.max);
         }
         Ok((damaged || is_holed).then_some(extent.log_end))
+    }
+
+    /// Whether the newest message of a queue was deleted with it.
+    fn is_deleted(
+        &self,
+        pages: &mut Pages<'_>,
+        (topic, id): (&str, QueueId),
+        first: u64,
+        max: u64,
+    ) -> bool {
+        if self.deletions.is_empty() {
+            return false;
+        }
+        let Some(newest) = newest(pages, first, max) else {
+            return false;
+        };
+        let at = newest.log_offset.0;
+        matches!(Cursor::new(self.chain, false).step(at), Step::Record(view)
+            if self.deletions.covers(topic, id, at, view.store_time()))
     }
 
     /// First offset and end of the queue, and whether files behind the end have entries that count. The end is in the
@@ -249,9 +279,13 @@ impl QueueLoader<'_> {
 
 /// Where the last message's record ends; 0 without one.
 fn log_end(pages: &mut Pages<'_>, first: u64, max: u64) -> u64 {
+    newest(pages, first, max).map_or(0, |entry| entry.end())
+}
+
+/// The last entry that is a message's.
+fn newest(pages: &mut Pages<'_>, first: u64, max: u64) -> Option<Entry> {
     let mut entries = (first..max).rev().filter_map(|at| pages.entry(at));
-    let message = entries.find(|entry| !entry.is_filler());
-    message.map_or(0, |entry| entry.end())
+    entries.find(|entry| !entry.is_filler())
 }
 
 /// So many entries are read at once.

@@ -9,6 +9,7 @@
 //! log ends before it and the rest of the segment is zeroed.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,14 +27,15 @@ use crate::dispatcher::Dispatcher;
 use crate::error::StoreError;
 use crate::figures::Counters;
 use crate::format::checkpoint::Checkpoint;
+use crate::format::deletions::Deletions;
 use crate::format::entry::{Entry, FILLER};
 use crate::format::progress::{Mark, Progress};
 use crate::format::{blank, name};
 use crate::health;
 use crate::log::{Position, is_no_space};
 use crate::paths::Paths;
-use crate::queue::Queue;
-use crate::queue_files::QueueFiles;
+use crate::queue::{Queue, fillers};
+use crate::queue_files::{QueueFiles, first_live};
 use crate::queue_loader::QueueLoader;
 use crate::queues::Queues;
 use crate::segment::Segment;
@@ -53,6 +55,7 @@ pub(crate) struct Recovery<'a> {
     pub(crate) queues: &'a Queues,
     pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) counters: &'a Counters,
+    pub(crate) deletions: &'a Deletions,
 }
 
 /// What recovery found.
@@ -113,7 +116,7 @@ impl Recovery<'_> {
         segments: Vec<Arc<Segment>>,
     ) -> Result<Recovered, StoreError> {
         let chain = Chain::new(segments);
-        self.fill_gaps(&chain, segment_size)?;
+        let mut lost = self.fill_gaps(&chain, segment_size)?;
         let checkpoint = self
             .read(&self.paths.checkpoint())?
             .map(|bytes| Checkpoint::decode(&bytes))
@@ -127,6 +130,11 @@ impl Recovery<'_> {
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
         let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
         let from = self.load_queues(&chain, &mut start)?;
+        if start.tail != Tail::Ended {
+            // An earlier recovery may have died between making up for one and what follows from it.
+            lost.extend(self.empty_segments(&chain, start.at)?);
+        }
+        self.lose_entries(&chain, &lost)?;
         tracing::info!(
             from,
             clean = was_stopped,
@@ -168,9 +176,9 @@ impl Recovery<'_> {
     }
 
     /// Missing segments become empty ones, so that Apache and we read on behind them; nothing is read on to where no
-    /// segment begins as one does.
-    fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<(), StoreError> {
-        let mut all = chain.all();
+    /// segment begins as one does. Returns where the missing ones are.
+    fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<Vec<Range<u64>>, StoreError> {
+        let (mut all, mut filled) = (chain.all(), Vec::new());
         let last = all.iter().rposition(|segment| begins(segment));
         all.truncate(last.map_or(0, |last| last + 1));
         for two in all.windows(2) {
@@ -195,13 +203,78 @@ impl Recovery<'_> {
                     // We read on without it; the next start tries again.
                     Err((path, error)) if is_no_space(&error) => {
                         tracing::error!(file = %path.display(), %error, "no segment can be made in place of a missing one");
-                        return Ok(());
+                        return Ok(filled);
                     }
                     Err((path, error)) => return Err(StoreError::io("create", &path)(error)),
                 }
             }
+            filled.push(from..to);
         }
-        Ok(())
+        Ok(filled)
+    }
+
+    /// Where there is nothing in segments that lie before `end`.
+    fn empty_segments(&self, chain: &Chain, end: u64) -> Result<Vec<Range<u64>>, StoreError> {
+        let mut empty = Vec::new();
+        for segment in chain.all().iter().filter(|segment| segment.end() <= end) {
+            let fail = |error| StoreError::io("read", segment.path())(error);
+            let mut head = [0; 8];
+            segment.read(&mut head, segment.start()).map_err(fail)?;
+            let is_closed =
+                blank::remaining(&head).is_some_and(|rest| u64::from(rest) == segment.len());
+            if is_closed || head == [0; 8] && is_zero(segment).map_err(fail)? {
+                empty.push(segment.start()..segment.end());
+            }
+        }
+        Ok(empty)
+    }
+
+    /// Entries that point into segments that are missing would be read as messages: they become lost ones.
+    fn lose_entries(&self, chain: &Chain, lost: &[Range<u64>]) -> Result<(), StoreError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut cursor = Cursor::new(chain, false);
+        for queue in self.queues.all() {
+            let dir = self.files.dir_of(queue.topic(), queue.id());
+            for range in lost {
+                let first = self.first_behind(&queue, range.start);
+                let end = self.first_behind(&queue, range.end);
+                if first == end {
+                    continue;
+                }
+                // Apache searches by the files' times, which are those of the last entries.
+                let file_end = (end - 1) / queue.per_file() * queue.per_file() + queue.per_file();
+                let last = (end..file_end.min(queue.max().0)).rev().find_map(|at| {
+                    let entry = queue.entry(self.files, at).ok().flatten()?;
+                    match cursor.step(entry.log_offset.0) {
+                        Step::Record(view) => Some(view.store_time()),
+                        _ => None,
+                    }
+                });
+                let time = last.unwrap_or_else(|| self.config.clock.now());
+                self.files
+                    .write(&queue, first, &fillers(end - first), time)
+                    .map_err(StoreError::io("write", &dir))?;
+                let (topic, id) = (queue.topic(), queue.id().0);
+                tracing::error!(
+                    topic,
+                    id,
+                    from = first,
+                    to = end,
+                    "messages of a queue are lost"
+                );
+            }
+        }
+        // What is noted as synced is not synced again.
+        let synced = self.files.sync();
+        synced.map_err(|(path, error)| StoreError::io("sync", &path)(error))
+    }
+
+    /// The first offset from which on all entries point at or behind a place of the log.
+    fn first_behind(&self, queue: &Queue, place: u64) -> u64 {
+        let entry = |at| queue.entry(self.files, at).ok().flatten();
+        first_live(queue.min().0, queue.max().0, place, entry)
     }
 
     /// A segment with nothing in it but the record that says so, where Java would make it.
@@ -311,6 +384,7 @@ impl Recovery<'_> {
             chain,
             before: start.at,
             trusted: start.queues_trusted,
+            deletions: self.deletions,
         };
         let mut all = Vec::new();
         for topic in self.list(&root)?.iter().filter(|topic| topic.is_dir) {
@@ -395,7 +469,7 @@ impl Recovery<'_> {
                     // before it.
                     position.last_time = view.store_time();
                     position.last_record = at;
-                    waiting += self.replay_record(&view);
+                    waiting += self.replay_record(&view)?;
                     at += wide(view.len());
                     position.end = at;
                     if waiting > REPLAYED_MAX {
@@ -442,19 +516,26 @@ impl Recovery<'_> {
     }
 
     /// Puts a record into its queue. Returns how many entries that were.
-    fn replay_record(&self, view: &RecordView<'_>) -> u64 {
+    fn replay_record(&self, view: &RecordView<'_>) -> Result<u64, StoreError> {
         if !view.sys_flag().is_queued() || !is_safe_name(view.topic()) {
-            return 0;
+            return Ok(0);
         }
         let entry = Entry {
             log_offset: view.log_offset(),
             size: u32::try_from(view.len()).unwrap_or(u32::MAX),
             tags_code: tags_code(view, &self.config.delay_levels),
         };
-        let queue = self.queues.get(view.topic(), view.queue_id());
+        let (id, at) = (view.queue_id(), view.log_offset().0);
+        if self
+            .deletions
+            .covers(view.topic(), id, at, view.store_time())
+        {
+            return Ok(0);
+        }
+        let queue = self.queues.get(view.topic(), id);
         let (wanted, present, log_end) = (view.queue_offset().0, queue.max().0, queue.log_end());
         if entry.end() <= log_end {
-            return 0;
+            return Ok(0);
         }
         let (topic, id, at) = (queue.topic(), queue.id().0, entry.log_offset.0);
         // Every message before it took its place in the log.
@@ -462,7 +543,13 @@ impl Recovery<'_> {
         let lost = wanted.checked_sub(present).filter(|&lost| lost <= room);
         match lost {
             Some(0) => {}
-            Some(_) if present == 0 => queue.begin_at(wanted),
+            Some(_) if present == 0 => {
+                let dir = || self.files.dir_of(topic, queue.id());
+                self.files
+                    .begin(&queue, wanted)
+                    .map_err(|error| StoreError::io("write", &dir())(error))?;
+                queue.begin_at(wanted);
+            }
             Some(lost) => {
                 let to = wanted;
                 tracing::error!(
@@ -491,7 +578,7 @@ impl Recovery<'_> {
         self.dispatcher
             .note(&queue, queue.push(&entry, view.store_time()));
         queue.dispatched().advance(queue.max().0 + 1);
-        queue.max().0 - present
+        Ok(queue.max().0 - present)
     }
 
     /// Looks for the next whole record behind an unreadable place. When there is one, what lies between is copied to
@@ -709,6 +796,20 @@ fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
     }
 }
 
+/// Whether a segment is all zeros.
+fn is_zero(segment: &Segment) -> std::io::Result<bool> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = segment.start();
+    while at < segment.end() {
+        let read = segment.read(&mut buffer, at)?;
+        if read == 0 || buffer[..read].iter().any(|&byte| byte != 0) {
+            return Ok(read == 0);
+        }
+        at += wide(read);
+    }
+    Ok(true)
+}
+
 /// Writes what is there once more, so that the next sync takes it for a change.
 fn rewrite(segment: &Segment, range: std::ops::Range<u64>) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
@@ -739,6 +840,26 @@ fn begins(segment: &Segment) -> bool {
     let read = segment.read(&mut head, segment.start());
     read.is_ok()
         && (head[record::MAGIC_AT..] == record::MAGIC.to_be_bytes() || blank::is_blank(&head))
+}
+
+/// Which queues were deleted. A file that cannot be read says nothing of any.
+pub(crate) fn deletions(disk: &dyn Disk, paths: &Paths) -> Deletions {
+    let path = paths.deletions();
+    let read = gantry_disk::replace::read(disk, &path);
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot read");
+            None
+        }
+    };
+    let Some(bytes) = bytes else {
+        return Deletions::default();
+    };
+    Deletions::decode(&bytes).unwrap_or_else(|| {
+        tracing::error!(path = %path.display(), "the list of deleted queues is damaged");
+        Deletions::default()
+    })
 }
 
 /// The store time of a segment's first record.

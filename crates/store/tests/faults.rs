@@ -510,3 +510,71 @@ fn sizes_that_no_store_can_have_are_refused_by_name() {
         "mappedFileSizeCommitLog 100 is out of range: 256 to 2147483647 bytes"
     );
 }
+
+/// Of two files of an odd size only one has messages; the other was made ahead.
+#[test]
+fn a_size_that_names_rule_out_is_not_taken_for_the_size_of_the_log() {
+    let mut harness = Harness::new(2);
+    harness.config.segment_size = 3000;
+    harness.end(End::Clean);
+    harness.disk.take(&segment(0));
+    harness.open();
+    for number in 0..40 {
+        harness.put(A, number);
+    }
+    harness.store().turn();
+    harness.end(End::Kill);
+    let files: Vec<PathBuf> = harness.disk.files();
+    let log: Vec<_> = files
+        .iter()
+        .filter(|path| path.starts_with("/store/commitlog"))
+        .collect();
+    assert!(log.len() > 2, "{log:?}");
+    // As after cleaning: what is left does not begin at 0.
+    log[..log.len() - 2]
+        .iter()
+        .for_each(|path| harness.disk.take(path));
+    harness.config.segment_size = 4096;
+    harness.open();
+    assert_eq!(harness.store().figures().quarantined, 0);
+    assert_eq!(harness.numbers(A).last(), Some(&(39, 39)));
+}
+
+#[test]
+fn entries_of_a_missing_segment_are_lost_messages_even_where_queues_are_trusted() {
+    for end in [End::Clean, End::Kill] {
+        let mut harness = filled(60);
+        harness.store().turn();
+        harness.end(end);
+        harness.disk.take(&segment(4096));
+        harness.open();
+        // A read that begins in the lost range goes past it, and no byte of it is taken for a message.
+        let numbers = harness.numbers(A);
+        assert!(20 < numbers.len() && numbers.len() < 60, "{numbers:?}");
+        assert_eq!(numbers.last(), Some(&(59, 59)));
+        let queue = harness.store().find_queue(A.0, QueueId(A.1)).unwrap();
+        let lost = (0..60).filter(|&at| {
+            harness
+                .store()
+                .queue_entry(&queue, QueueOffset(at))
+                .is_none()
+        });
+        assert_eq!(lost.count() + numbers.len(), 60, "{end:?}");
+    }
+}
+
+/// A power cut may keep the entries of messages that it takes.
+#[test]
+fn entries_before_the_first_message_that_is_left_do_not_count_after_the_next_restart_either() {
+    let mut harness = filled(8);
+    harness.store().turn();
+    let lost = usize::try_from(offset_of(&harness, 3)).unwrap();
+    harness.end(End::Kill);
+    harness.disk.take(Path::new("/store/gantry.checkpoint"));
+    overwrite(&harness.disk, 0, &vec![0; lost]);
+    for _ in 0..2 {
+        harness.open();
+        assert_eq!(harness.numbers(A), without(8, &[0, 1, 2]));
+        harness.end(End::Clean);
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod blank;
 pub mod checkpoint;
+pub mod deletions;
 pub mod entry;
 pub mod ext;
 pub mod index;
