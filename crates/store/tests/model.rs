@@ -1,6 +1,7 @@
 //! Random operations and restarts of every kind against a plain model.
 //!
-//! A failure names its seed; `GANTRY_SEED=n cargo test -p gantry-store --test model` replays it.
+//! A failure names its seed; `GANTRY_SEED=n cargo test -p gantry-store --test model` replays it, `GANTRY_SEEDS=1000`
+//! plays so many.
 
 #![allow(clippy::print_stdout, reason = "the seed of a failure")]
 
@@ -11,10 +12,16 @@ use harness::{End, Harness, seeds};
 
 fn run(seed: u64, ends: &[End]) -> Harness {
     println!("GANTRY_SEED={seed}");
-    let mut harness = Harness::new(seed);
+    let mut harness = Harness::varied(seed);
     for _ in 0..20 {
         for _ in 0..harness.below(25) {
             harness.operate();
+        }
+        if harness.below(5) == 0 {
+            // A store keeps the sizes that it was made with.
+            let choice = usize::try_from(harness.below(3)).unwrap_or(0);
+            harness.config.segment_size = [3000, 4096, 8192][choice];
+            harness.config.queue_file_size = [100, 320, 2000][choice];
         }
         let end = ends[usize::try_from(harness.below(ends.len() as u64)).unwrap_or(0)];
         harness.restart(end);
@@ -24,10 +31,17 @@ fn run(seed: u64, ends: &[End]) -> Harness {
 
 #[test]
 fn clean_stops_and_kills_lose_nothing() {
-    for seed in seeds(1..=24) {
+    let (mut expired, mut deleted) = (0, 0);
+    let seeds = seeds(1..=24);
+    let several = seeds.len() > 1;
+    for seed in seeds {
         let harness = run(seed, &[End::Clean, End::Kill]);
         assert_eq!(harness.lost, 0, "seed {seed}");
+        expired += harness.expired;
+        deleted += harness.deleted;
     }
+    assert!(!several || expired > 0, "nothing expired");
+    assert!(!several || deleted > 0, "nothing was deleted");
 }
 
 #[test]
