@@ -1,0 +1,916 @@
+//! Consume queues: their files, entry after entry, and every entry against the log and the other way round.
+//!
+//! 1. Every queue file is read once: names, lengths, holes, order; counted are the entries that point into the log.
+//! 2. At every record of the log its entry is looked up, through small windows of the files.
+//! 3. Where more entries were counted than records asked for, the queue's entries are looked up in the log.
+//!
+//! In memory are a few numbers a queue and a bounded number of windows.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use gantry_message::{Millis, RecordView, properties, topic};
+use gantry_store::format::entry::{self, Entry};
+use gantry_store::format::name;
+use gantry_store::offline::{Cursor, Step, has_queues, tags_code};
+use rustc_hash::FxHashMap;
+
+use super::log::LostRanges;
+use super::side::{Stop, is_gone};
+use super::tables::Tables;
+use crate::log::{Log, narrow, queue_dir, wide};
+use crate::progress::Progress;
+use crate::report::{Class, Finding, Findings, Severity};
+use crate::target::{DoctorError, Target};
+
+/// Entries of one window.
+const WINDOW: u64 = 204;
+/// So many windows are kept.
+const WINDOWS_MAX: usize = 16 << 10;
+/// So much of a file is read at once when all of it is read.
+const CHUNK: u64 = 20 * 3277;
+/// A message is never due later than this behind its store time.
+const DUE_MAX_MS: i64 = 366 * 24 * 3600 * 1000;
+
+/// A file of a queue.
+#[derive(Clone, Copy, Debug)]
+struct QueueFile {
+    base: u64,
+    len: u64,
+}
+
+/// One queue.
+#[derive(Debug)]
+struct Queue {
+    topic: Box<str>,
+    id: u32,
+    /// Whether there is a directory.
+    exists: bool,
+    file_size: u64,
+    /// Sorted by base.
+    files: Vec<QueueFile>,
+    /// Behind the last entry.
+    end: u64,
+    /// Entries that point to or behind the first byte of the log.
+    counted: u64,
+    /// Entries that a record asked for.
+    matched: u64,
+    /// The offset the next record in the log should have.
+    next: Option<u64>,
+    /// Damage in the log since the last record of this queue.
+    epoch: u64,
+    missing: Run,
+    lagging: Run,
+    jumped: Run,
+    is_bad: bool,
+}
+
+/// Messages in the order of the log that have one thing in common.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    count: u64,
+    /// Queue offset and log offset.
+    first: (u64, u64),
+    last: (u64, u64),
+}
+
+impl Run {
+    fn add(&mut self, at: (u64, u64)) {
+        if self.count == 0 {
+            self.first = at;
+        }
+        self.last = at;
+        self.count += 1;
+    }
+}
+
+/// Accounts for all queues.
+#[derive(Debug)]
+pub(crate) struct QueueCheck<'a> {
+    target: &'a Target,
+    log_min: u64,
+    delay_levels: Vec<Millis>,
+    queues: Vec<Queue>,
+    by_name: FxHashMap<Box<str>, FxHashMap<u32, usize>>,
+    windows: Windows,
+    /// Gaps of the log that the walk has come by.
+    epoch: u64,
+}
+
+/// The length that queue files of this store have: the configured one if any has it, else the most frequent.
+pub(crate) fn usual_file_size(target: &Target) -> Result<u64, DoctorError> {
+    let configured = target.shape.queue_file_size.unwrap_or(DEFAULT_FILE_SIZE);
+    let mut votes: BTreeMap<u64, u64> = BTreeMap::new();
+    each_dir(target, &mut |_, _, dir| {
+        for one in target.list(dir).map_err(DoctorError::io("list", dir))? {
+            let is_file = !one.is_dir && name::parse(&one.name).is_some();
+            if is_file && one.len > 0 && one.len.is_multiple_of(entry::LEN) {
+                *votes.entry(one.len).or_default() += 1;
+            }
+        }
+        Ok(())
+    })?;
+    if votes.contains_key(&configured) {
+        return Ok(configured);
+    }
+    let most = votes.into_iter().max_by_key(|(_, votes)| *votes);
+    Ok(most.map_or(configured, |(len, _)| len))
+}
+
+const DEFAULT_FILE_SIZE: u64 = 300_000 * entry::LEN;
+
+/// Calls `see` with topic, number and directory of every queue.
+fn each_dir(
+    target: &Target,
+    see: &mut dyn FnMut(&str, u32, &Path) -> Result<(), DoctorError>,
+) -> Result<(), DoctorError> {
+    let root = target.root.join("consumequeue");
+    for topic in target.list(&root).map_err(DoctorError::io("list", &root))? {
+        if !topic.is_dir {
+            continue;
+        }
+        let dir = root.join(&topic.name);
+        for queue in target.list(&dir).map_err(DoctorError::io("list", &dir))? {
+            if let Some(id) = queue.name.parse().ok().filter(|_| queue.is_dir) {
+                see(&topic.name, id, &dir.join(&queue.name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a> QueueCheck<'a> {
+    /// Reads all queue files.
+    pub(crate) fn load(
+        target: &'a Target,
+        log: &Log,
+        findings: &mut Findings,
+        progress: &Progress,
+    ) -> Result<Self, DoctorError> {
+        let usual = usual_file_size(target)?;
+        let mut check = Self {
+            target,
+            log_min: log.chain.min(),
+            delay_levels: target.delay_levels(),
+            queues: Vec::new(),
+            by_name: FxHashMap::default(),
+            windows: Windows::default(),
+            epoch: 0,
+        };
+        progress.begin("consume queues", 0);
+        each_dir(target, &mut |topic, id, dir| {
+            let queue = load_queue(target, (topic, id, dir), (usual, check.log_min), findings)?;
+            progress.further(queue.files.iter().map(|file| file.len).sum());
+            check.insert(queue);
+            Ok(())
+        })?;
+        strays(target, findings)?;
+        Ok(check)
+    }
+
+    fn insert(&mut self, queue: Queue) -> usize {
+        let at = self.queues.len();
+        let of_topic = self.by_name.entry(queue.topic.clone()).or_default();
+        of_topic.insert(queue.id, at);
+        self.queues.push(queue);
+        at
+    }
+
+    /// The queue of a record; one without files when there is none.
+    fn find(&mut self, topic: &str, id: u32) -> usize {
+        let known = self.by_name.get(topic).and_then(|queues| queues.get(&id));
+        match known {
+            Some(&known) => known,
+            None => self.insert(Queue::without_files(topic, id)),
+        }
+    }
+
+    /// Something of the log is not there.
+    pub(crate) fn gap(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Looks up the entries of a record.
+    pub(crate) fn record(
+        &mut self,
+        view: &RecordView<'_>,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> Result<(), DoctorError> {
+        if !has_queues(view.topic()) {
+            return Ok(());
+        }
+        let at = self.find(view.topic(), view.queue_id().0);
+        self.one(at, view, view.queue_offset().0, stop, findings)?;
+        // Light queues: further queues that point to the same record.
+        let names = view.property(properties::INNER_MULTI_DISPATCH);
+        let offsets = view.property(properties::INNER_MULTI_QUEUE_OFFSET);
+        let (Some(names), Some(offsets)) = (names.and_then(text), offsets.and_then(text)) else {
+            return Ok(());
+        };
+        for (name, offset) in names.split(',').zip(offsets.split(',')) {
+            let is_light = name.starts_with(topic::LMQ_PREFIX);
+            let id = if is_light { 0 } else { view.queue_id().0 };
+            if let Ok(offset) = offset.trim().parse()
+                && has_queues(name)
+            {
+                let at = self.find(name, id);
+                self.one(at, view, offset, stop, findings)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        at: usize,
+        view: &RecordView<'_>,
+        says: u64,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> Result<(), DoctorError> {
+        let log_at = view.log_offset().0;
+        let points_here =
+            |entry: &Option<Entry>| entry.is_some_and(|entry| entry.log_offset.0 == log_at);
+        let mut number = says;
+        let mut found = self.entry(at, says, findings);
+        let next = self.queues[at].next;
+        if !points_here(&found)
+            && let Some(next) = next.filter(|&next| next != says)
+        {
+            // The record may be wrong about its place: only bodies have a checksum.
+            let other = self.entry(at, next, findings);
+            if points_here(&other) {
+                let text = format!(
+                    "the record says it is number {says} of {}/{}, its entry is number {next}",
+                    self.queues[at].topic, self.queues[at].id
+                );
+                let (path, offset) = self.place(at, next);
+                findings
+                    .add(Finding::fault(Class::Commitlog, "queue-offset", &path, text).at(offset));
+                (number, found) = (next, other);
+            }
+        }
+        let is_here = points_here(&found);
+        self.follow(at, (number, log_at), is_here);
+        let (path, offset) = self.place(at, number);
+        let queue = &mut self.queues[at];
+        match found.filter(|_| is_here) {
+            Some(entry) => {
+                queue.matched += 1;
+                let wrong = wrong_entry(view, &entry, &self.delay_levels);
+                if let Some((code, text)) = wrong {
+                    queue.is_bad = true;
+                    let text = format!("entry {number} of {}/{} {text}", queue.topic, queue.id);
+                    findings.add(Finding::fault(Class::Consumequeue, code, &path, text).at(offset));
+                }
+            }
+            None if stop.must_be_queued(log_at, view.store_time()) => {
+                queue.missing.add((number, log_at));
+            }
+            None => queue.lagging.add((number, log_at)),
+        }
+        Ok(())
+    }
+
+    /// Follows the offsets of a queue through the log.
+    fn follow(&mut self, at: usize, (number, log_at): (u64, u64), is_here: bool) {
+        let epoch = self.epoch;
+        let queue = &mut self.queues[at];
+        let is_first_since_gap = std::mem::replace(&mut queue.epoch, epoch) != epoch;
+        match queue.next {
+            Some(next) if number < next && (number == 0 || is_here) => {
+                // The queue was deleted and made anew: what was before has no entries and needs none.
+                queue.missing = Run::default();
+                queue.lagging = Run::default();
+                queue.jumped = Run::default();
+            }
+            Some(next) if number != next && !is_first_since_gap => {
+                queue.jumped.add((number, log_at));
+            }
+            _ => {}
+        }
+        queue.next = Some(number.saturating_add(1));
+    }
+
+    /// An entry; `None` for what is none.
+    fn entry(&mut self, at: usize, number: u64, findings: &mut Findings) -> Option<Entry> {
+        let queue = &self.queues[at];
+        let byte = number.checked_mul(entry::LEN)?;
+        let base = byte - byte % queue.file_size.max(1);
+        let nth = queue
+            .files
+            .binary_search_by_key(&base, |file| file.base)
+            .ok()?;
+        let within = (byte - base) / entry::LEN;
+        let key = (at, base / entry::LEN + within / WINDOW * WINDOW);
+        let skip = narrow(within % WINDOW * entry::LEN);
+        if let Some(window) = self.windows.get(key) {
+            return Entry::decode(window.get(skip..)?);
+        }
+        let from = within / WINDOW * WINDOW * entry::LEN;
+        let len = (queue.files[nth].len.min(queue.file_size))
+            .saturating_sub(from)
+            .min(WINDOW * entry::LEN);
+        let path = queue_dir(&self.target.root, &queue.topic, queue.id).join(name::of(base));
+        let mut window = vec![0; narrow(len)];
+        let read = self
+            .target
+            .open(&path)
+            .and_then(|file| file.read_at(&mut window, from));
+        match read {
+            Ok(read) => window.truncate(read),
+            Err(error) => {
+                window.clear();
+                if !is_gone(&error) {
+                    self.queues[at].is_bad = true;
+                    findings.refused(Class::Consumequeue, &path, &error);
+                }
+            }
+        }
+        let found = window.get(skip..).and_then(Entry::decode);
+        self.windows.put(key, window);
+        found
+    }
+
+    /// The file of an entry, and where in it.
+    fn place(&self, at: usize, number: u64) -> (PathBuf, u64) {
+        let queue = &self.queues[at];
+        queue.place(self.target, number)
+    }
+
+    /// What is left to say once the log was walked.
+    #[expect(clippy::too_many_arguments, reason = "everything that is known then")]
+    pub(crate) fn finish(
+        &mut self,
+        target: &Target,
+        log: &Log,
+        log_end: u64,
+        stop: &Stop,
+        lost: &LostRanges,
+        tables: &Tables,
+        findings: &mut Findings,
+    ) -> Result<(), DoctorError> {
+        let is_complete = stop
+            .noted_entries(log_end)
+            .is_some_and(|noted| noted == self.entries());
+        let (mut lagging, mut deleted) = (0, 0);
+        for at in 0..self.queues.len() {
+            let knows_topic = tables.knows_topic(&self.queues[at].topic);
+            let queue = &mut self.queues[at];
+            lagging += queue.lagging.count;
+            if !queue.exists && (knows_topic == Some(false) || is_complete) {
+                deleted += queue.missing.count;
+                queue.missing = Run::default();
+                continue;
+            }
+            self.say_missing(at, findings);
+            self.say_jumps(at, findings);
+            let queue = &self.queues[at];
+            if queue.counted != queue.matched {
+                self.leftovers(at, log, log_end, (stop, lost), findings)?;
+            }
+        }
+        let dir = target.root.join("consumequeue");
+        if lagging > 0 {
+            let text = format!(
+                "{lagging} messages at the end of the log are not yet in their queues, the next start adds them"
+            );
+            findings.add(Finding::note(Class::Consumequeue, "queues-lag", &dir, text));
+        }
+        if deleted > 0 {
+            let text = format!("{deleted} messages in the log belong to queues that were deleted");
+            findings.add(Finding::note(
+                Class::Consumequeue,
+                "queues-deleted",
+                &dir,
+                text,
+            ));
+        }
+        Ok(())
+    }
+
+    fn say_missing(&mut self, at: usize, findings: &mut Findings) {
+        let queue = &self.queues[at];
+        let run = queue.missing;
+        if run.count == 0 {
+            return;
+        }
+        let (topic, id) = (&queue.topic, queue.id);
+        let hint = if queue.exists {
+            ""
+        } else {
+            ": the queue has no files (as it should be if its topic was deleted and made anew)"
+        };
+        let text = format!(
+            "{} messages of {topic}/{id} have no entry, number {} to {}, in the log from {} to {}{hint}",
+            run.count, run.first.0, run.last.0, run.first.1, run.last.1
+        );
+        let (path, offset) = self.place(at, run.first.0);
+        findings
+            .add(Finding::fault(Class::Consumequeue, "entries-missing", &path, text).at(offset));
+        self.queues[at].is_bad = true;
+    }
+
+    fn say_jumps(&mut self, at: usize, findings: &mut Findings) {
+        let queue = &self.queues[at];
+        let run = queue.jumped;
+        if run.count == 0 {
+            return;
+        }
+        let text = format!(
+            "the messages of {}/{} do not follow each other at {} places, first at number {} (log {})",
+            queue.topic, queue.id, run.count, run.first.0, run.first.1
+        );
+        // Entries without messages say that this is known.
+        let before = run.first.0.checked_sub(1);
+        let is_known = before
+            .and_then(|before| self.entry(at, before, findings))
+            .is_some_and(|entry| entry.is_filler());
+        let severity = if is_known {
+            Severity::Note
+        } else {
+            Severity::Fault
+        };
+        let (path, offset) = self.place(at, run.first.0);
+        findings.add(
+            Finding::fault(Class::Consumequeue, "queue-jumps", &path, text)
+                .at(offset)
+                .as_bad_as(severity),
+        );
+    }
+
+    /// Looks up the entries of a queue in the log: some point to nothing.
+    fn leftovers(
+        &mut self,
+        at: usize,
+        log: &Log,
+        log_end: u64,
+        (stop, lost): (&Stop, &LostRanges),
+        findings: &mut Findings,
+    ) -> Result<(), DoctorError> {
+        let queue = &self.queues[at];
+        let mut cursor = Cursor::new(&log.chain, false);
+        let (mut ahead, mut in_lost, mut known) = (Run::default(), Run::default(), Run::default());
+        let mut bad = Vec::new();
+        let mut count = 0_u64;
+        let mut see = |number: u64, entry: Option<Entry>| {
+            let Some(entry) = entry.filter(|entry| !entry.is_filler()) else {
+                return;
+            };
+            let points_to = entry.log_offset.0;
+            if points_to < log.chain.min() {
+                return;
+            }
+            if points_to >= log_end {
+                ahead.add((number, points_to));
+                return;
+            }
+            if let Some(lost) = lost.find(points_to) {
+                let run = if lost.is_known {
+                    &mut known
+                } else {
+                    &mut in_lost
+                };
+                run.add((number, points_to));
+                return;
+            }
+            let wrong = match cursor.step(points_to) {
+                Step::Record(view) if *view.topic() == *queue.topic => {
+                    (view.queue_id().0 != queue.id).then(|| "a record of another queue".to_owned())
+                }
+                Step::Record(view) if is_light(&view, &queue.topic) => None,
+                Step::Record(view) => Some(format!(
+                    "a record of {}/{}",
+                    view.topic(),
+                    view.queue_id().0
+                )),
+                _ => Some("no record".to_owned()),
+            };
+            if let Some(wrong) = wrong {
+                count += 1;
+                if bad.len() < BAD_MAX {
+                    bad.push((
+                        number,
+                        format!("points to {points_to}, where {wrong} starts"),
+                    ));
+                }
+            }
+        };
+        each_entry(self.target, queue, &mut see, findings)?;
+        let (topic, id) = (queue.topic.clone(), queue.id);
+        let mut say = |number: u64, code, severity, text: String| {
+            let (path, offset) = self.queues[at].place(self.target, number);
+            let finding = Finding::fault(Class::Consumequeue, code, &path, text).at(offset);
+            findings.add(finding.as_bad_as(severity));
+            self.queues[at].is_bad |= severity == Severity::Fault;
+        };
+        let left = count.saturating_sub(wide(bad.len()));
+        for (number, text) in bad {
+            let text = format!("entry {number} of {topic}/{id} {text}");
+            say(number, "entry-wrong", Severity::Fault, text);
+        }
+        if left > 0 {
+            let text = format!("{left} further entries of {topic}/{id} point to no record");
+            say(0, "entry-wrong", Severity::Fault, text);
+        }
+        let runs = [
+            (
+                ahead,
+                stop.is_clean,
+                "entries-ahead",
+                "behind the end of the log",
+            ),
+            (in_lost, true, "entries-lost", "into a lost part of the log"),
+            (
+                known,
+                false,
+                "entries-lost-earlier",
+                "into a part of the log that was lost earlier",
+            ),
+        ];
+        for (run, is_fault, code, whither) in runs {
+            if run.count > 0 {
+                let (count, first, to) = (run.count, run.first.0, run.first.1);
+                let text = format!(
+                    "{count} entries of {topic}/{id} point {whither}, the first is number {first} and points to {to}"
+                );
+                let severity = if is_fault {
+                    Severity::Fault
+                } else {
+                    Severity::Note
+                };
+                say(first, code, severity, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the ends of all queues add up to.
+    pub(crate) fn entries(&self) -> u64 {
+        self.queues
+            .iter()
+            .fold(0, |sum, queue| queue.end.saturating_add(sum))
+    }
+
+    /// The end of a queue that has files.
+    pub(crate) fn end_of(&self, topic: &str, id: u32) -> Option<u64> {
+        let at = self.by_name.get(topic)?.get(&id)?;
+        let queue = &self.queues[*at];
+        Some(queue.end.max(queue.next.unwrap_or(0)))
+    }
+
+    /// Topics and queues that have files.
+    pub(crate) fn count(&self) -> (u64, u64) {
+        let queues = self.queues.iter().filter(|queue| queue.exists).count();
+        let has_one =
+            |of_topic: &&FxHashMap<u32, usize>| of_topic.values().any(|&at| self.queues[at].exists);
+        let topics = self.by_name.values().filter(has_one).count();
+        (wide(topics), wide(queues))
+    }
+
+    /// Queues with faults.
+    pub(crate) fn bad(&self) -> Vec<(String, u32)> {
+        let bad = self
+            .queues
+            .iter()
+            .filter(|queue| queue.is_bad && queue.exists);
+        bad.map(|queue| (queue.topic.to_string(), queue.id))
+            .collect()
+    }
+
+    /// Topics whose messages need no queue: it was deleted.
+    pub(crate) fn deleted_topics(&self) -> Vec<String> {
+        let is_deleted = |queues: &FxHashMap<u32, usize>| {
+            queues.values().all(|&at| {
+                let queue = &self.queues[at];
+                !queue.exists && queue.missing.count == 0 && queue.lagging.count == 0
+            })
+        };
+        let deleted = self.by_name.iter().filter(|(_, queues)| is_deleted(queues));
+        deleted.map(|(topic, _)| topic.to_string()).collect()
+    }
+}
+
+/// So many wrong entries of a queue are named one by one.
+const BAD_MAX: usize = 1000;
+
+impl Queue {
+    fn without_files(topic: &str, id: u32) -> Self {
+        Self {
+            topic: topic.into(),
+            id,
+            exists: false,
+            file_size: DEFAULT_FILE_SIZE,
+            files: Vec::new(),
+            end: 0,
+            counted: 0,
+            matched: 0,
+            next: None,
+            epoch: 0,
+            missing: Run::default(),
+            lagging: Run::default(),
+            jumped: Run::default(),
+            is_bad: false,
+        }
+    }
+
+    fn place(&self, target: &Target, number: u64) -> (PathBuf, u64) {
+        let byte = number.saturating_mul(entry::LEN);
+        let base = byte - byte % self.file_size.max(1);
+        let dir = queue_dir(&target.root, &self.topic, self.id);
+        if self.exists {
+            (dir.join(name::of(base)), byte - base)
+        } else {
+            (dir, 0)
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// Whether a record is also in the light queue of that name.
+fn is_light(view: &RecordView<'_>, topic: &str) -> bool {
+    let names = view.property(properties::INNER_MULTI_DISPATCH);
+    names
+        .and_then(text)
+        .is_some_and(|names| names.split(',').any(|name| name == topic))
+}
+
+/// What is wrong with the entry of a record beside its place.
+fn wrong_entry(
+    view: &RecordView<'_>,
+    entry: &Entry,
+    delay_levels: &[Millis],
+) -> Option<(&'static str, String)> {
+    let size = u32::try_from(view.len()).unwrap_or(u32::MAX);
+    if entry.size != size {
+        let text = format!("says {} bytes, its record has {size}", entry.size);
+        return Some(("entry-size", text));
+    }
+    let expected = tags_code(view, delay_levels);
+    let is_due = view.topic() == topic::SCHEDULE && {
+        let wait = entry.tags_code.saturating_sub(view.store_time().0);
+        // The levels may have been others when it was stored.
+        (0..=DUE_MAX_MS).contains(&wait)
+    };
+    let is_right = entry.tags_code == expected || is_due || is_ext(entry.tags_code);
+    let text = || {
+        format!(
+            "says tags code {}, its record gives {expected}",
+            entry.tags_code
+        )
+    };
+    (!is_right).then(|| ("entry-tags", text()))
+}
+
+/// Whether a tags code is a place in `consumequeue_ext`: no hash is that small.
+pub(crate) fn is_ext(tags_code: i64) -> bool {
+    tags_code < i64::from(i32::MIN)
+}
+
+/// Reads one queue's files.
+fn load_queue(
+    target: &Target,
+    (topic, id, dir): (&str, u32, &Path),
+    (usual, log_min): (u64, u64),
+    findings: &mut Findings,
+) -> Result<Queue, DoctorError> {
+    let mut queue = Queue {
+        exists: true,
+        ..Queue::without_files(topic, id)
+    };
+    let listed = target.list(dir).map_err(DoctorError::io("list", dir))?;
+    let files = listed
+        .iter()
+        .filter(|one| !one.is_dir)
+        .filter_map(|one| Some((name::parse(&one.name)?, one)));
+    let files: Vec<_> = files.collect();
+    let is_whole = |len: u64| len > 0 && len.is_multiple_of(entry::LEN);
+    let mut lens = files.iter().map(|(_, one)| one.len);
+    queue.file_size = if lens.clone().any(|len| len == usual) {
+        usual
+    } else {
+        lens.find(|&len| is_whole(len)).unwrap_or(usual)
+    };
+    for one in &listed {
+        if one.is_dir || name::parse(&one.name).is_none() {
+            let text =
+                "not a queue file; Gantry leaves it alone, Apache's broker does not start with it";
+            let path = dir.join(&one.name);
+            findings.add(Finding::note(Class::Consumequeue, "stray", &path, text));
+        }
+    }
+    let size = queue.file_size;
+    for (base, one) in files {
+        let path = dir.join(&one.name);
+        let fault = |code, text: String| Finding::fault(Class::Consumequeue, code, &path, text);
+        findings.file(Class::Consumequeue, one.len);
+        if !base.is_multiple_of(size) {
+            let text = format!("its name is not where a file of {size} bytes starts");
+            findings.add(fault("queue-file-name", text));
+            queue.is_bad = true;
+            continue;
+        }
+        if one.len != size {
+            let text = format!("{} bytes long, files of this queue have {size}", one.len);
+            findings.add(fault("queue-file-length", text).at(one.len.min(size)));
+            queue.is_bad = true;
+        }
+        let before = queue.files.last().map(|before| before.base + size);
+        if let Some(before) = before.filter(|&before| before != base) {
+            let text = format!("the files of {topic}/{id} from {before} to {base} are missing");
+            let missing = dir.join(name::of(before));
+            let finding = Finding::fault(Class::Consumequeue, "queue-file-missing", &missing, text);
+            findings.add(finding);
+            queue.is_bad = true;
+        }
+        queue.files.push(QueueFile { base, len: one.len });
+    }
+    scan(target, &mut queue, log_min, findings)?;
+    Ok(queue)
+}
+
+/// What a scan has seen.
+#[derive(Default)]
+struct Scan {
+    end: u64,
+    counted: u64,
+    entries: u64,
+    last: Option<u64>,
+    hole: Option<u64>,
+    garbage: Option<u64>,
+    wrong: Vec<(u64, &'static str, String)>,
+}
+
+impl Scan {
+    fn see(&mut self, number: u64, bytes: &[u8], log_min: u64) {
+        let Some(entry) = Entry::decode(bytes) else {
+            if self.hole.is_none() {
+                self.hole = Some(number);
+            }
+            if self.garbage.is_none() && bytes.iter().any(|&byte| byte != 0) {
+                self.garbage = Some(number);
+            }
+            return;
+        };
+        if let Some(from) = self.hole.take() {
+            self.garbage = None;
+            let text = format!("no entries from number {from} to {}", number - 1);
+            self.say(from, "queue-hole", text);
+        }
+        self.end = number + 1;
+        if entry.is_filler() {
+            return;
+        }
+        self.entries += 1;
+        let points_to = entry.log_offset.0;
+        if let Some(last) = self.last.filter(|&last| points_to <= last) {
+            let text = format!("entry {number} points to {points_to}, the one before it to {last}");
+            self.say(number, "entry-order", text);
+        }
+        self.last = Some(points_to);
+        if points_to >= log_min {
+            self.counted += 1;
+        }
+    }
+
+    fn say(&mut self, number: u64, code: &'static str, text: String) {
+        if self.wrong.len() < BAD_MAX {
+            self.wrong.push((number, code, text));
+        }
+    }
+}
+
+fn scan(
+    target: &Target,
+    queue: &mut Queue,
+    log_min: u64,
+    findings: &mut Findings,
+) -> Result<(), DoctorError> {
+    let mut scan = Scan::default();
+    each_raw(target, queue, findings, &mut |number, bytes| {
+        scan.see(number, bytes, log_min);
+    })?;
+    if let Some(from) = scan.garbage {
+        let text = format!("what stands from number {from} on is neither an entry nor zeros");
+        scan.say(from, "queue-garbage", text);
+    }
+    (queue.end, queue.counted) = (scan.end, scan.counted);
+    queue.end = queue.end.max(
+        queue
+            .files
+            .first()
+            .map_or(0, |first| first.base / entry::LEN),
+    );
+    findings.class(Class::Consumequeue).records += scan.entries;
+    for (number, code, text) in scan.wrong {
+        queue.is_bad = true;
+        let (path, offset) = queue.place(target, number);
+        let text = format!("{}/{}: {text}", queue.topic, queue.id);
+        findings.add(Finding::fault(Class::Consumequeue, code, &path, text).at(offset));
+    }
+    Ok(())
+}
+
+fn each_entry(
+    target: &Target,
+    queue: &Queue,
+    see: &mut dyn FnMut(u64, Option<Entry>),
+    findings: &mut Findings,
+) -> Result<(), DoctorError> {
+    each_raw(target, queue, findings, &mut |number, bytes| {
+        see(number, Entry::decode(bytes));
+    })
+}
+
+/// Calls `see` with the number and the bytes of every place for an entry.
+fn each_raw(
+    target: &Target,
+    queue: &Queue,
+    findings: &mut Findings,
+    see: &mut dyn FnMut(u64, &[u8]),
+) -> Result<(), DoctorError> {
+    let dir = queue_dir(&target.root, &queue.topic, queue.id);
+    let mut chunk = vec![0; narrow(CHUNK.min(queue.file_size))];
+    for file in &queue.files {
+        let path = dir.join(name::of(file.base));
+        let opened = match target.open(&path) {
+            Ok(opened) => opened,
+            Err(error) => {
+                findings.refused(Class::Consumequeue, &path, &error);
+                continue;
+            }
+        };
+        let len = file.len.min(queue.file_size);
+        let mut at = 0;
+        while at < len {
+            let step = narrow((len - at).min(wide(chunk.len())));
+            let read = match opened.read_at(&mut chunk[..step], at) {
+                Ok(read) => read,
+                Err(error) => {
+                    findings.refused(Class::Consumequeue, &path, &error);
+                    break;
+                }
+            };
+            let first = (file.base + at) / entry::LEN;
+            for (number, bytes) in (first..).zip(chunk[..read].chunks_exact(narrow(entry::LEN))) {
+                see(number, bytes);
+            }
+            if read < step {
+                break;
+            }
+            at += wide(step);
+        }
+    }
+    Ok(())
+}
+
+/// Names beside the directories of queues.
+fn strays(target: &Target, findings: &mut Findings) -> Result<(), DoctorError> {
+    let root = target.root.join("consumequeue");
+    for topic in target.list(&root).map_err(DoctorError::io("list", &root))? {
+        let dir = root.join(&topic.name);
+        if !topic.is_dir {
+            let text = "not the directory of a topic, left alone";
+            findings.add(Finding::note(Class::Consumequeue, "stray", &dir, text));
+            continue;
+        }
+        for queue in target.list(&dir).map_err(DoctorError::io("list", &dir))? {
+            if !queue.is_dir || queue.name.parse::<u32>().is_err() {
+                let text = "not the directory of a queue, left alone";
+                let path = dir.join(&queue.name);
+                findings.add(Finding::note(Class::Consumequeue, "stray", &path, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A bounded number of windows, by queue and number of the first entry.
+#[derive(Debug, Default)]
+struct Windows {
+    windows: FxHashMap<(usize, u64), (Vec<u8>, u64)>,
+    uses: u64,
+}
+
+impl Windows {
+    fn get(&mut self, key: (usize, u64)) -> Option<&[u8]> {
+        self.uses += 1;
+        let (window, used) = self.windows.get_mut(&key)?;
+        *used = self.uses;
+        Some(window)
+    }
+
+    fn put(&mut self, key: (usize, u64), window: Vec<u8>) {
+        if self.windows.len() >= WINDOWS_MAX {
+            // Half go at once, so that finding them costs little a window.
+            let mut uses: Vec<u64> = self.windows.values().map(|(_, used)| *used).collect();
+            let (_, &mut median, _) = uses.select_nth_unstable(WINDOWS_MAX / 2);
+            self.windows.retain(|_, (_, used)| *used > median);
+        }
+        self.windows.insert(key, (window, self.uses));
+    }
+}
