@@ -10,7 +10,7 @@ use std::sync::Arc;
 use gantry_disk::{Disk, File, Holder, Listed, Meta, Open};
 use gantry_message::Millis;
 use gantry_store::StoreConfig;
-use gantry_store::format::index::Layout;
+use gantry_store::format::index::{ENTRIES_MAX, Layout, SLOTS_MAX};
 
 /// Why an examination did not take place or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +185,10 @@ impl Target {
 
     pub(crate) fn layout(&self) -> Option<Layout> {
         let layout = |(slots, entries)| Layout { slots, entries };
-        self.shape.index.map(layout)
+        let possible = |&(slots, entries): &(u32, u32)| {
+            1 <= slots && slots <= SLOTS_MAX && 2 <= entries && entries <= ENTRIES_MAX
+        };
+        self.shape.index.filter(possible).map(layout)
     }
 
     pub(crate) fn delay_levels(&self) -> Vec<Millis> {

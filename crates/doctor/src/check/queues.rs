@@ -100,6 +100,10 @@ pub(crate) struct QueueCheck<'a> {
 /// The length that queue files of this store have: the configured one if any has it, else the most frequent.
 pub(crate) fn usual_file_size(target: &Target) -> Result<u64, DoctorError> {
     let configured = target.shape.queue_file_size.unwrap_or(DEFAULT_FILE_SIZE);
+    let configured = configured
+        .clamp(entry::LEN, FILE_SIZE_MAX)
+        .div_ceil(entry::LEN)
+        * entry::LEN;
     let mut votes: BTreeMap<u64, u64> = BTreeMap::new();
     each_dir(target, &mut |_, _, dir| {
         for one in target.list(dir).map_err(DoctorError::io("list", dir))? {
@@ -117,6 +121,8 @@ pub(crate) fn usual_file_size(target: &Target) -> Result<u64, DoctorError> {
     Ok(most.map_or(configured, |(len, _)| len))
 }
 
+/// Files are not longer.
+const FILE_SIZE_MAX: u64 = i32::MAX as u64;
 const DEFAULT_FILE_SIZE: u64 = 300_000 * entry::LEN;
 
 /// Calls `see` with topic, number and directory of every queue.
