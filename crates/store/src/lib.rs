@@ -78,7 +78,7 @@ use preallocation::Preallocation;
 use queue_files::QueueFiles;
 use queues::Queues;
 use reader::Reader;
-use recovery::{Recovered, Recovery};
+use recovery::{Recovered, Recovery, Replay};
 use space::Space;
 
 /// The store. Used as `Arc<Store>`; every method may be called from any thread.
@@ -117,6 +117,25 @@ impl Store {
         config: StoreConfig,
         now: Millis,
     ) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(disk, config, now, Replay::Lagging)
+    }
+
+    /// As [`Store::open`], but every queue is made again from all of the log, whatever was noted of it: for repairs.
+    /// Queues come back whose topics were deleted while their messages are still in the log.
+    pub fn open_rebuilding(
+        disk: Arc<dyn Disk>,
+        config: StoreConfig,
+        now: Millis,
+    ) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(disk, config, now, Replay::All)
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        config: StoreConfig,
+        now: Millis,
+        replay: Replay,
+    ) -> Result<Arc<Self>, StoreError> {
         let config = config.checked()?;
         let paths = Paths {
             root: config.root.clone(),
@@ -141,6 +160,7 @@ impl Store {
             dispatcher: &dispatcher,
             counters: &counters,
             deletions: &deletions,
+            replay,
         };
         let recovered = recovery.run(segment_size, segments)?;
         let position = recovered.position;
@@ -323,14 +343,20 @@ impl Store {
 
     /// Runs one round of every background job on this thread: for tests and for hosts that call no [`Store::start`].
     pub fn turn(&self) {
-        // A failure latches the store; there is nobody else to tell.
-        let _ = flush_log(&self.log, &self.health);
-        self.index_turn(Effort::All);
-        self.writer.step(&self.writer_view(), Pace::All);
+        self.catch_up();
         self.log.preallocation.make_wanted(false);
         let cleaner = self.cleaner();
         cleaner.look();
         cleaner.step();
+    }
+
+    /// Writes, indexes and syncs everything on this thread, and deletes nothing. What fails latches the store: ask
+    /// [`Store::check_writable`].
+    pub fn catch_up(&self) {
+        // A failure latches the store; there is nobody else to tell.
+        let _ = flush_log(&self.log, &self.health);
+        self.index_turn(Effort::All);
+        self.writer.step(&self.writer_view(), Pace::All);
     }
 
     /// Indexes and syncs everything, as far as the disk allows.

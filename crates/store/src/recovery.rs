@@ -56,6 +56,16 @@ pub(crate) struct Recovery<'a> {
     pub(crate) dispatcher: &'a Dispatcher,
     pub(crate) counters: &'a Counters,
     pub(crate) deletions: &'a Deletions,
+    pub(crate) replay: Replay,
+}
+
+/// How much of the log is put into queues again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replay {
+    /// What queues may lack.
+    Lagging,
+    /// All of it.
+    All,
 }
 
 /// What recovery found.
@@ -88,6 +98,12 @@ struct Start {
 }
 
 impl Start {
+    /// Trusts nothing of what was noted: only entries that point before the log are taken from queue files.
+    fn read_all(&mut self, chain: &Chain) {
+        (self.at, self.tail, self.mark) = (chain.min(), Tail::Unknown, None);
+        self.queues_trusted = true;
+    }
+
     /// Whether an unreadable place is surely the end: no message can lie behind it.
     fn ends_the_log(&self, at: u64, reason: &Reason) -> bool {
         match self.tail {
@@ -129,6 +145,10 @@ impl Recovery<'_> {
         });
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
         let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
+        let is_noted = start.queues_trusted;
+        if self.replay == Replay::All {
+            start.read_all(&chain);
+        }
         let from = self.load_queues(&chain, &mut start)?;
         if start.tail != Tail::Ended {
             // An earlier recovery may have died between making up for one and what follows from it.
@@ -150,7 +170,7 @@ impl Recovery<'_> {
             replayed = position.end - from,
             "recovery is done"
         );
-        let progress = progress.filter(|_| start.queues_trusted);
+        let progress = progress.filter(|_| is_noted);
         Ok(Recovered {
             chain,
             position,
