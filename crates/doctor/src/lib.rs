@@ -6,11 +6,13 @@
 //! `gantry_store::format`; no second decoder is here. What an operator reads of it is `docs/store-doctor.md`.
 
 mod check;
+pub mod cli;
 pub mod dump;
 pub mod export;
 mod log;
 mod messages;
 mod progress;
+pub mod repair;
 mod report;
 mod target;
 

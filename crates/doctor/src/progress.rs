@@ -38,11 +38,6 @@ impl Progress {
         self.0.set_message(what);
     }
 
-    /// Is so far.
-    pub(crate) fn at(&self, bytes: u64) {
-        self.0.set_position(bytes);
-    }
-
     /// So much further.
     pub(crate) fn further(&self, bytes: u64) {
         self.0.inc(bytes);

@@ -12,12 +12,13 @@ mod tables;
 
 use std::ops::ControlFlow;
 
+use gantry_disk::Holder;
 use gantry_message::SysFlag;
 
 use crate::log::{Item, Log, walk, wide};
 use crate::progress::Progress;
 use crate::report::{Class, Finding, Findings, Report};
-use crate::target::{DoctorError, Target};
+use crate::target::{DoctorError, Target, holder_text};
 
 pub(crate) use index::layout_of_store;
 pub(crate) use queues::usual_file_size;
@@ -46,13 +47,22 @@ impl Default for CheckOptions {
     }
 }
 
-/// Examines a store.
+/// Examines a store. One on which a broker works is refused unless [`CheckOptions::live`] says otherwise.
 pub fn check(
     target: &Target,
     options: CheckOptions,
     progress: &Progress,
 ) -> Result<Report, DoctorError> {
-    examine(target, options, progress).map(|found| found.report)
+    let live = target.live()?;
+    if let Some(holder) = live.filter(|_| !options.live) {
+        return Err(DoctorError::Live {
+            root: target.root.clone(),
+            by: format!("a broker ({})", holder_text(holder)),
+            advice: ". Stop it, or look all the same with --live: what it is writing at this moment may then be \
+                     reported as damage",
+        });
+    }
+    examine(target, options.limit, live, progress).map(|found| found.report)
 }
 
 /// What an examination found, for those who want to make it good.
@@ -68,32 +78,21 @@ pub(crate) struct Found {
     pub(crate) torn_at: Option<u64>,
 }
 
+/// Examines a store whoever works on it.
 pub(crate) fn examine(
     target: &Target,
-    options: CheckOptions,
+    limit: usize,
+    live: Option<Holder>,
     progress: &Progress,
 ) -> Result<Found, DoctorError> {
-    let mut findings = Findings::new(options.limit);
-    let live = target.live()?;
+    let mut findings = Findings::new(limit);
     if let Some(holder) = live {
-        let by = crate::target::holder_text(holder);
-        if !options.live {
-            return Err(DoctorError::Live {
-                root: target.root.clone(),
-                by: format!("a broker ({by})"),
-                advice: ". Stop it, or look all the same with --live: what it is writing at this moment may then be \
-                         reported as damage",
-            });
-        }
         let reason = format!(
-            "a broker ({by}) works on this store: what it is writing at this moment may be reported as damage"
+            "a broker ({}) works on this store: what it is writing at this moment may be reported as damage",
+            holder_text(holder)
         );
-        findings.add(Finding::note(
-            Class::Marks,
-            "live",
-            &target.root.join("lock"),
-            reason,
-        ));
+        let lock = target.root.join("lock");
+        findings.add(Finding::note(Class::Marks, "live", &lock, reason));
     }
     let stop = Stop::read(target, &mut findings)?;
     let tables = tables::check(target, &mut findings)?;

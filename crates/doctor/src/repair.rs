@@ -1,0 +1,358 @@
+//! Makes a store good again: the start of a broker does the work, this prepares it and looks afterwards.
+//!
+//! Order, all below the store's lock:
+//! 1. examine; without faults and after a clean stop there is nothing to do;
+//! 2. tables that cannot be read are replaced by their backups;
+//! 3. queues, indexes and checkpoints with faults move into `quarantine/`, what is torn at the log's end is copied there;
+//! 4. the store is opened: its recovery sets aside what is damaged of the log and puts fillers there, makes the queues
+//!    again from the log, and the index; then it is stopped cleanly;
+//! 5. examine again.
+//!
+//! It can be stopped at any moment and run again: what moved away is made again from the log by any later start, too.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gantry_disk::{Disk, replace};
+use gantry_message::Millis;
+use gantry_store::offline::{Segment, keep_copy, set_aside};
+use gantry_store::{Store, StoreConfig};
+
+use crate::check::{Found, TABLES, examine, layout_of_store, parse_table, usual_file_size};
+use crate::log::{queue_dir, wide};
+use crate::progress::Progress;
+use crate::report::{Class, Report, Severity};
+use crate::target::{DoctorError, Target, holder_text};
+
+/// So many faults, and as many notes, are listed.
+const LIMIT: usize = 10_000;
+
+/// Whether a repair changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It only says what it would do.
+    DryRun,
+    /// It does it.
+    ForReal,
+}
+
+/// One thing to do before the store is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Act {
+    /// Moves a file or directory into the quarantine.
+    SetAside(PathBuf),
+    /// Puts the backup in place of a table.
+    Restore { table: PathBuf, backup: PathBuf },
+    /// Copies a range of the log into the quarantine.
+    KeepTail { from: u64, to: u64 },
+}
+
+/// How the store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// Not at all.
+    None,
+    /// As a broker opens it.
+    Recover,
+    /// With all queues made again.
+    Rebuild,
+}
+
+/// Everything that is to be done.
+#[derive(Debug)]
+struct Plan {
+    acts: Vec<Act>,
+    opening: Opening,
+    /// With which settings: as the files are before any of them moves.
+    config: StoreConfig,
+}
+
+/// Repairs a store, and says on `out` what it finds and does. Returns the report of the last examination.
+pub fn repair(
+    target: &Target,
+    mode: Mode,
+    out: &mut dyn Write,
+    progress: &Progress,
+) -> Result<Report, DoctorError> {
+    let live = |by: String| DoctorError::Live {
+        root: target.root.clone(),
+        by,
+        advice: ". Stop it first",
+    };
+    if let Some(holder) = target.live()? {
+        return Err(live(format!("a broker ({})", holder_text(holder))));
+    }
+    let disk = target.disk_to_write();
+    let lock_path = target.root.join("lock");
+    let lock = match mode {
+        Mode::DryRun => None,
+        Mode::ForReal => {
+            let lock = disk
+                .lock(&lock_path)
+                .map_err(DoctorError::io("lock", &lock_path))?;
+            Some(lock.ok_or_else(|| live("another process".to_owned()))?)
+        }
+    };
+    let found = examine(target, LIMIT, None, progress)?;
+    let plan = plan(target, &found)?;
+    let mut say = |line: &str| {
+        writeln!(out, "{line}").map_err(DoctorError::io("write", Path::new("the output")))
+    };
+    for finding in &found.report.findings {
+        say(&finding.to_string())?;
+    }
+    if plan.acts.is_empty() && plan.opening == Opening::None {
+        say("nothing to do")?;
+        return Ok(found.report);
+    }
+    for line in describe(target, &plan, mode) {
+        say(&line)?;
+    }
+    if mode == Mode::DryRun {
+        return Ok(found.report);
+    }
+    for act in &plan.acts {
+        perform(target, &found, &*disk, act)?;
+    }
+    // The store takes it itself. A broker that comes in between finds a store that it can start with.
+    drop(lock);
+    if plan.opening != Opening::None {
+        open_and_stop(target, &found, disk, &plan)?;
+    }
+    say("done; looking again")?;
+    let after = examine(target, LIMIT, None, progress)?.report;
+    for finding in &after.findings {
+        say(&finding.to_string())?;
+    }
+    Ok(after)
+}
+
+fn plan(target: &Target, found: &Found) -> Result<Plan, DoctorError> {
+    let report = &found.report;
+    let faults = |class: Class| {
+        let summary = report.classes.get(&class);
+        summary.is_some_and(|summary| summary.faults > 0)
+    };
+    let mut acts = tables(target)?;
+    let mut aside = BTreeSet::new();
+    for (topic, id) in &found.bad_queues {
+        aside.insert(queue_dir(&target.root, topic, *id));
+    }
+    for path in [
+        target.root.join("index"),
+        target.root.join("consumequeue_ext"),
+    ] {
+        let class = if path.ends_with("index") {
+            Class::Index
+        } else {
+            Class::ConsumequeueExt
+        };
+        if faults(class) && exists(target, &path)? {
+            aside.insert(path);
+        }
+    }
+    let of_checkpoint = report
+        .findings
+        .iter()
+        .filter(|one| one.severity == Severity::Fault && one.class == Class::Checkpoint);
+    for one in of_checkpoint {
+        let path = PathBuf::from(&one.file);
+        if exists(target, &path)? {
+            aside.insert(path);
+        }
+    }
+    if let Some(from) = found.torn_at
+        && let Some(segment) = found.log.chain.find(from)
+    {
+        let to = data_end(&segment, from)?;
+        if from < to {
+            acts.push(Act::KeepTail { from, to });
+        }
+    }
+    acts.extend(aside.into_iter().map(Act::SetAside));
+    let is_damaged = [
+        Class::Commitlog,
+        Class::Consumequeue,
+        Class::ConsumequeueExt,
+        Class::Index,
+        Class::Checkpoint,
+    ]
+    .into_iter()
+    .any(faults);
+    let opening = match (is_damaged, report.clean_stop) {
+        (true, _) => Opening::Rebuild,
+        (false, false) => Opening::Recover,
+        (false, true) => Opening::None,
+    };
+    let config = config(target, found)?;
+    Ok(Plan {
+        acts,
+        opening,
+        config,
+    })
+}
+
+/// What is to be done with the tables.
+fn tables(target: &Target) -> Result<Vec<Act>, DoctorError> {
+    let mut acts = Vec::new();
+    for name in TABLES {
+        let path = target.root.join("config").join(name);
+        let backup = replace::backup_of(&path);
+        let state = |path: &Path| {
+            let bytes = target.read(path).map_err(DoctorError::io("read", path))?;
+            Ok::<_, DoctorError>(bytes.map(|bytes| parse_table(name, &bytes).is_ok()))
+        };
+        match (state(&path)?, state(&backup)?) {
+            (Some(true), Some(false)) => acts.push(Act::SetAside(backup)),
+            (Some(false), Some(true)) => {
+                acts.push(Act::SetAside(path.clone()));
+                acts.push(Act::Restore {
+                    table: path,
+                    backup,
+                });
+            }
+            (None, Some(true)) => acts.push(Act::Restore {
+                table: path,
+                backup,
+            }),
+            (main, spare) => {
+                let bad = [(main, path), (spare, backup)].into_iter();
+                let bad = bad.filter(|(state, _)| *state == Some(false));
+                acts.extend(bad.map(|(_, path)| Act::SetAside(path)));
+            }
+        }
+    }
+    Ok(acts)
+}
+
+fn exists(target: &Target, path: &Path) -> Result<bool, DoctorError> {
+    let meta = target
+        .meta(path)
+        .map_err(DoctorError::io("look at", path))?;
+    Ok(meta.is_some())
+}
+
+/// Behind the last byte of a segment that is not zero, from `from` on.
+fn data_end(segment: &Segment, from: u64) -> Result<u64, DoctorError> {
+    let mut chunk = vec![0; 1 << 20];
+    let (mut at, mut end) = (from, from);
+    while at < segment.end() {
+        let read = match segment.read(&mut chunk, at) {
+            Ok(0) => break,
+            Ok(read) => read,
+            // What the disk does not give is not looked for either.
+            Err(_) => chunk.len(),
+        };
+        let last = chunk.get(..read).unwrap_or_default();
+        if let Some(last) = last.iter().rposition(|&byte| byte != 0) {
+            end = at + wide(last) + 1;
+        }
+        at += wide(read);
+    }
+    Ok(end)
+}
+
+fn describe(target: &Target, plan: &Plan, mode: Mode) -> Vec<String> {
+    let quarantine = target.root.join("quarantine");
+    let mut lines = vec![match mode {
+        Mode::DryRun => "would do:".to_owned(),
+        Mode::ForReal => "doing:".to_owned(),
+    }];
+    for act in &plan.acts {
+        lines.push(match act {
+            Act::SetAside(path) => {
+                format!("  move {} to {}", path.display(), quarantine.display())
+            }
+            Act::Restore { table, backup } => {
+                format!("  put {} in place of {}", backup.display(), table.display())
+            }
+            Act::KeepTail { from, to } => {
+                format!(
+                    "  copy the log from {from} to {to} to {}",
+                    quarantine.display()
+                )
+            }
+        });
+    }
+    let opening = match plan.opening {
+        Opening::None => return lines,
+        Opening::Recover => {
+            "  recover the store as the start of a broker does, and stop it cleanly"
+        }
+        Opening::Rebuild => {
+            "  recover the store as the start of a broker does (damaged parts of the log are copied to quarantine, filler \
+             records take their place), make all queues and what is missing of the index again from the log, and stop it \
+             cleanly"
+        }
+    };
+    lines.push(opening.to_owned());
+    lines
+}
+
+fn perform(target: &Target, found: &Found, disk: &dyn Disk, act: &Act) -> Result<(), DoctorError> {
+    let root = &target.root;
+    match act {
+        Act::SetAside(path) => set_aside(disk, root, path)
+            .map(|_| ())
+            .map_err(DoctorError::io("set aside", path)),
+        Act::Restore { table, backup } => {
+            let fail = |doing| DoctorError::io(doing, backup);
+            let content = target.read(backup).map_err(fail("read"))?;
+            let content = content.unwrap_or_default();
+            replace::file(disk, table, &content).map_err(DoctorError::io("write", table))
+        }
+        Act::KeepTail { from, to } => {
+            let Some(segment) = found.log.chain.find(*from) else {
+                return Ok(());
+            };
+            keep_copy(disk, root, &segment, *from..*to)
+                .map_err(DoctorError::io("keep a copy of", segment.path()))
+        }
+    }
+}
+
+/// What the files say, and the configuration where it was given.
+fn config(target: &Target, found: &Found) -> Result<StoreConfig, DoctorError> {
+    let layout = layout_of_store(target, &found.log)?;
+    Ok(StoreConfig {
+        commit_log_paths: target.shape.log_dirs.clone(),
+        segment_size: found.log.segment_size,
+        queue_file_size: usual_file_size(target)?,
+        index_slots: layout.slots,
+        index_entries: layout.entries,
+        index_enabled: target.shape.index_enabled != Some(false),
+        delay_levels: target.delay_levels(),
+        ..StoreConfig::at(&target.root)
+    })
+}
+
+/// The start of a broker without one, and its clean stop.
+fn open_and_stop(
+    target: &Target,
+    found: &Found,
+    disk: Arc<dyn Disk>,
+    plan: &Plan,
+) -> Result<(), DoctorError> {
+    let (opening, config) = (plan.opening, plan.config.clone());
+    let store = match opening {
+        Opening::Rebuild => Store::open_rebuilding(disk, config, Millis::now())?,
+        _ => Store::open(disk, config, Millis::now())?,
+    };
+    store.mark_running()?;
+    if opening == Opening::Rebuild {
+        // Their messages are in the log until that is cleaned; they were deleted all the same.
+        for topic in &found.deleted_topics {
+            store.delete_topic(topic)?;
+        }
+    }
+    store.catch_up();
+    let writable = store.check_writable();
+    store.shutdown()?;
+    writable.map_err(|error| DoctorError::Io {
+        doing: "write",
+        path: target.root.clone(),
+        source: std::io::Error::other(error.to_string()),
+    })
+}
