@@ -624,7 +624,8 @@ fn hot_bytes(config: &BrokerConfig) -> u64 {
     (memory / 100).saturating_mul(config.store.access_message_in_memory_max_ratio.into())
 }
 
-fn store_config(config: &BrokerConfig) -> StoreConfig {
+/// What a broker with this configuration stores, and where.
+pub(crate) fn store_config(config: &BrokerConfig) -> StoreConfig {
     let store = &config.store;
     let percent = |ratio: f64| (ratio * 100.0).round() as u64;
     StoreConfig {

@@ -18,5 +18,6 @@ pub mod refusal;
 pub mod registration;
 pub mod shard;
 pub mod stats;
+pub mod store_command;
 pub mod tables;
 pub mod timers;

@@ -1,15 +1,19 @@
-//! The `mqbroker` program: options and logs, then a broker until a signal says stop.
+//! The `mqbroker` program: options and logs, then a broker until a signal says stop; or one of its commands.
 
 use std::process::ExitCode;
 
 use gantry_broker::{
     broker::Broker,
     config::{BrokerConfig, boot},
+    store_command,
 };
 use gantry_config::options;
 use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
+    if let Some(code) = store_command::run_if_asked(arguments()) {
+        return code;
+    }
     let loaded = match startup::begin(&boot::PROGRAM) {
         Start::Run(loaded) => loaded,
         Start::Exit(code) => return code,

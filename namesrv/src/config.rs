@@ -73,6 +73,7 @@ pub const PROGRAM: Program<NamesrvConfig> = Program {
             "If it exists, upgrades of packages restart nothing.",
         ),
     ],
+    commands: &[],
     see_also: &[
         "mqnamesrv.toml(5)",
         "mqbroker(8)",

@@ -24,6 +24,9 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
          journal under systemd, else to ~/logs/rocketmqlogs/broker.log.",
         "The package runs one broker as mqbroker.service, or several as mqbroker@NAME.service. As shipped it listens on this \
          machine only; bindAddress opens it.",
+        "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
+         \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
+         explains them.",
     ],
     files: &[
         (
@@ -43,6 +46,10 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
             "If it exists, upgrades of packages restart nothing.",
         ),
     ],
+    commands: &[(
+        "store COMMAND DIR",
+        "check, show, save or repair a store that no broker uses (--help explains)",
+    )],
     see_also: &[
         "mqbroker.toml(5)",
         "mqnamesrv(8)",

@@ -48,7 +48,8 @@ impl Log {
     /// Finds the segments; says what is wrong with their names and lengths.
     pub(crate) fn find(target: &Target, findings: &mut Findings) -> Result<Self, DoctorError> {
         let mut candidates = Vec::new();
-        for dir in &target.shape.log_dirs {
+        let shape = &target.shape;
+        for dir in shape.log_dirs.iter().chain(&shape.read_only_log_dirs) {
             let listed = target.list(dir).map_err(DoctorError::io("list", dir))?;
             for one in listed {
                 match name::parse(&one.name).filter(|_| !one.is_dir) {

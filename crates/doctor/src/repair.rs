@@ -318,6 +318,7 @@ fn config(target: &Target, found: &Found) -> Result<StoreConfig, DoctorError> {
     let layout = layout_of_store(target, &found.log)?;
     Ok(StoreConfig {
         commit_log_paths: target.shape.log_dirs.clone(),
+        read_only_commit_log_paths: target.shape.read_only_log_dirs.clone(),
         segment_size: found.log.segment_size,
         queue_file_size: usual_file_size(target)?,
         index_slots: layout.slots,

@@ -65,8 +65,10 @@ impl DoctorError {
 /// What a configuration says of a store; `None` where it says nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Shape {
-    /// `storePathCommitLog` and `readOnlyCommitLogStorePaths`, split. Empty: `commitlog` below the root.
+    /// `storePathCommitLog`, split. Empty: `commitlog` below the root.
     pub log_dirs: Vec<PathBuf>,
+    /// `readOnlyCommitLogStorePaths`, split.
+    pub read_only_log_dirs: Vec<PathBuf>,
     /// `mappedFileSizeCommitLog`.
     pub segment_size: Option<u64>,
     /// `mappedFileSizeConsumeQueue`.
@@ -122,7 +124,7 @@ impl Target {
                 ));
             }
         } else {
-            for dir in &shape.log_dirs {
+            for dir in shape.log_dirs.iter().chain(&shape.read_only_log_dirs) {
                 if is_dir(dir)? != Some(true) {
                     return Err(no_store(dir, "no such directory for the log"));
                 }
@@ -186,7 +188,7 @@ impl Target {
     pub(crate) fn layout(&self) -> Option<Layout> {
         let layout = |(slots, entries)| Layout { slots, entries };
         let possible = |&(slots, entries): &(u32, u32)| {
-            1 <= slots && slots <= SLOTS_MAX && 2 <= entries && entries <= ENTRIES_MAX
+            (1..=SLOTS_MAX).contains(&slots) && (2..=ENTRIES_MAX).contains(&entries)
         };
         self.shape.index.filter(possible).map(layout)
     }

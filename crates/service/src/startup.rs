@@ -25,6 +25,8 @@ pub struct Program<C> {
     pub description: &'static [&'static str],
     /// Files of an installed package, and what is in them.
     pub files: &'static [(&'static str, &'static str)],
+    /// Commands that run in place of the daemon, and what they do.
+    pub commands: &'static [(&'static str, &'static str)],
     /// Other manual pages.
     pub see_also: &'static [&'static str],
     /// Where changes made at run time are kept.
@@ -58,6 +60,7 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     match options.action {
         Action::Help => {
             say(&options::help(program.name));
+            say(&commands(program));
             return Start::Exit(ExitCode::from(OK));
         }
         Action::Version => {
@@ -76,6 +79,20 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     }
     let loaded = load(program, &options, |name| std::env::var(name).ok());
     conclude(program, &options, loaded)
+}
+
+/// The commands of a program, as its help lists them.
+fn commands<C>(program: &Program<C>) -> String {
+    let lines = program
+        .commands
+        .iter()
+        .map(|(name, about)| format!(" {} {name:<24} {about}\n", program.name));
+    let lines: String = lines.collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("commands:\n{lines}")
+    }
 }
 
 /// All layers in their order.

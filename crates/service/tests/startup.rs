@@ -27,6 +27,7 @@ const PROGRAM: Program<Daemon> = Program {
     about: "serves",
     description: &["It serves."],
     files: &[("/etc/daemon.toml", "Its settings.")],
+    commands: &[],
     see_also: &["other(8)"],
     override_file: |daemon| PathBuf::from(&daemon.state).join("override.properties"),
     settle: |loaded| loaded.config.number += 1_000,

@@ -658,7 +658,7 @@ fn layout_with(len: u64, entry_at: u64) -> Option<Layout> {
     let is_whole = slots.is_multiple_of(SLOT_LEN) && entries.is_multiple_of(ENTRY_LEN);
     let slots = u32::try_from(slots / SLOT_LEN).ok()?;
     let entries = u32::try_from(entries / ENTRY_LEN).ok()?;
-    let is_possible = is_whole && 1 <= slots && slots <= SLOTS_MAX && entries <= ENTRIES_MAX;
+    let is_possible = is_whole && (1..=SLOTS_MAX).contains(&slots) && entries <= ENTRIES_MAX;
     is_possible.then_some(Layout { slots, entries })
 }
 

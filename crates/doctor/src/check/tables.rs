@@ -1,7 +1,7 @@
 //! The tables in `config/` and their backups: whether each can be read as what it is, and what they say of queues.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use gantry_disk::replace;
 use gantry_wire::bodies::{
@@ -128,7 +128,7 @@ enum State {
     Good(Table),
 }
 
-fn one(target: &Target, name: &str, path: &PathBuf, findings: &mut Findings) -> State {
+fn one(target: &Target, name: &str, path: &Path, findings: &mut Findings) -> State {
     let bytes = match target.read(path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return State::Missing,
