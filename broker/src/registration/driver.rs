@@ -298,7 +298,13 @@ impl Server {
                     .replace(permission)
                     .is_some_and(|before| before != permission)
                 {
-                    tracing::info!(name_server = %self.address, permission, "the name server has the new permission");
+                    let latched_ms = self.shared.store.latched_for().map(|time| time.as_millis());
+                    tracing::info!(
+                        name_server = %self.address,
+                        permission,
+                        latched_ms,
+                        "the name server has the new permission"
+                    );
                 }
                 self.shared
                     .note(self.address, State::Has(current.revision.generation));

@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::AppendError;
 use crate::watermark::Watermark;
@@ -70,6 +71,7 @@ pub(crate) struct Health {
 struct Latched {
     fault: Fault,
     error: Arc<str>,
+    since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +121,12 @@ impl Health {
         let latched = self.latched.get_or_init(|| {
             first = true;
             let error = format!("{fault} of {}: {error}", path.display()).into();
-            Latched { fault, error }
+            let since = Instant::now();
+            Latched {
+                fault,
+                error,
+                since,
+            }
         });
         let error = Arc::clone(&latched.error);
         self.flags.fetch_or(LATCHED, Ordering::AcqRel);
@@ -140,6 +147,11 @@ impl Health {
     /// What failed when it latched.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.latched.get().map(|latched| latched.fault)
+    }
+
+    /// For how long it has been latched.
+    pub(crate) fn latched_for(&self) -> Option<Duration> {
+        self.latched.get().map(|latched| latched.since.elapsed())
     }
 
     pub(crate) fn latches(&self) -> &Watermark {

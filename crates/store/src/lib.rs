@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gantry_disk::{Disk, Lock, Open, Usage, dirs, replace};
@@ -584,6 +584,12 @@ impl Store {
     #[must_use]
     pub fn latches(&self) -> &Watermark {
         self.health.latches()
+    }
+
+    /// For how long the store has been latched, if it is.
+    #[must_use]
+    pub fn latched_for(&self) -> Option<Duration> {
+        self.health.latched_for()
     }
 
     /// Where the oldest segment starts.
