@@ -645,6 +645,7 @@ pub(crate) fn store_config(config: &BrokerConfig) -> StoreConfig {
         max_message_size: store.max_message_size,
         flush_sync: store.flush_disk_type == FlushDiskType::SyncFlush,
         flush_interval_ms: store.flush_interval_commit_log,
+        flush_timed: store.flush_commit_log_timed,
         flush_least_pages: store.flush_commit_log_least_pages,
         flush_thorough_interval_ms: store.flush_commit_log_thorough_interval,
         queue_flush_interval_ms: store.flush_interval_consume_queue,

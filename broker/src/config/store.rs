@@ -31,6 +31,7 @@ const NO_REPLICATION: &str = "this version does not replicate";
 const NO_DLEDGER: &str = "this version has no DLedger";
 const NO_LMQ: &str = "this version has no LMQ";
 const NO_WARMING: &str = "files are allocated before they are written; there is nothing to warm";
+const QUEUE_FLUSH: &str = "no promise rests on queue files, a restart makes them again from the log; they are written every 100 ms and synced every 10 s while they change";
 const NO_EXT: &str = "what Apache's broker left there is read, new messages have their tags code in the queue itself, \
                       which Apache's broker reads as well; only SQL filters would use more";
 
@@ -90,19 +91,18 @@ settings! {
         section "Store: flushing";
         /// Milliseconds between flushes of the log.
         flush_interval_commit_log: u64 = 500, "flushIntervalCommitLog" [.between(1, 600_000).important().live()];
-        /// Flushes at fixed times. false: also when woken.
-        flush_commit_log_timed: bool = true, "flushCommitLogTimed"
-            [.important().without_effect("the flusher keeps to its interval and can always be woken")];
+        /// Flushes at the interval only. false: also as soon as flushCommitLogLeastPages are waiting.
+        flush_commit_log_timed: bool = true, "flushCommitLogTimed" [.important().live()];
         /// Pages of 4 KiB that must wait before the log is flushed.
         flush_commit_log_least_pages: u32 = 4, "flushCommitLogLeastPages" [.between(0, 1_000_000).live()];
         /// Milliseconds after which fewer pages are flushed too.
         flush_commit_log_thorough_interval: u64 = 10_000, "flushCommitLogThoroughInterval" [.between(1, 600_000).live()];
         /// Milliseconds between flushes of queues.
         flush_interval_consume_queue: u64 = 1_000, "flushIntervalConsumeQueue"
-            [.between(1, 600_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
+            [.between(1, 600_000).without_effect(QUEUE_FLUSH)];
         /// Pages of 4 KiB of a queue that must wait before it is flushed.
         flush_consume_queue_least_pages: u32 = 2, "flushConsumeQueueLeastPages"
-            [.between(0, 1_000_000).without_effect("queues are written every 100 ms and synced every 10 s while they change")];
+            [.between(0, 1_000_000).without_effect(QUEUE_FLUSH)];
         /// Milliseconds after which all queues are flushed and the checkpoint is written.
         flush_consume_queue_thorough_interval: u64 = 60_000, "flushConsumeQueueThoroughInterval" [.between(1, 3_600_000).live()];
         /// Checks checksums of bodies when the store is opened.

@@ -40,6 +40,8 @@ pub struct StoreConfig {
     pub flush_sync: bool,
     /// `flushIntervalCommitLog`, milliseconds.
     pub flush_interval_ms: u64,
+    /// `flushCommitLogTimed`: asynchronous flush at the interval only, not as soon as enough is waiting.
+    pub flush_timed: bool,
     /// `flushCommitLogLeastPages`.
     pub flush_least_pages: u32,
     /// `flushCommitLogThoroughInterval`, milliseconds.
@@ -113,6 +115,7 @@ impl Default for StoreConfig {
             max_message_size: 4 << 20,
             flush_sync: false,
             flush_interval_ms: 500,
+            flush_timed: true,
             flush_least_pages: 4,
             flush_thorough_interval_ms: 10_000,
             queue_flush_interval_ms: 1000,
@@ -167,6 +170,7 @@ impl StoreConfig {
             query_max: wanted.query_max,
             max_message_size: wanted.max_message_size,
             flush_interval_ms: wanted.flush_interval_ms,
+            flush_timed: wanted.flush_timed,
             flush_least_pages: wanted.flush_least_pages,
             flush_thorough_interval_ms: wanted.flush_thorough_interval_ms,
             queue_flush_thorough_interval_ms: wanted.queue_flush_thorough_interval_ms,

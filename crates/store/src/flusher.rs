@@ -76,8 +76,13 @@ pub(crate) fn run_log_flusher(log: &Log, health: &Health, settings: &Settings, s
         }
         if !config.flush_sync {
             let wake_at = Instant::now() + interval;
-            while !stop.load(Ordering::Acquire) && Instant::now() < wake_at {
-                std::thread::park_timeout(wake_at.saturating_duration_since(Instant::now()));
+            if config.flush_timed {
+                while !stop.load(Ordering::Acquire) && Instant::now() < wake_at {
+                    std::thread::park_timeout(wake_at.saturating_duration_since(Instant::now()));
+                }
+            } else {
+                let enough = log.flushed.value() + least.max(1) - 1;
+                log.appended.wait_blocking(enough, Some(wake_at));
             }
             let dirty = log.appended.value() - log.flushed.value();
             if dirty < least && last_flush.elapsed() < thorough {

@@ -7,11 +7,12 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use gantry_disk::faulty::{FaultyDisk, Operation};
 use gantry_disk::{Disk, Usage};
-use gantry_message::{Millis, QueueId, QueueOffset};
-use gantry_store::{AppendError, Outcome, ReadStatus, Store, StoreConfig, StoreError};
+use gantry_message::{Millis, QueueId, QueueOffset, Record, SysFlag};
+use gantry_store::{AppendError, Outcome, ReadStatus, Store, StoreConfig, StoreError, Tags};
 use harness::{End, Harness, Place};
 
 const EIO: i32 = 5;
@@ -577,4 +578,44 @@ fn entries_before_the_first_message_that_is_left_do_not_count_after_the_next_res
         assert_eq!(harness.numbers(A), without(8, &[0, 1, 2]));
         harness.end(End::Clean);
     }
+}
+
+/// With `flushCommitLogTimed=false` nobody waits for the interval once enough pages are new.
+#[test]
+fn an_asynchronous_flush_that_may_be_woken_comes_when_enough_is_waiting() {
+    let disk = FaultyDisk::new(1);
+    let config = StoreConfig {
+        flush_timed: false,
+        flush_interval_ms: 3_600_000,
+        flush_least_pages: 2,
+        segment_size: 1 << 20,
+        ..StoreConfig::at("/store")
+    };
+    let store = Store::open(Arc::new(disk), config, Millis(1_700_000_000_000)).unwrap();
+    store.start().unwrap();
+    let queue = store.queue("A", QueueId(0));
+    let enough = store.max_offset().0 + 2 * 4096;
+    let record = Record {
+        topic: "A",
+        queue_id: QueueId(0),
+        flag: 0,
+        sys_flag: SysFlag(0),
+        born_time: Millis(0),
+        born_host: "10.0.0.9:5555".parse().unwrap(),
+        store_host: "10.0.0.1:10911".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_offset: 0,
+        body: &[b'x'; 1500],
+        properties: b"",
+    };
+    while store.max_offset().0 < enough {
+        let stored = store.append(&queue, &record, Tags::Code(0));
+        assert!(matches!(stored, Outcome::Stored { .. }), "{stored:?}");
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    assert!(
+        store.flushed().wait_blocking(enough - 1, Some(deadline)),
+        "nobody flushed"
+    );
+    store.shutdown().unwrap();
 }
