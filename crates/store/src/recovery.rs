@@ -200,7 +200,8 @@ impl Recovery<'_> {
     fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<Vec<Range<u64>>, StoreError> {
         let (mut all, mut filled) = (chain.all(), Vec::new());
         let last = all.iter().rposition(|segment| begins(segment));
-        all.truncate(last.map_or(0, |last| last + 1));
+        let behind = all.split_off(last.map_or(0, |last| last + 1));
+        self.drop_unreached(chain, all.last(), &behind)?;
         for two in all.windows(2) {
             let (from, to) = (two[0].end(), two[1].start());
             if from == to {
@@ -231,6 +232,40 @@ impl Recovery<'_> {
             filled.push(from..to);
         }
         Ok(filled)
+    }
+
+    /// Segments that were made ahead lead nowhere when the one before them is missing: the log must not end behind them.
+    fn drop_unreached(
+        &self,
+        chain: &Chain,
+        last: Option<&Arc<Segment>>,
+        behind: &[Arc<Segment>],
+    ) -> Result<(), StoreError> {
+        let ends = last.into_iter().chain(behind).map(|segment| segment.end());
+        let first = usize::from(last.is_none());
+        let mut pairs = ends.zip(&behind[first.min(behind.len())..]);
+        let Some((end, unreached)) = pairs.find(|(end, next)| *end != next.start()) else {
+            return Ok(());
+        };
+        let unreached = behind
+            .iter()
+            .filter(|segment| segment.start() >= unreached.start());
+        for segment in unreached.clone() {
+            let path = segment.path();
+            if !is_zero(segment).map_err(StoreError::io("read", path))? {
+                // Whatever it is, it is looked through like the rest.
+                return Ok(());
+            }
+        }
+        for segment in unreached {
+            let path = segment.path();
+            tracing::error!(file = %path.display(), end, "an empty segment behind missing ones goes");
+            self.disk
+                .remove(path)
+                .map_err(StoreError::io("remove", path))?;
+        }
+        chain.remove_from(end);
+        Ok(())
     }
 
     /// Where there is nothing in segments that lie before `end`.

@@ -69,9 +69,12 @@ impl Sealed {
         let file = disk.open(path, Open::Write)?;
         let mut bytes = [0; narrow(HEADER_LEN)];
         file.read_exact_at(&mut bytes, 0)?;
+        let mut header = Header::decode(&bytes);
+        // A damaged one must not send searches beyond the file.
+        header.next = header.next.min(layout.entries);
         Ok(Self {
             path: path.to_owned(),
-            header: Header::decode(&bytes),
+            header,
             layout,
             file,
         })

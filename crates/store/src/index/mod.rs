@@ -277,14 +277,17 @@ impl Index {
                 files.sealed.clone()
             }
         };
-        for file in sealed.iter().rev() {
+        for (at, file) in sealed.iter().enumerate().rev() {
             if hits.offsets.len() >= wanted.max {
                 break;
             }
             if file.header.overlaps(wanted.begin, wanted.end) {
                 file.find(&wanted, &mut hits.offsets)?;
             }
-            if file.header.begin_time < wanted.begin {
+            // Older files hold nothing newer, unless this header is damaged, which their order shows.
+            let older = at.checked_sub(1).map(|at| sealed[at].header.begin_time);
+            let begin = file.header.begin_time;
+            if begin < wanted.begin && older.is_none_or(|older| older <= begin) {
                 break;
             }
         }
