@@ -11,16 +11,10 @@ use crate::{Head, Patience, Refusal, Reports};
 pub struct Log {
     /// Where it starts.
     pub min: LogOffset,
+    /// Where its newest segment starts.
+    pub newest: LogOffset,
     /// Where it ends.
     pub end: LogOffset,
-    /// How long its segments are; they start at multiples of it.
-    pub segment_size: u64,
-}
-
-impl Log {
-    fn segment_start(&self, at: LogOffset) -> LogOffset {
-        LogOffset(at.0 - at.0 % self.segment_size)
-    }
 }
 
 /// What to do next.
@@ -98,7 +92,7 @@ impl Master {
         Ok(())
     }
 
-    /// Says what to do next; a block has at most `len_max` bytes and ends with its segment.
+    /// Says what to do next; a block has at most `len_max` bytes, which the caller chooses so that it ends with its segment.
     pub fn step(&self, log: &Log, len_max: u32, now: Instant) -> Result<Step, Refusal> {
         let silent_at = self.read_at + self.patience.silence;
         if silent_at <= now {
@@ -118,9 +112,9 @@ impl Master {
                 min: log.min,
             });
         }
-        let left_in_segment = log.segment_size - next.0 % log.segment_size;
-        let len = left_in_segment.min(log.end.0 - next.0);
-        let len = u32::try_from(len).unwrap_or(u32::MAX).min(len_max);
+        let len = u32::try_from(log.end.0 - next.0)
+            .unwrap_or(u32::MAX)
+            .min(len_max);
         let quiet_until = self.written_at + self.patience.heartbeat;
         if len == 0 && now < quiet_until {
             return Ok(Step::Wait(silent_at.min(quiet_until)));
@@ -147,7 +141,7 @@ fn first(position: LogOffset, log: &Log) -> Result<LogOffset, Refusal> {
         return Err(Refusal::BeyondEnd { position, end });
     }
     if position.0 == 0 {
-        return Ok(log.segment_start(log.end).max(log.min));
+        return Ok(log.newest);
     }
     if position < log.min {
         let min = log.min;
@@ -165,8 +159,8 @@ mod tests {
 
     const LOG: Log = Log {
         min: LogOffset(1_000),
+        newest: LogOffset(3_000),
         end: LogOffset(3_500),
-        segment_size: 1_000,
     };
 
     fn after(position: u64, now: Instant) -> Result<Master, Refusal> {
@@ -197,7 +191,7 @@ mod tests {
     #[test]
     fn a_slave_goes_on_where_it_ends_and_an_empty_one_with_the_newest_segment() {
         let now = Instant::now();
-        for (position, start, len) in [(0, 3_000, 100), (1_000, 1_000, 100), (1_950, 1_950, 50)] {
+        for (position, start, len) in [(0, 3_000, 100), (1_000, 1_000, 100), (3_450, 3_450, 50)] {
             let master = after(position, now).unwrap();
             assert_eq!(master.step(&LOG, 100, now), send(start, len), "{position}");
             assert_eq!(master.acknowledged(), LogOffset(position));

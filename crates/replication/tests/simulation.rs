@@ -58,8 +58,8 @@ impl World {
     fn view(&self) -> Log {
         Log {
             min: LogOffset(self.min),
+            newest: LogOffset(self.log.len() as u64 / SEGMENT * SEGMENT),
             end: LogOffset(self.log.len() as u64),
-            segment_size: SEGMENT,
         }
     }
 
@@ -95,7 +95,10 @@ impl World {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        if let Step::Send(head) = link.master.step(&view, len_max, now)? {
+        // Blocks end with their segment.
+        let next = link.master.next().map_or(0, |next| next.0);
+        let left = u32::try_from(SEGMENT - next % SEGMENT).unwrap();
+        if let Step::Send(head) = link.master.step(&view, len_max.min(left), now)? {
             let start = usize::try_from(head.start.0).unwrap();
             let bytes = &self.log[start..start + head.len as usize];
             assert!(view.min <= head.start, "deleted bytes are sent");
@@ -250,8 +253,8 @@ fn a_slave_behind_the_oldest_byte_is_told_so() {
 fn random_bytes_on_either_end_never_count_and_never_panic() {
     let log = Log {
         min: LogOffset(1 << 20),
+        newest: LogOffset((1 << 30) - (1 << 16)),
         end: LogOffset(1 << 30),
-        segment_size: 1 << 16,
     };
     let now = Instant::now();
     for seed in seeds() {

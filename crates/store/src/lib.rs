@@ -604,6 +604,30 @@ impl Store {
         LogOffset(self.log.appended.value())
     }
 
+    /// Where the segment starts that an offset belongs to, which for the end of a full one is that one still.
+    #[must_use]
+    pub fn segment_of(&self, at: LogOffset) -> LogOffset {
+        let chain = &self.log.chain;
+        let segment = chain
+            .find(at.0)
+            .or_else(|| chain.find(at.0.saturating_sub(1)));
+        LogOffset(segment.map_or(at.0, |segment| segment.start()))
+    }
+
+    /// Bytes of the log from an offset on: at most `max`, and no further than its segment and the end go. `None` when
+    /// the offset is before the oldest segment or beyond the end. Not copied; touching them may wait for the disk.
+    pub fn log_bytes(&self, from: LogOffset, max: u32) -> Result<Option<Bytes>, StoreError> {
+        let end = self.log.appended.value();
+        let Some(segment) = self.log.chain.find(from.0).filter(|_| from.0 <= end) else {
+            return Ok((from.0 == end).then(Bytes::new));
+        };
+        let len = u64::from(max).min(segment.end().min(end) - from.0);
+        let bytes = segment.slice(from.0, len);
+        bytes
+            .map(Some)
+            .map_err(StoreError::io("read", segment.path()))
+    }
+
     /// Reads messages of a queue from an offset on. `wanted` gets each entry's tags code. May wait for the disk unless
     /// [`Store::is_hot`] says otherwise.
     pub fn read(

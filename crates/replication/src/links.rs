@@ -1,0 +1,291 @@
+//! The master's links to its slaves: sockets and threads around [`Master`], which decides everything.
+//!
+//! Each link has two threads. One listens and advances `replicated`; the other, from the slave's first report on, sends
+//! and sleeps on the log's watermark.
+//! They are threads because what a slave needs may have to come from the disk first, and slaves are few. Log bytes go
+//! from the page cache to the socket without a copy of ours. Whom to trust is decided before a socket comes here.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use gantry_message::LogOffset;
+use gantry_store::{Store, Watermark};
+
+use crate::{HEAD_LEN, Log, Master, Patience, Refusal, Step};
+
+/// Apache's slave reads into 4 MiB; a block must fit with room to spare.
+const BLOCK_MAX: u32 = 1 << 20;
+
+/// The links of one master.
+#[derive(Debug)]
+pub struct Links {
+    store: Arc<Store>,
+    patience: Patience,
+    /// Up to where at least one slave has the log.
+    replicated: Watermark,
+    /// Held while a watermark is advanced, so that it does not go back.
+    open: Mutex<Vec<Arc<Link>>>,
+    is_over: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Link {
+    slave: SocketAddr,
+    socket: TcpStream,
+    master: Mutex<Master>,
+}
+
+/// How a slave stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its address.
+    pub slave: SocketAddr,
+    /// Up to where it has the log.
+    pub acknowledged: LogOffset,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    #[error("the slave closed it")]
+    Closed,
+    #[error("the log cannot be read: {0}")]
+    Store(#[from] gantry_store::StoreError),
+    #[error("this broker stops")]
+    Stopping,
+}
+
+impl Links {
+    /// No links yet.
+    #[must_use]
+    pub fn new(store: Arc<Store>, patience: Patience) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            patience,
+            replicated: Watermark::new(0),
+            open: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    /// Up to where at least one slave has the log; what one had it keeps having, so it never goes back.
+    #[must_use]
+    pub fn replicated(&self) -> &Watermark {
+        &self.replicated
+    }
+
+    /// Whether a slave is there that is less than `behind_max` bytes behind `end`: only then is it worth waiting for one.
+    #[must_use]
+    pub fn is_near(&self, end: LogOffset, behind_max: u64) -> bool {
+        !self.lock().is_empty() && end.0.saturating_sub(self.replicated.value()) < behind_max
+    }
+
+    /// How the slaves stand that are connected.
+    #[must_use]
+    pub fn standings(&self) -> Vec<Standing> {
+        let standing = |link: &Arc<Link>| Standing {
+            slave: link.slave,
+            acknowledged: link.lock().acknowledged(),
+        };
+        self.lock().iter().map(standing).collect()
+    }
+
+    /// Takes over a connection from a trusted address. It ends by itself; the log says why.
+    pub fn serve(self: &Arc<Self>, socket: TcpStream, slave: SocketAddr) -> io::Result<()> {
+        socket.set_nonblocking(false)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(self.patience.silence))?;
+        socket.set_write_timeout(Some(self.patience.silence))?;
+        let link = Arc::new(Link {
+            slave,
+            socket,
+            master: Mutex::new(Master::new(self.patience, Instant::now())),
+        });
+        {
+            let mut open = self.lock();
+            if self.is_over.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            open.push(Arc::clone(&link));
+        }
+        let started = self.spawn("ha-listen", &link, Self::listen);
+        if started.is_err() {
+            self.drop_link(&link, &End::Stopping);
+        }
+        started
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        link: &Arc<Link>,
+        work: fn(&Arc<Self>, &Arc<Link>) -> End,
+    ) -> io::Result<()> {
+        let (links, link) = (Arc::clone(self), Arc::clone(link));
+        let thread = thread::Builder::new().name(name.into());
+        let started = thread.spawn(move || {
+            let end = work(&links, &link);
+            links.drop_link(&link, &end);
+        });
+        started.map(drop)
+    }
+
+    /// Ends every link, and takes no new ones.
+    pub fn stop(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let open = self.lock().clone();
+        open.iter()
+            .for_each(|link| self.drop_link(link, &End::Stopping));
+        self.replicated.close();
+    }
+
+    /// Hears what the slave has.
+    fn listen(self: &Arc<Self>, link: &Arc<Link>) -> End {
+        let mut buffer = [0; 1024];
+        loop {
+            let bytes = match (&link.socket).read(&mut buffer) {
+                Ok(0) => return End::Closed,
+                Ok(len) => &buffer[..len],
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if is_timeout(&error) => {
+                    return Refusal::Silent(self.patience.silence).into();
+                }
+                Err(error) => return error.into(),
+            };
+            let first = {
+                let mut master = link.lock();
+                let was_silent = master.next().is_none();
+                if let Err(refusal) = master.received(bytes, &self.log(), Instant::now()) {
+                    return refusal.into();
+                }
+                master.next().filter(|_| was_silent)
+            };
+            if let Some(from) = first {
+                tracing::info!(slave = %link.slave, %from, "a slave is connected");
+                if let Err(error) = self.spawn("ha-send", link, Self::send) {
+                    return error.into();
+                }
+            }
+            self.advance();
+        }
+    }
+
+    /// Sends what the slave does not have.
+    fn send(self: &Arc<Self>, link: &Arc<Link>) -> End {
+        loop {
+            if self.store.appended().is_closed() || !self.lock().iter().any(|open| open.is(link)) {
+                return End::Stopping;
+            }
+            if let Err(end) = self.send_next(link) {
+                return end;
+            }
+        }
+    }
+
+    /// Sends one block, or waits for something to send.
+    fn send_next(&self, link: &Link) -> Result<(), End> {
+        let Some(next) = link.lock().next() else {
+            return Err(End::Closed);
+        };
+        let bytes = self.store.log_bytes(next, BLOCK_MAX)?.unwrap_or_default();
+        let now = Instant::now();
+        let len = u32::try_from(bytes.len()).unwrap_or(BLOCK_MAX);
+        let step = {
+            let mut master = link.lock();
+            let step = master.step(&self.log(), len, now)?;
+            // Before it is written: the slave's answer may be here first.
+            if let Step::Send(head) = step {
+                master.sent(head, now);
+            }
+            step
+        };
+        match step {
+            Step::Send(head) => Ok(write(&link.socket, &head.encode(), &bytes)?),
+            Step::Wait(until) => {
+                self.store.appended().wait_blocking(next.0, Some(until));
+                Ok(())
+            }
+        }
+    }
+
+    fn log(&self) -> Log {
+        let (min, end) = (self.store.min_offset(), self.store.max_offset());
+        Log {
+            min,
+            newest: self.store.segment_of(end),
+            end,
+        }
+    }
+
+    fn advance(&self) {
+        let open = self.lock();
+        let most = open.iter().map(|link| link.lock().acknowledged().0).max();
+        if let Some(most) = most.filter(|&most| self.replicated.value() < most) {
+            self.replicated.advance(most);
+        }
+    }
+
+    fn drop_link(&self, link: &Link, end: &End) {
+        let mut open = self.lock();
+        let Some(at) = open.iter().position(|other| other.is(link)) else {
+            return;
+        };
+        open.remove(at);
+        drop(open);
+        // Whoever is at work on it finds it closed; there may be nothing left to close.
+        let _ = link.socket.shutdown(Shutdown::Both);
+        let acknowledged = link.lock().acknowledged().0;
+        match end {
+            End::Stopping => {
+                tracing::info!(slave = %link.slave, acknowledged, "the link to a slave is closed")
+            }
+            end => {
+                tracing::warn!(slave = %link.slave, acknowledged, "the link to a slave ended: {end}")
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link {
+    fn is(&self, other: &Link) -> bool {
+        std::ptr::eq(self, other)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Master> {
+        self.master.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Writes a block, head and bytes in one call as long as the socket takes them.
+fn write(mut socket: &TcpStream, head: &[u8; HEAD_LEN], bytes: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(head), IoSlice::new(bytes)];
+    let mut left = &mut slices[..];
+    while !left.is_empty() {
+        match socket.write_vectored(left) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(len) => IoSlice::advance_slices(&mut left, len),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        while left.first().is_some_and(|slice| slice.is_empty()) {
+            left = &mut std::mem::take(&mut left)[1..];
+        }
+    }
+    Ok(())
+}
