@@ -15,6 +15,7 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Limits, Server};
+use gantry_replication::Links;
 use gantry_service::Failure;
 use gantry_store::{Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
@@ -55,6 +56,7 @@ use crate::{
     locks::Locks,
     metrics::{self, BrokerSource, Source, StoreSource},
     registration::{self, Registration},
+    replicas::Replicas,
     shard::{Parts, RcShard, Shard},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
@@ -63,6 +65,9 @@ use crate::{
 
 /// How long a stop waits for requests that were read before it.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Slaves that connect at once wait here.
+const HA_BACKLOG: i32 = 128;
 
 /// How long the boot line waits for name servers.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
@@ -78,6 +83,7 @@ pub struct Broker {
     topics: Arc<Topics>,
     registration: Arc<Registration>,
     server: Server,
+    replicas: Replicas,
     timers: Timers,
     watch: JoinHandle<()>,
     metrics: Option<JoinHandle<std::io::Result<()>>>,
@@ -110,6 +116,7 @@ impl Broker {
         check_supported(&config)?;
         let started = Instant::now();
         let (listeners, address) = bind(&mut config)?;
+        let ha_listener = bind_ha(&config)?;
         let metrics_listener = metrics::bind(&config)?;
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
@@ -123,12 +130,6 @@ impl Broker {
         };
         let config = live.now();
         warn_if_open(&config);
-        if config.store.broker_role == BrokerRole::SyncMaster {
-            tracing::warn!(
-                "brokerRole=SYNC_MASTER: this version has no slaves, so every send that waits is stored and answered \
-                 SLAVE_NOT_AVAILABLE"
-            );
-        }
         let identity = registration::Identity {
             cluster: config.broker_cluster_name.clone(),
             broker: config.broker_name.clone(),
@@ -150,7 +151,8 @@ impl Broker {
             .timers()
             .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
         let dispatch = state.dispatch(registration.clone(), store_host, &disk);
-        let parts = Arc::new(state.parts(dispatch, store_host));
+        let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
+        let parts = Arc::new(state.parts(dispatch, store_host, replicas.links().clone()));
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -184,6 +186,7 @@ impl Broker {
             topics: state.topics,
             registration,
             server,
+            replicas,
             timers,
             watch,
             metrics,
@@ -215,11 +218,18 @@ impl Broker {
         self.address
     }
 
+    /// Where slaves connect.
+    pub fn ha_address(&self) -> SocketAddr {
+        self.replicas.address()
+    }
+
     /// Stops in the order that loses nothing: leave the routes, answer what was read, write everything, mark the store
     /// clean.
     pub async fn stop(self) -> Result<(), Failure> {
         self.registration.stop().await;
         self.server.stop(STOP_PATIENCE).await;
+        // Nothing is stored by clients any more; slaves get the end of the log.
+        self.replicas.stop().await;
         let Broker {
             store,
             offsets,
@@ -454,7 +464,7 @@ impl State {
         }
     }
 
-    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr) -> Parts {
+    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, links: Arc<Links>) -> Parts {
         Parts {
             config: self.live.clone(),
             store: self.store.clone(),
@@ -474,6 +484,7 @@ impl State {
             },
             stats: self.stats.clone(),
             store_host,
+            links: Some(links),
             parked: Arc::new(AtomicUsize::new(0)),
         }
     }
@@ -543,20 +554,36 @@ pub(crate) fn is_insecure(config: &BrokerConfig) -> bool {
 fn check_supported(config: &BrokerConfig) -> Result<(), Failure> {
     if config.store.broker_role == BrokerRole::Slave {
         return Err(Failure::config(
-            "brokerRole=SLAVE: this version does not replicate yet, so it cannot be a slave",
+            "brokerRole=SLAVE: this version serves slaves, but cannot be one yet",
         ));
     }
     Ok(())
 }
 
-/// Binds the main port and the one two below; nothing was touched before.
-fn bind(config: &mut BrokerConfig) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
-    let ip: IpAddr = match config.server.bind_address.as_deref().map(str::trim) {
-        None | Some("" | "*") => Ipv6Addr::UNSPECIFIED.into(),
+fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
+    match config.server.bind_address.as_deref().map(str::trim) {
+        None | Some("" | "*") => Ok(Ipv6Addr::UNSPECIFIED.into()),
         Some(text) => text
             .parse()
-            .map_err(|_| Failure::config(format!("bindAddress: {text} is no address")))?,
-    };
+            .map_err(|_| Failure::config(format!("bindAddress: {text} is no address"))),
+    }
+}
+
+/// Binds the port for slaves.
+fn bind_ha(config: &BrokerConfig) -> Result<TcpListener, Failure> {
+    let address = SocketAddr::new(bind_address(config)?, config.store.ha_listen_port);
+    server::listen(address, HA_BACKLOG).map_err(|error| {
+        Failure::other(format!(
+            "cannot listen on {} port {}: {error} (haListenPort)",
+            address.ip(),
+            address.port()
+        ))
+    })
+}
+
+/// Binds the main port and the one two below; nothing was touched before.
+fn bind(config: &mut BrokerConfig) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
+    let ip = bind_address(config)?;
     let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
     let mut listeners = Vec::new();
     for port in [Some(config.server.listen_port), config.vip_port()]

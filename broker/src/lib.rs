@@ -16,6 +16,7 @@ pub mod locks;
 pub mod metrics;
 pub mod refusal;
 pub mod registration;
+pub mod replicas;
 pub mod shard;
 pub mod stats;
 pub mod store_command;

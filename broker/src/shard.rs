@@ -3,7 +3,7 @@
 //!
 //! Sends of all connections that were ready in one turn are encoded into one batch. The committer is a task of the same
 //! thread; it is woken by the first of them, so it runs after the last of them, writes once and answers all, but those
-//! that wait for a sync (`unsynced`). Pulls, held ones too, are in `pulls`.
+//! that wait for a sync or a slave (`unsynced`). Pulls, held ones too, are in `pulls`.
 //! Nothing here waits for a disk: what may touch one goes to a blocking thread.
 
 mod pulls;
@@ -24,13 +24,14 @@ use gantry_net::{
     peer::Answer,
     server::{Handler, Verdict},
 };
+use gantry_replication::Links;
 use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
     FieldSink, Request, Response,
     codes::{request, response},
     frame::{self, Frame, Header, ResponseHead, Serialization},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use unsynced::{Stored, Unsynced};
 
@@ -71,6 +72,8 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// Address that message ids carry.
     pub store_host: SocketAddr,
+    /// Slaves; a slave has none.
+    pub links: Option<Arc<Links>>,
     /// Pulls held by all shards.
     pub parked: Arc<AtomicUsize>,
 }
@@ -85,9 +88,8 @@ pub struct Shard {
     draining: Cell<bool>,
     drain: Notify,
     sync_flush: bool,
-    /// What a sender who waits is told about a message that is as safe as it gets here. A SYNC_MASTER promises a second
-    /// copy, and there is no slave to have one.
-    kept: i32,
+    /// A SYNC_MASTER promises a second copy.
+    sync_copy: bool,
     ids: RefCell<String>,
 }
 
@@ -122,17 +124,14 @@ impl Shard {
             draining: Cell::new(false),
             drain: Notify::new(),
             sync_flush,
-            kept: match config.store.broker_role {
-                BrokerRole::SyncMaster => response::SLAVE_NOT_AVAILABLE,
-                _ => response::SUCCESS,
-            },
+            sync_copy: config.store.broker_role == BrokerRole::SyncMaster,
             ids: RefCell::default(),
             parts,
         });
         // Both tasks end with the shard's runtime.
         tokio::task::spawn_local(shard.clone().committer());
-        if sync_flush {
-            tokio::task::spawn_local(shard.clone().answer_synced());
+        if shard.sync_flush || shard.sync_copy {
+            tokio::task::spawn_local(shard.clone().answer_kept());
         }
         shard
     }
@@ -191,10 +190,11 @@ impl Shard {
                     return;
                 }
                 let (end, queue_offset) = (*end, *queue_offset);
-                if self.sync_flush && staged.wait {
+                if staged.wait && (self.sync_flush || self.sync_copy) {
                     self.unsynced.push(Stored {
                         end,
-                        deadline: Instant::now() + self.sync_patience(),
+                        sync_by: self.sync_by(),
+                        copy: self.copy_of(end),
                         peer,
                         opaque,
                         serialization,
@@ -210,11 +210,7 @@ impl Shard {
                     host: self.parts.store_host,
                 };
                 let head = ResponseHead {
-                    code: if staged.wait {
-                        self.kept
-                    } else {
-                        response::SUCCESS
-                    },
+                    code: response::SUCCESS,
                     opaque,
                     remark: None,
                 };

@@ -214,7 +214,8 @@ fn what_follows_from_other_values_is_settled_and_said() {
         .iter()
         .map(|finding| finding.text.as_str())
         .collect();
-    let ports = "ports: 10911 for clients, 10909 for clients that use the VIP channel, 30000 for slaves (announced; this version does not replicate)";
+    let ports =
+        "ports: 10911 for clients, 10909 for clients that use the VIP channel, 30000 for slaves";
     assert_eq!(notes, [ports]);
 }
 

@@ -3,6 +3,7 @@
 
 mod latch;
 mod pulls;
+mod replicas;
 mod sends;
 
 use std::{io::Read, net::TcpStream, path::Path, time::Duration};
@@ -28,6 +29,7 @@ fn config(folder: &Path) -> BrokerConfig {
     config.broker_ip1 = Some("127.0.0.1".to_owned());
     config.server.bind_address = Some("127.0.0.1".to_owned());
     config.server.listen_port = 0;
+    config.store.ha_listen_port = 0;
     config.server.io_threads = 1;
     config.metrics_port = Some(0);
     config.store.store_path_root_dir = folder.join("store").to_string_lossy().into_owned();

@@ -181,7 +181,7 @@ fn tell_ports(loaded: &mut Loaded<BrokerConfig>) {
     );
     if let Some(vip) = loaded.config.vip_port() {
         let text = format!(
-            "ports: {port} for clients, {vip} for clients that use the VIP channel, {ha} for slaves (announced; this version does not replicate)"
+            "ports: {port} for clients, {vip} for clients that use the VIP channel, {ha} for slaves"
         );
         loaded.find(Severity::Note, text);
     }

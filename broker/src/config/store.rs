@@ -27,7 +27,8 @@ choices! {
 }
 
 const NO_POOL: &str = "messages are written to files directly; there is no buffer pool";
-const NO_REPLICATION: &str = "this version does not replicate";
+const NO_REPLICATION: &str = "this version cannot be a slave";
+const AS_MUCH: &str = "a slave is sent as much as there is, up to 1 MiB at once";
 const NO_DLEDGER: &str = "this version has no DLedger";
 const NO_LMQ: &str = "this version has no LMQ";
 const NO_WARMING: &str = "files are allocated before they are written; there is nothing to warm";
@@ -46,7 +47,7 @@ settings! {
         /// Milliseconds a send may wait for SYNC_FLUSH.
         sync_flush_timeout: u64 = 5_000, "syncFlushTimeout" [.between(1, 600_000).live()];
         /// Milliseconds a send may wait for a slave.
-        slave_timeout: u64 = 3_000, "slaveTimeout" [.between(1, 600_000).without_effect(NO_REPLICATION)];
+        slave_timeout: u64 = 3_000, "slaveTimeout" [.between(1, 600_000).live()];
 
         /// Milliseconds a write may hold the log before the page cache counts as busy.
         os_page_cache_busy_time_out_mills: u64 = 1_000, "osPageCacheBusyTimeOutMills" [.live()];
@@ -179,15 +180,18 @@ settings! {
         /// Port for slaves. Default: listenPort + 1, which RocketMQ always takes.
         ha_listen_port: u16 = 10_912, "haListenPort" [.between(1, 65_535).shown("listenPort + 1")];
         /// Milliseconds between signs of life to slaves.
-        ha_send_heartbeat_interval: u64 = 5_000, "haSendHeartbeatInterval" [.without_effect(NO_REPLICATION)];
+        ha_send_heartbeat_interval: u64 = 5_000, "haSendHeartbeatInterval" [.between(100, 3_600_000)];
         /// Milliseconds after which a silent peer is dropped.
-        ha_housekeeping_interval: u64 = 20_000, "haHousekeepingInterval" [.without_effect(NO_REPLICATION)];
+        ha_housekeeping_interval: u64 = 20_000, "haHousekeepingInterval" [.between(1_000, 3_600_000)];
         /// Bytes sent to a slave at once.
-        ha_transfer_batch_size: u32 = 32_768, "haTransferBatchSize" [.without_effect(NO_REPLICATION)];
+        ha_transfer_batch_size: u32 = 32_768, "haTransferBatchSize" [.without_effect(AS_MUCH)];
         /// Address of the master, for a slave that should not ask the name server.
         ha_master_address: Option<String> = None, "haMasterAddress" [.important().without_effect(NO_REPLICATION)];
         /// Bytes a slave may be behind and still count for SYNC_MASTER.
-        ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.without_effect(NO_REPLICATION)];
+        ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.live()];
+        /// Addresses of slaves, `,` between them, that get the log without being registered under this broker's name; `*`:
+        /// whoever connects.
+        ha_peers: Option<String> = None, "haPeers" [.check(peers).live().ours()];
         /// A slave corrects offsets.
         offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_REPLICATION)];
 
@@ -259,6 +263,18 @@ fn no_tilde(text: &str) -> Result<(), &'static str> {
         return Err("the path of a folder (~ is not understood)");
     }
     Ok(())
+}
+
+fn peers(text: &str) -> Result<(), &'static str> {
+    let peers = text.split([',', ';']).map(str::trim);
+    if peers
+        .filter(|peer| !peer.is_empty() && *peer != "*")
+        .all(|peer| peer.parse::<std::net::IpAddr>().is_ok())
+    {
+        Ok(())
+    } else {
+        Err("IP addresses with , between them, or *")
+    }
 }
 
 fn one_character(text: &str) -> Result<(), &'static str> {

@@ -1,9 +1,10 @@
-//! Sends that are stored and wait for the disk: synchronous flush.
+//! Sends that are stored and wait for the disk (synchronous flush), for a slave (SYNC_MASTER), or for both.
 //!
 //! Each shard keeps them in the order of the log, so one wait for the first of them is enough. They are answered when
-//! the sync of their bytes is through, when their time is over, or at once when the store has latched: no later sync
-//! can be believed. A message that is stored and may not survive a power cut is answered FLUSH_DISK_TIMEOUT, as Java
-//! does after a failed flush: consumers can see it, so its sender must not be told that it is nowhere.
+//! both have them, when the time of one is over, or at once when the store has latched: no later sync can be believed.
+//! A message that is stored and may not survive a power cut is answered FLUSH_DISK_TIMEOUT, as Java does after a failed
+//! flush: consumers can see it, so its sender must not be told that it is nowhere. What is wrong with the copy outweighs
+//! what is wrong with the disk, as in Java (store.md 9).
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
 
@@ -21,7 +22,7 @@ use super::Shard;
 /// The sends of one shard that wait for the disk.
 #[derive(Default)]
 pub(super) struct Unsynced {
-    /// Invariant: ends and deadlines grow from the first to the last.
+    /// Invariant: ends grow from the first to the last.
     waiting: RefCell<VecDeque<Stored>>,
     added: Notify,
 }
@@ -29,13 +30,74 @@ pub(super) struct Unsynced {
 /// A stored message and all that its answer says.
 pub(super) struct Stored {
     pub(super) end: LogOffset,
-    pub(super) deadline: Instant,
+    /// Until when it waits for the disk; `None` if it does not.
+    pub(super) sync_by: Option<Instant>,
+    pub(super) copy: Replica,
     pub(super) peer: Peer,
     pub(super) opaque: i32,
     pub(super) serialization: Serialization,
     pub(super) ids: String,
     pub(super) queue_id: QueueId,
     pub(super) queue_offset: QueueOffset,
+}
+
+/// What a message waits for at the slaves.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Replica {
+    /// Nothing: no copy is promised.
+    Unasked,
+    /// There is no slave, or none that is near enough.
+    Missing,
+    /// A slave, until then.
+    By(Instant),
+}
+
+/// How far things are when waiting sends are looked at.
+struct Progress<'a> {
+    flushed: u64,
+    replicated: u64,
+    /// Why no later sync and no later copy can be believed.
+    over: Option<&'a AppendError>,
+    now: Instant,
+}
+
+impl Stored {
+    /// The answer's code, once there is one.
+    fn code(&self, progress: &Progress<'_>) -> Option<i32> {
+        let Progress {
+            over,
+            now,
+            flushed,
+            replicated,
+        } = *progress;
+        let sync = match self.sync_by {
+            Some(_) if self.end.0 <= flushed => Some(response::SUCCESS),
+            Some(by) if over.is_some() || by <= now => Some(response::FLUSH_DISK_TIMEOUT),
+            Some(_) => None,
+            None => Some(response::SUCCESS),
+        };
+        let copy = match self.copy {
+            Replica::Unasked => Some(response::SUCCESS),
+            Replica::Missing => Some(response::SLAVE_NOT_AVAILABLE),
+            Replica::By(_) if self.end.0 <= replicated => Some(response::SUCCESS),
+            Replica::By(by) if over.is_some() || by <= now => Some(response::FLUSH_SLAVE_TIMEOUT),
+            Replica::By(_) => None,
+        };
+        match (sync?, copy?) {
+            (sync, response::SUCCESS) => Some(sync),
+            (_, copy) => Some(copy),
+        }
+    }
+
+    /// When something changes for it without anybody's doing.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let copy_by = match self.copy {
+            Replica::By(by) => Some(by),
+            Replica::Unasked | Replica::Missing => None,
+        };
+        let all = self.sync_by.into_iter().chain(copy_by);
+        all.filter(|by| now < *by).min()
+    }
 }
 
 impl Unsynced {
@@ -46,31 +108,70 @@ impl Unsynced {
 }
 
 impl Shard {
-    /// How long a send waits for the disk.
-    pub(super) fn sync_patience(&self) -> Duration {
-        Duration::from_millis(self.send.config().store.sync_flush_timeout)
+    /// Until when a send that is stored now waits for the disk; `None` if it need not.
+    pub(super) fn sync_by(&self) -> Option<Instant> {
+        let patience = Duration::from_millis(self.send.config().store.sync_flush_timeout);
+        self.sync_flush.then(|| Instant::now() + patience)
+    }
+
+    /// What a message that ends there waits for at the slaves.
+    pub(super) fn copy_of(&self, end: LogOffset) -> Replica {
+        let Some(links) = self.parts.links.as_ref().filter(|_| self.sync_copy) else {
+            return Replica::Unasked;
+        };
+        let store = &self.send.config().store;
+        if links.is_near(end, store.ha_slave_fallbehind_max.into()) {
+            Replica::By(Instant::now() + Duration::from_millis(store.slave_timeout))
+        } else {
+            Replica::Missing
+        }
     }
 
     /// Answers what waits, until the shard's runtime ends.
-    pub(super) async fn answer_synced(self: Rc<Self>) {
-        let store = &self.parts.store;
+    pub(super) async fn answer_kept(self: Rc<Self>) {
         loop {
+            self.answer_due();
+            let now = Instant::now();
             let first = {
                 let waiting = self.unsynced.waiting.borrow();
-                waiting.front().map(|first| (first.end, first.deadline))
+                let first = waiting.front();
+                first.map(|first| {
+                    (
+                        first.end.0 - 1,
+                        first.copy,
+                        first.deadline(now).unwrap_or(now),
+                    )
+                })
             };
-            let Some((end, deadline)) = first else {
-                self.unsynced.added.notified().await;
-                continue;
-            };
-            tokio::select! {
-                () = store.flushed().beyond(end.0 - 1) => {}
-                () = store.latches().beyond(0) => {}
-                () = tokio::time::sleep_until(deadline) => {}
+            match first {
+                Some((past, copy, deadline)) => self.progress(past, copy, deadline).await,
+                None => self.unsynced.added.notified().await,
             }
-            // In this order: what was synced before the store latched is in `flushed` by then, and is a success.
-            let over = self.why_over();
-            self.answer_due(store.flushed().value(), over.as_ref(), Instant::now());
+        }
+    }
+
+    /// Waits until the disk or a slave has what is behind `past`, nothing more can be believed, or time is over.
+    async fn progress(&self, past: u64, copy: Replica, deadline: Instant) {
+        let store = &self.parts.store;
+        let is_synced = async {
+            match self.sync_flush && store.flushed().value() <= past {
+                true => store.flushed().beyond(past).await,
+                false => std::future::pending().await,
+            }
+        };
+        let is_copied = async {
+            match (&self.parts.links, copy) {
+                (Some(links), Replica::By(_)) if links.replicated().value() <= past => {
+                    links.replicated().beyond(past).await;
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = is_synced => {}
+            () = is_copied => {}
+            () = store.latches().beyond(0) => {}
+            () = tokio::time::sleep_until(deadline) => {}
         }
     }
 
@@ -81,19 +182,26 @@ impl Shard {
         matches!(error, AppendError::ShutDown | AppendError::Latched { .. }).then_some(error)
     }
 
-    fn answer_due(&self, flushed: u64, over: Option<&AppendError>, now: Instant) {
-        let why = over.map(|error| format!("the message is stored but not synced: {error}"));
+    fn answer_due(&self) {
+        // In this order: what was synced before the store latched is in `flushed` by then, and is a success.
+        let over = self.why_over();
+        let links = self.parts.links.as_ref();
+        let progress = Progress {
+            flushed: self.parts.store.flushed().value(),
+            replicated: links.map_or(0, |links| links.replicated().value()),
+            over: over.as_ref(),
+            now: Instant::now(),
+        };
+        let why = over
+            .as_ref()
+            .map(|error| format!("the message is stored but not synced: {error}"));
         let mut peers: Vec<Peer> = Vec::new();
         loop {
             let mut waiting = self.unsynced.waiting.borrow_mut();
-            let Some(first) = waiting.front() else { break };
-            let (code, remark) = if first.end.0 <= flushed {
-                (self.kept, None)
-            } else if over.is_some() || first.deadline <= now {
-                (response::FLUSH_DISK_TIMEOUT, why.as_deref())
-            } else {
+            let Some(code) = waiting.front().and_then(|first| first.code(&progress)) else {
                 break;
             };
+            let remark = why.as_deref().filter(|_| code != response::SUCCESS);
             let Some(stored) = waiting.pop_front() else {
                 break;
             };

@@ -82,10 +82,11 @@ impl Links {
         &self.replicated
     }
 
-    /// Whether a slave is there that is less than `behind_max` bytes behind `end`: only then is it worth waiting for one.
+    /// Whether a slave has reported and one is less than `behind_max` bytes behind `end`: only then is it worth waiting for one.
     #[must_use]
     pub fn is_near(&self, end: LogOffset, behind_max: u64) -> bool {
-        !self.lock().is_empty() && end.0.saturating_sub(self.replicated.value()) < behind_max
+        let is_there = self.lock().iter().any(|link| link.lock().next().is_some());
+        is_there && end.0.saturating_sub(self.replicated.value()) < behind_max
     }
 
     /// How the slaves stand that are connected.

@@ -1,0 +1,237 @@
+//! The master's side of replication: who may connect to the HA port, and when the links are closed.
+//!
+//! The log is everything there is to know, so it goes only to addresses that are registered as slaves of this broker's
+//! name, or listed in `haPeers` (decision 20); the first costs a question to the name servers for each connection. What
+//! happens on a link is the business of [`Links`].
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gantry_message::LogOffset;
+use gantry_net::client::{Connection, Options};
+use gantry_replication::{Links, Patience};
+use gantry_service::Failure;
+use gantry_store::Store;
+use gantry_wire::{bodies::ClusterInfo, codes::request};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time};
+
+use crate::{
+    config::{BrokerConfig, name_server_list},
+    live::LiveConfig,
+};
+
+/// How long a name server may take to say who is registered.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// So many connections are looked into at once; more are closed.
+const ASKED_MAX: usize = 16;
+/// How long a stop waits for a slave to get the last bytes.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// After a failed accept (no descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The HA port and the links behind it.
+pub struct Replicas {
+    address: SocketAddr,
+    links: Arc<Links>,
+    store: Arc<Store>,
+    accepting: JoinHandle<()>,
+}
+
+/// Decides who may connect.
+struct Door {
+    live: Arc<LiveConfig>,
+    links: Arc<Links>,
+    asked: Semaphore,
+    /// Addresses that were turned away: the log names each once.
+    strangers: Mutex<HashSet<IpAddr>>,
+}
+
+impl Replicas {
+    /// Serves slaves that connect to `listener`. Must run on the control runtime.
+    pub fn start(
+        listener: TcpListener,
+        live: Arc<LiveConfig>,
+        store: Arc<Store>,
+    ) -> Result<Replicas, Failure> {
+        let config = live.now();
+        let patience = Patience {
+            heartbeat: Duration::from_millis(config.store.ha_send_heartbeat_interval),
+            silence: Duration::from_millis(config.store.ha_housekeeping_interval),
+        };
+        let links = Links::new(store.clone(), patience);
+        let failed = |error| Failure::other(format!("the HA port: {error}"));
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let door = Arc::new(Door {
+            live,
+            links: links.clone(),
+            asked: Semaphore::new(ASKED_MAX),
+            strangers: Mutex::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, door));
+        Ok(Replicas {
+            address,
+            links,
+            store,
+            accepting,
+        })
+    }
+
+    /// Where slaves connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What is known of the slaves.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// Gives a connected slave a moment to get the last bytes, then closes every link. Nothing may be stored any more.
+    pub async fn stop(self) {
+        self.accepting.abort();
+        let LogOffset(end) = self.store.max_offset();
+        if !self.links.standings().is_empty() && end != 0 {
+            let has_all = self.links.replicated().beyond(end - 1);
+            if time::timeout(STOP_PATIENCE, has_all).await.is_err() {
+                let behind = end.saturating_sub(self.links.replicated().value());
+                tracing::warn!(behind, "no slave has the end of the log");
+            }
+        }
+        self.links.stop();
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, door: Arc<Door>) {
+    let mut is_failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((socket, address)) => {
+                is_failing = false;
+                let door = door.clone();
+                tokio::spawn(async move { door.open(socket, address).await });
+            }
+            Err(error) => {
+                if !is_failing {
+                    tracing::error!(%error, "the HA port takes no connections");
+                }
+                is_failing = true;
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Door {
+    async fn open(&self, socket: TcpStream, address: SocketAddr) {
+        let slave = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let Ok(_turn) = self.asked.try_acquire() else {
+            tracing::debug!(%slave, "too many connections to the HA port at once");
+            return;
+        };
+        let config = self.live.now();
+        if !is_listed(&config, slave.ip()) && !is_registered(&config, slave.ip()).await {
+            self.turn_away(slave.ip(), &config.broker_name);
+            return;
+        }
+        let served = socket
+            .into_std()
+            .and_then(|socket| self.links.serve(socket, slave));
+        if let Err(error) = served {
+            tracing::error!(%slave, %error, "a slave cannot be served");
+        }
+    }
+
+    fn turn_away(&self, address: IpAddr, broker: &str) {
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if strangers.len() < 1_000 && strangers.insert(address) {
+            tracing::warn!(
+                "connections of {address} to the HA port are closed: no slave of {broker} is registered from there, and \
+                 haPeers does not list it"
+            );
+        }
+    }
+}
+
+fn is_listed(config: &BrokerConfig, address: IpAddr) -> bool {
+    let listed = config.store.ha_peers.as_deref().unwrap_or_default();
+    listed
+        .split([',', ';'])
+        .map(str::trim)
+        .any(|peer| peer == "*" || peer.parse() == Ok(address))
+}
+
+/// Whether a name server knows a slave of this broker's name at that address.
+async fn is_registered(config: &BrokerConfig, address: IpAddr) -> bool {
+    let name_servers = config.namesrv_addr.as_deref().unwrap_or_default();
+    for name_server in name_server_list(name_servers) {
+        match time::timeout(ASK_TIMEOUT, slaves(name_server, &config.broker_name)).await {
+            Ok(Ok(slaves)) if slaves.contains(&address) => return true,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(name_server, error, "who is registered cannot be told");
+            }
+            Err(_) => tracing::debug!(name_server, "no answer to who is registered"),
+        }
+    }
+    false
+}
+
+/// The addresses of a broker name's slaves, as a name server knows them.
+async fn slaves(name_server: &str, broker: &str) -> Result<HashSet<IpAddr>, String> {
+    let options = Options {
+        connect_timeout: ASK_TIMEOUT,
+        ..Options::default()
+    };
+    let connection = Connection::connect(name_server, &options)
+        .await
+        .map_err(|error| error.to_string())?;
+    let code = request::GET_BROKER_CLUSTER_INFO;
+    let reply = connection
+        .call(code, |_| {}, [], ASK_TIMEOUT)
+        .await
+        .map_err(|error| error.to_string())?;
+    let cluster = ClusterInfo::parse(&reply.body).map_err(|error| error.to_string())?;
+    let mut addresses = HashSet::new();
+    let brokers = cluster.broker_addr_table.get(broker);
+    for (_, address) in brokers
+        .iter()
+        .flat_map(|data| &data.broker_addrs)
+        .filter(|(id, _)| **id != 0)
+    {
+        if let Ok(found) = tokio::net::lookup_host(address.as_str()).await {
+            addresses.extend(found.map(|address| address.ip().to_canonical()));
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_addresses_are_known_without_a_name_server() {
+        let mut config =
+            <BrokerConfig as gantry_config::Settings>::defaults(&gantry_config::Host::described());
+        let address: IpAddr = "10.0.0.7".parse().unwrap();
+        assert!(!is_listed(&config, address));
+        for (listed, is_in) in [
+            ("10.0.0.7", true),
+            ("10.0.0.8, 10.0.0.7", true),
+            ("10.0.0.70", false),
+            ("*", true),
+            ("", false),
+        ] {
+            config.store.ha_peers = Some(listed.to_owned());
+            assert_eq!(is_listed(&config, address), is_in, "{listed}");
+        }
+    }
+}
