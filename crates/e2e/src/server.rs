@@ -307,7 +307,11 @@ impl Server {
                     args.extend(["--namesrv".to_owned(), name_servers.join(";")]);
                 }
                 for (key, value) in properties {
-                    args.extend(["--set".to_owned(), format!("{key}={value}")]);
+                    match key.as_str() {
+                        "brokerId" => args.extend(["--id".to_owned(), value.clone()]),
+                        "brokerRole" => args.extend(["--role".to_owned(), value.clone()]),
+                        _ => args.extend(["--set".to_owned(), format!("{key}={value}")]),
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@ mod crash;
 mod home;
 mod mqadmin;
 mod notices;
+mod replication;
 mod restarts;
 mod start_failures;
 mod store;
