@@ -7,11 +7,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_message::record::MAGIC;
 use gantry_message::{Millis, RecordView};
 use gantry_store::StoreConfig;
 use gantry_store::format::{blank, name};
-use gantry_store::offline::{Chain, Cursor, Reason, Segment, Step};
+use gantry_store::offline::{Candidate, Chain, Cursor, Reason, Segment, Step, segment_size};
 
 use crate::report::{Class, Finding, Findings};
 use crate::target::{DoctorError, Target};
@@ -21,27 +20,10 @@ use crate::target::{DoctorError, Target};
 pub(crate) struct Log {
     pub(crate) segment_size: u64,
     pub(crate) chain: Chain,
-}
-
-struct Candidate {
-    dir: PathBuf,
-    start: u64,
-    len: u64,
-}
-
-impl Candidate {
-    fn path(&self) -> PathBuf {
-        self.dir.join(name::of(self.start))
-    }
-
-    /// Whether a record or the end of one's segment stands at the beginning.
-    fn has_record(&self, target: &Target) -> bool {
-        let mut head = [0; 8];
-        let read = target
-            .open(&self.path())
-            .and_then(|file| file.read_exact_at(&mut head, 0));
-        read.is_ok() && (head[4..] == MAGIC.to_be_bytes() || blank::is_blank(&head))
-    }
+    /// Whether any file has that size: otherwise nobody knows it.
+    pub(crate) is_size_sure: bool,
+    /// Where the files of segments end that are too short.
+    pub(crate) cut_at: Vec<u64>,
 }
 
 impl Log {
@@ -54,7 +36,7 @@ impl Log {
             for one in listed {
                 match name::parse(&one.name).filter(|_| !one.is_dir) {
                     Some(start) => candidates.push(Candidate {
-                        dir: dir.clone(),
+                        dir,
                         start,
                         len: one.len,
                     }),
@@ -67,12 +49,19 @@ impl Log {
                 }
             }
         }
-        candidates.sort_by(|a, b| (a.start, &a.dir).cmp(&(b.start, &b.dir)));
-        let segment_size = size_of(target, &candidates);
+        candidates.sort_by_key(|one| (one.start, one.dir));
+        let configured = shape.segment_size;
+        let configured = configured.unwrap_or_else(|| StoreConfig::default().segment_size);
+        let segment_size = segment_size(target.disk(), &candidates, configured.max(1));
+        let is_sure = candidates.is_empty() || candidates.iter().any(|one| one.len == segment_size);
         let segments = segments(target, findings, &candidates, segment_size);
+        let is_short = |one: &&Candidate<'_>| one.len < segment_size;
+        let cut = candidates.iter().filter(is_short);
         Ok(Self {
             segment_size,
+            is_size_sure: is_sure,
             chain: Chain::new(segments),
+            cut_at: cut.map(|one| one.start.saturating_add(one.len)).collect(),
         })
     }
 
@@ -99,13 +88,13 @@ impl Log {
 fn segments(
     target: &Target,
     findings: &mut Findings,
-    candidates: &[Candidate],
+    candidates: &[Candidate<'_>],
     size: u64,
 ) -> Vec<Arc<Segment>> {
     let mut segments: Vec<Arc<Segment>> = Vec::new();
     let last = candidates.last().map_or(0, |last| last.start);
     for candidate in candidates {
-        let path = candidate.path();
+        let path = path_of(candidate);
         findings.file(Class::Commitlog, candidate.len);
         let fault = |code, reason: String| Finding::fault(Class::Commitlog, code, &path, reason);
         let is_twin = segments
@@ -131,7 +120,7 @@ fn segments(
             let reason = format!("{len} bytes long, segments of this log have {size}");
             findings.add(fault("segment-length", reason).at(from));
         }
-        match Segment::open_for_reading(target.disk(), &candidate.dir, candidate.start, size) {
+        match Segment::open_for_reading(target.disk(), candidate.dir, candidate.start, size) {
             Ok(segment) => segments.push(Arc::new(segment)),
             Err(error) => findings.refused(Class::Commitlog, &path, &error),
         }
@@ -139,31 +128,8 @@ fn segments(
     segments
 }
 
-/// The configured size when any file has it, else the one that the most files with records have and that fits all
-/// names. A file alone has a say only with whole pages: otherwise it was cut.
-fn size_of(target: &Target, candidates: &[Candidate]) -> u64 {
-    let configured = target
-        .shape
-        .segment_size
-        .unwrap_or_else(|| StoreConfig::default().segment_size)
-        .max(1);
-    if candidates.iter().any(|one| one.len == configured) {
-        return configured;
-    }
-    let sizes = StoreConfig::SEGMENT_SIZE_MIN..=StoreConfig::SEGMENT_SIZE_MAX;
-    let with_records = candidates.iter().filter(|one| one.has_record(target));
-    let lens: Vec<u64> = with_records.map(|one| one.len).collect();
-    let votes = |len: u64| lens.iter().filter(|&&one| one == len).count();
-    let fits = |len: &u64| {
-        sizes.contains(len)
-            && candidates.iter().all(|one| one.start.is_multiple_of(*len))
-            && (len.is_multiple_of(4096) || votes(*len) > 1)
-    };
-    let mut distinct = lens.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let likely = distinct.into_iter().filter(fits);
-    likely.max_by_key(|&len| votes(len)).unwrap_or(configured)
+fn path_of(candidate: &Candidate<'_>) -> PathBuf {
+    candidate.dir.join(name::of(candidate.start))
 }
 
 /// What a walk comes by.

@@ -15,12 +15,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_disk::{Disk, replace};
+use gantry_disk::{Disk, Open, replace};
 use gantry_message::Millis;
+use gantry_message::record::BLANK_MAGIC;
 use gantry_store::offline::{Segment, keep_copy, set_aside};
 use gantry_store::{Store, StoreConfig};
 
-use crate::check::{Found, TABLES, examine, layout_of_store, parse_table, usual_file_size};
+use crate::check::{Found, Patch, TABLES, examine, layout_of_store, parse_table, usual_file_size};
 use crate::log::{queue_dir, wide};
 use crate::progress::Progress;
 use crate::report::{Class, Report, Severity};
@@ -47,6 +48,11 @@ enum Act {
     Restore { table: PathBuf, backup: PathBuf },
     /// Copies a range of the log into the quarantine.
     KeepTail { from: u64, to: u64 },
+    /// Takes away the beginning of a record whose end is gone with the end of its file: with zeros in place of that, it
+    /// could pass for whole, for only bodies have a checksum.
+    Cut { at: u64 },
+    /// Puts eight bytes of the log right, and keeps a copy of what stood there.
+    Patch(Patch),
 }
 
 /// How the store is opened.
@@ -96,6 +102,14 @@ pub fn repair(
         }
     };
     let found = examine(target, LIMIT, None, progress)?;
+    if !found.log.is_size_sure {
+        let text = format!(
+            "{}: no file of the log has the length of a segment ({}); say with -c how long they are",
+            target.root.display(),
+            found.log.segment_size
+        );
+        return Err(DoctorError::Usage(text));
+    }
     let plan = plan(target, &found)?;
     let mut say = |line: &str| {
         writeln!(out, "{line}").map_err(DoctorError::io("write", Path::new("the output")))
@@ -171,6 +185,20 @@ fn plan(target: &Target, found: &Found) -> Result<Plan, DoctorError> {
             acts.push(Act::KeepTail { from, to });
         }
     }
+    let torn = found.torn_at.map(|at| (at, u64::MAX));
+    for (from, to) in found.damaged.iter().copied().chain(torn) {
+        let cut = found
+            .log
+            .cut_at
+            .iter()
+            .find(|&&cut| from < cut && cut <= to);
+        let Some(&to) = cut else { continue };
+        if found.torn_at != Some(from) {
+            acts.push(Act::KeepTail { from, to });
+        }
+        acts.push(Act::Cut { at: from });
+    }
+    acts.extend(found.patches.iter().copied().map(Act::Patch));
     acts.extend(aside.into_iter().map(Act::SetAside));
     let is_damaged = [
         Class::Commitlog,
@@ -274,6 +302,15 @@ fn describe(target: &Target, plan: &Plan, mode: Mode) -> Vec<String> {
                     quarantine.display()
                 )
             }
+            Act::Patch(patch) => {
+                let what = if patch.bytes[4..] == BLANK_MAGIC.to_be_bytes() {
+                    "length of the blank record"
+                } else {
+                    "queue offset of the record"
+                };
+                format!("  put the {what} right, at {} of the log", patch.at)
+            }
+            Act::Cut { at } => format!("  take away the part of a record at {at} of the log"),
         });
     }
     let opening = match plan.opening {
@@ -309,6 +346,28 @@ fn perform(target: &Target, found: &Found, disk: &dyn Disk, act: &Act) -> Result
             };
             keep_copy(disk, root, &segment, *from..*to)
                 .map_err(DoctorError::io("keep a copy of", segment.path()))
+        }
+        Act::Patch(Patch { at, bytes }) => {
+            let Some(segment) = found.log.chain.find(*at) else {
+                return Ok(());
+            };
+            let path = segment.path();
+            let kept = keep_copy(disk, root, &segment, *at..at.saturating_add(8));
+            let patched = kept.and_then(|()| {
+                let file = disk.open(path, Open::Write)?;
+                file.write_at(bytes, at - segment.start())?;
+                file.sync()
+            });
+            patched.map_err(DoctorError::io("put right", path))
+        }
+        Act::Cut { at } => {
+            let Some(segment) = found.log.chain.find(*at) else {
+                return Ok(());
+            };
+            let path = segment.path();
+            let file = disk.open(path, Open::Write);
+            let cut = file.and_then(|file| file.set_len(at - segment.start()));
+            cut.map_err(DoctorError::io("cut", path))
         }
     }
 }

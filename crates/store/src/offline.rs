@@ -13,6 +13,13 @@ use crate::paths::Paths;
 pub use crate::chain::Chain;
 pub use crate::cursor::{Cursor, Reason, Step};
 pub use crate::segment::Segment;
+pub use crate::segments::Candidate;
+
+/// How long the segments of a log are: as configured when any file is, else as its files say.
+#[must_use]
+pub fn segment_size(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u64 {
+    crate::segments::size_of(disk, candidates, configured)
+}
 
 /// What the queue entry of a record says of its tags: their hash, or when the message is due (delayed messages).
 #[must_use]

@@ -17,10 +17,14 @@ use crate::paths::Paths;
 use crate::segment::Segment;
 
 /// A file that is named like a segment.
-struct Candidate<'a> {
-    dir: &'a Path,
-    start: u64,
-    len: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Where it is.
+    pub dir: &'a Path,
+    /// Where it starts, as its name says.
+    pub start: u64,
+    /// How long it is.
+    pub len: u64,
 }
 
 /// The segments, sorted, and their size.
@@ -96,15 +100,18 @@ pub(crate) fn load(
 }
 
 /// The configured size when any file has it, else the size of a file with records that the most files have and that
-/// fits all names. A file alone has a say only with whole pages, for otherwise it was cut, or where names say that the
+/// fits most names (one may be no segment's). A file alone has a say only with whole pages, for otherwise it was cut, or where names say that the
 /// configured size is wrong.
-fn size_of(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u64 {
+pub(crate) fn size_of(disk: &dyn Disk, candidates: &[Candidate<'_>], configured: u64) -> u64 {
     if candidates.is_empty() || candidates.iter().any(|one| one.len == configured) {
         return configured;
     }
     let sizes = StoreConfig::SEGMENT_SIZE_MIN..=StoreConfig::SEGMENT_SIZE_MAX;
     let fits = |size: u64| {
-        sizes.contains(&size) && candidates.iter().all(|one| one.start.is_multiple_of(size))
+        let named = candidates
+            .iter()
+            .filter(|one| one.start.is_multiple_of(size));
+        sizes.contains(&size) && named.count() * 2 > candidates.len()
     };
     let with_records = candidates.iter().filter(|one| one.has_record(disk));
     let votes = |size: u64| candidates.iter().filter(|one| one.len == size).count();

@@ -1,6 +1,7 @@
 //! What the walk over the log says of the log itself: damage, missing segments, blank records, its end.
 
 use gantry_message::{Millis, RecordView, topic};
+use gantry_store::format::blank;
 use gantry_store::offline::{Reason, has_queues};
 
 use super::side::Stop;
@@ -13,14 +14,33 @@ use crate::target::Target;
 pub(crate) struct Lost {
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// An earlier recovery found it, kept a copy and put a record in its place.
-    pub(crate) is_known: bool,
+    pub(crate) cause: Cause,
+}
+
+/// Why a part of the log has no messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It cannot be read.
+    Damage,
+    /// An earlier recovery could not read it, kept a copy and put a filler record or a segment without messages there.
+    Filler,
+    /// A blank record says that there is nothing; recovery writes such a one, too, where the end of a segment was lost.
+    Blank,
 }
 
 /// The ranges that were lost, in the order of the log; of too many only the first are kept.
 #[derive(Debug, Default)]
 pub(crate) struct LostRanges(Vec<Lost>);
 
+/// Eight bytes of the log that other files or their place tell better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patch {
+    pub(crate) at: u64,
+    pub(crate) bytes: [u8; 8],
+}
+
+/// So many of them are remembered; a second repair does the rest.
+pub(crate) const PATCHES_MAX: usize = 1 << 16;
 /// So many lost ranges are remembered.
 const LOST_MAX: usize = 1 << 16;
 
@@ -29,6 +49,12 @@ impl LostRanges {
         if self.0.len() < LOST_MAX {
             self.0.push(lost);
         }
+    }
+
+    /// The ranges that cannot be read.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = (u64, u64)> {
+        let damaged = self.0.iter().filter(|lost| lost.cause == Cause::Damage);
+        damaged.map(|lost| (lost.from, lost.to))
     }
 
     /// The lost range that an offset lies in.
@@ -48,6 +74,7 @@ pub(crate) struct LogCheck<'a> {
     summary: LogSummary,
     records: u64,
     lost: LostRanges,
+    patches: Vec<Patch>,
     unsafe_topics: Option<u64>,
     last_time: Option<Millis>,
 }
@@ -66,9 +93,15 @@ impl<'a> LogCheck<'a> {
             summary,
             records: 0,
             lost: LostRanges::default(),
+            patches: Vec::new(),
             unsafe_topics: None,
             last_time: None,
         }
+    }
+
+    /// What is wrong and can be put right in place.
+    pub(crate) fn patches(&self) -> &[Patch] {
+        &self.patches
     }
 
     pub(crate) fn lost(&self) -> &LostRanges {
@@ -91,7 +124,7 @@ impl<'a> LogCheck<'a> {
             self.lost.push(Lost {
                 from: at,
                 to: at.saturating_add(wide(view.len())),
-                is_known: true,
+                cause: Cause::Filler,
             });
             return true;
         }
@@ -108,10 +141,9 @@ impl<'a> LogCheck<'a> {
 
     /// What is no record. Returns whether messages are lost there.
     pub(crate) fn gap(&mut self, item: &Item<'_>, findings: &mut Findings) -> bool {
-        let before = self.lost.0.len();
         match item {
-            Item::Record(_) => {}
-            Item::Closed { at, remaining } => self.closed(*at, *remaining, findings),
+            Item::Record(_) => return false,
+            Item::Closed { at, remaining } => return self.closed(*at, *remaining, findings),
             Item::Damaged { from, to, reason } => {
                 let (from, to) = (*from, *to);
                 let bytes = to.saturating_sub(from);
@@ -131,7 +163,7 @@ impl<'a> LogCheck<'a> {
                 self.lose(from, to);
             }
         }
-        before < self.lost.0.len()
+        true
     }
 
     fn lose(&mut self, from: u64, to: u64) {
@@ -142,24 +174,34 @@ impl<'a> LogCheck<'a> {
         self.lost.push(Lost {
             from,
             to,
-            is_known: false,
+            cause: Cause::Damage,
         });
     }
 
-    fn closed(&mut self, at: u64, remaining: Option<u32>, findings: &mut Findings) {
+    /// Returns whether the segment stands for lost messages.
+    fn closed(&mut self, at: u64, remaining: Option<u32>, findings: &mut Findings) -> bool {
         let Some(segment) = self.log.chain.find(at) else {
-            return;
+            return false;
         };
         let rest = segment.end() - at;
         let Some(remaining) = remaining.map(u64::from) else {
-            return;
+            return false;
         };
         if remaining != rest {
             let text =
                 format!("the blank record at {at} says {remaining} bytes remain, there are {rest}");
             findings.add(self.fault("blank-length", at, text));
+            if let Ok(rest) = u32::try_from(rest)
+                && self.patches.len() < PATCHES_MAX
+            {
+                self.patches.push(Patch {
+                    at,
+                    bytes: blank::encode(rest),
+                });
+            }
         }
-        if at == segment.start() {
+        let is_all = at == segment.start();
+        if is_all {
             let text = format!(
                 "a segment without messages stands for one that was missing: {at} to {}",
                 segment.end()
@@ -170,12 +212,13 @@ impl<'a> LogCheck<'a> {
                 segment.path(),
                 text,
             ));
-            self.lost.push(Lost {
-                from: at,
-                to: segment.end(),
-                is_known: true,
-            });
         }
+        self.lost.push(Lost {
+            from: at,
+            to: segment.end(),
+            cause: if is_all { Cause::Filler } else { Cause::Blank },
+        });
+        is_all
     }
 
     /// What stands where the log ends. Returns where that is.
@@ -215,7 +258,12 @@ impl<'a> LogCheck<'a> {
     }
 
     fn known_losses(&self, findings: &mut Findings) {
-        for lost in self.lost.0.iter().filter(|lost| lost.is_known) {
+        for lost in self
+            .lost
+            .0
+            .iter()
+            .filter(|lost| lost.cause == Cause::Filler)
+        {
             let (from, to) = (lost.from, lost.to);
             let is_segment = self
                 .log

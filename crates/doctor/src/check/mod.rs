@@ -4,6 +4,7 @@
 //! the log, at which every record looks up its queue entry and meets its index entries. What is left over then, entries
 //! that no record asked for, is compared with the log one by one.
 
+mod ext;
 mod index;
 mod log;
 mod queues;
@@ -21,6 +22,7 @@ use crate::report::{Class, Finding, Findings, Report};
 use crate::target::{DoctorError, Target, holder_text};
 
 pub(crate) use index::layout_of_store;
+pub(crate) use log::Patch;
 pub(crate) use queues::usual_file_size;
 pub(crate) use side::Stop;
 pub(crate) use tables::{NAMES as TABLES, parse as parse_table};
@@ -74,8 +76,12 @@ pub(crate) struct Found {
     pub(crate) bad_queues: Vec<(String, u32)>,
     /// Topics with messages in the log that have no queue because they were deleted.
     pub(crate) deleted_topics: Vec<String>,
-    /// Where the log ends, and whether the bytes there are no zeros.
+    /// Where the log ends, when something stands there.
     pub(crate) torn_at: Option<u64>,
+    /// What is wrong in the log and can be put right in place.
+    pub(crate) patches: Vec<Patch>,
+    /// Ranges of the log that cannot be read.
+    pub(crate) damaged: Vec<(u64, u64)>,
 }
 
 /// Examines a store whoever works on it.
@@ -139,10 +145,13 @@ pub(crate) fn examine(
     )?;
     stop.check(target, &log, &of_log, queues.entries(), &mut findings);
     tables::check_offsets(target, &tables, &queues, &mut findings);
+    ext::count(target, &mut findings)?;
     side::quarantine(target, &mut findings)?;
     progress.end();
 
     let torn_at = of_log.torn_at(&end);
+    let patches = [of_log.patches(), queues.patches()].concat();
+    let damaged = of_log.lost().damaged().collect();
     let mut report = findings.report(&target.root);
     report.clean_stop = stop.is_clean;
     report.live_process = live.map(|holder| holder.process);
@@ -154,6 +163,8 @@ pub(crate) fn examine(
         bad_queues,
         deleted_topics,
         torn_at,
+        damaged,
+        patches,
         log,
     })
 }

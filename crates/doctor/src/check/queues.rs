@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use gantry_message::{Millis, RecordView, properties, topic};
+use gantry_message::{Millis, QueueId, RecordView, properties, record, topic};
 use gantry_store::format::entry::{self, Entry};
+use gantry_store::format::ext;
 use gantry_store::format::name;
 use gantry_store::offline::{Cursor, Step, has_queues, tags_code};
 use rustc_hash::FxHashMap;
 
-use super::log::LostRanges;
+use super::ext::ExtCheck;
+use super::log::{Cause, LostRanges, PATCHES_MAX, Patch};
 use super::side::{Stop, is_gone};
 use super::tables::Tables;
 use crate::log::{Log, narrow, queue_dir, wide};
@@ -95,6 +97,10 @@ pub(crate) struct QueueCheck<'a> {
     windows: Windows,
     /// Gaps of the log that the walk has come by.
     epoch: u64,
+    /// Messages of deleted queues.
+    deleted: u64,
+    patches: Vec<Patch>,
+    ext: ExtCheck,
 }
 
 /// The length that queue files of this store have: the configured one if any has it, else the most frequent.
@@ -162,6 +168,9 @@ impl<'a> QueueCheck<'a> {
             by_name: FxHashMap::default(),
             windows: Windows::default(),
             epoch: 0,
+            deleted: 0,
+            patches: Vec::new(),
+            ext: ExtCheck::default(),
         };
         progress.begin("consume queues", 0);
         each_dir(target, &mut |topic, id, dir| {
@@ -236,6 +245,11 @@ impl<'a> QueueCheck<'a> {
         findings: &mut Findings,
     ) -> Result<(), DoctorError> {
         let log_at = view.log_offset().0;
+        let (topic, id) = (&*self.queues[at].topic, QueueId(self.queues[at].id));
+        if stop.deletions.covers(topic, id, log_at, view.store_time()) {
+            self.deleted += 1;
+            return Ok(());
+        }
         let points_here =
             |entry: &Option<Entry>| entry.is_some_and(|entry| entry.log_offset.0 == log_at);
         let mut number = says;
@@ -254,12 +268,27 @@ impl<'a> QueueCheck<'a> {
                 let (path, offset) = self.place(at, next);
                 findings
                     .add(Finding::fault(Class::Commitlog, "queue-offset", &path, text).at(offset));
+                if self.patches.len() < PATCHES_MAX {
+                    self.patches.push(Patch {
+                        at: log_at.saturating_add(wide(record::QUEUE_OFFSET_AT)),
+                        bytes: next.to_be_bytes(),
+                    });
+                }
                 (number, found) = (next, other);
             }
         }
         let is_here = points_here(&found);
         self.follow(at, (number, log_at), is_here);
         let (path, offset) = self.place(at, number);
+        let unit = found
+            .filter(|_| is_here)
+            .and_then(|entry| ext::place(entry.tags_code));
+        if let Some(unit) = unit {
+            let expected = tags_code(view, &self.delay_levels);
+            let unit = (at, unit);
+            let is_right = self.ext.unit(self.target, unit, (view, expected), findings);
+            self.queues[at].is_bad |= !is_right;
+        }
         let queue = &mut self.queues[at];
         match found.filter(|_| is_here) {
             Some(entry) => {
@@ -360,7 +389,7 @@ impl<'a> QueueCheck<'a> {
         let is_complete = stop
             .noted_entries(log_end)
             .is_some_and(|noted| noted == self.entries());
-        let (mut lagging, mut deleted) = (0, 0);
+        let (mut lagging, mut deleted) = (0, self.deleted);
         for at in 0..self.queues.len() {
             let knows_topic = tables.knows_topic(&self.queues[at].topic);
             let queue = &mut self.queues[at];
@@ -473,10 +502,10 @@ impl<'a> QueueCheck<'a> {
                 return;
             }
             if let Some(lost) = lost.find(points_to) {
-                let run = if lost.is_known {
-                    &mut known
-                } else {
+                let run = if lost.cause == Cause::Damage {
                     &mut in_lost
+                } else {
+                    &mut known
                 };
                 run.add((number, points_to));
                 return;
@@ -564,6 +593,11 @@ impl<'a> QueueCheck<'a> {
         let at = self.by_name.get(topic)?.get(&id)?;
         let queue = &self.queues[*at];
         Some(queue.end.max(queue.next.unwrap_or(0)))
+    }
+
+    /// Records whose place in their queue the entries tell better.
+    pub(crate) fn patches(&self) -> &[Patch] {
+        &self.patches
     }
 
     /// Topics and queues that have files.
@@ -662,7 +696,7 @@ fn wrong_entry(
         // The levels may have been others when it was stored.
         (0..=DUE_MAX_MS).contains(&wait)
     };
-    let is_right = entry.tags_code == expected || is_due || is_ext(entry.tags_code);
+    let is_right = entry.tags_code == expected || is_due || ext::place(entry.tags_code).is_some();
     let text = || {
         format!(
             "says tags code {}, its record gives {expected}",
@@ -670,11 +704,6 @@ fn wrong_entry(
         )
     };
     (!is_right).then(|| ("entry-tags", text()))
-}
-
-/// Whether a tags code is a place in `consumequeue_ext`: no hash is that small.
-pub(crate) fn is_ext(tags_code: i64) -> bool {
-    tags_code < i64::from(i32::MIN)
 }
 
 /// Reads one queue's files.

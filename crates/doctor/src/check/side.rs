@@ -5,6 +5,7 @@ use std::path::Path;
 
 use gantry_message::Millis;
 use gantry_store::format::checkpoint::{self, Checkpoint};
+use gantry_store::format::deletions::Deletions;
 use gantry_store::format::progress::{Mark, Progress};
 use gantry_store::offline::{Cursor, Step};
 
@@ -20,6 +21,8 @@ pub(crate) struct Stop {
     pub(crate) is_clean: bool,
     pub(crate) progress: Option<Progress>,
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// Queues that were deleted while their messages are still in the log.
+    pub(crate) deletions: Deletions,
     /// The page cache that was written to still lives.
     is_same_boot: bool,
 }
@@ -57,6 +60,16 @@ impl Stop {
             }
             progress
         });
+        let path = root.join("gantry.deleted");
+        let deletions = small(target, &path, findings).and_then(|bytes| {
+            let deletions = Deletions::decode(&bytes);
+            if deletions.is_none() {
+                let reason = "cut off or changed: its checksum is not right";
+                let finding = Finding::fault(Class::Checkpoint, "deletions-damaged", &path, reason);
+                findings.add(finding.at(0));
+            }
+            deletions
+        });
         let is_same_boot = progress.as_ref().is_some_and(|progress| {
             target
                 .boot()
@@ -66,6 +79,7 @@ impl Stop {
             is_clean: meta.is_none(),
             progress,
             checkpoint,
+            deletions: deletions.unwrap_or_default(),
             is_same_boot,
         })
     }
