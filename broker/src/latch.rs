@@ -12,6 +12,9 @@ use gantry_store::{AppendError, Store};
 
 use crate::{config::BrokerConfig, tables::Topics};
 
+/// What the log says again and again.
+const READ_ONLY: &str =
+    "still read only: messages are served, none is taken; check the disk and restart the broker";
 /// How often an operator is told again.
 const REMIND_EVERY: Duration = Duration::from_secs(300);
 
@@ -30,21 +33,16 @@ pub fn is_latched(store: &Store) -> bool {
 }
 
 /// Waits until the store latches, withdraws the permission to write from the name servers, and repeats the reason at a
-/// low rate. Never ends.
+/// low rate, until the store is shut down.
 pub(crate) async fn watch(store: Arc<Store>, topics: Arc<Topics>) {
     store.latches().beyond(0).await;
     // Name servers look at permissions only under a new version of the topics. It is not written to the disk that has
     // just failed, and need not be: after a restart the version is another one again.
     topics.renew(Millis::now());
-    loop {
-        let Err(AppendError::Latched { error }) = store.check_writable() else {
-            return;
-        };
+    while let Err(AppendError::Latched { error }) = store.check_writable() {
         notify::status(&format!("READ ONLY until restarted: {error}"));
-        tracing::error!(
-            "READ ONLY: messages are served, none is taken, and name servers are told so, since {error}; check the disk \
-             and restart the broker"
-        );
+        // The store itself has just said so.
         tokio::time::sleep(REMIND_EVERY).await;
+        tracing::error!(error = &*error, "{READ_ONLY}");
     }
 }

@@ -1,4 +1,5 @@
-//! Ports for servers: a broker on P also needs P - 2 and P + 1, and several test processes may look at once.
+//! Ports for servers: a broker on P also needs P - 2 and P + 1, P + 2 is for its metrics, and several test processes may
+//! look at once.
 //!
 //! A claim is a locked file that lives as long as the value, so a server that is killed and started again finds its
 //! ports as they were. The files are in one place for the whole machine. The range lies below the kernel's ephemeral ports, which outgoing connections take.
@@ -22,7 +23,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// Claims a port P such that P - 2, P and P + 1 are free.
+    /// Claims a port P such that P - 2, P, P + 1 and P + 2 are free.
     pub fn claim() -> Result<Port> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let folder = std::env::temp_dir().join("gantry-e2e-ports");
@@ -41,7 +42,10 @@ impl Port {
             let Ok(claim) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {
                 continue;
             };
-            if [number - 2, number, number + 1].into_iter().all(is_free) {
+            if [number - 2, number, number + 1, number + 2]
+                .into_iter()
+                .all(is_free)
+            {
                 return Ok(Port {
                     number,
                     _claim: claim,

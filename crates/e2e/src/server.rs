@@ -34,6 +34,8 @@ pub struct Server {
     role: Role,
     folder: PathBuf,
     port: Port,
+    /// Runs Gantry's program, given behind it.
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -87,6 +89,7 @@ impl Server {
             role,
             folder,
             port: Port::claim()?,
+            wrapper: Vec::new(),
             child: None,
         };
         server.start()?;
@@ -101,6 +104,17 @@ impl Server {
     /// P.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// Where a broker of ours serves metrics.
+    pub fn metrics_port(&self) -> u16 {
+        self.port.number() + 2
+    }
+
+    /// From the next start on this command runs the program of ours, which is given behind it; nothing: no command. The
+    /// program must be the process that is started: what it does is to happen to the server.
+    pub fn run_by(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Where its files are.
@@ -201,6 +215,16 @@ impl Server {
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
     }
 
+    /// The log of a server of ours.
+    pub fn log(&self) -> Result<String> {
+        let name = match self.role {
+            Role::NameServer => "namesrv.log",
+            Role::Broker { .. } => "broker.log",
+        };
+        let path = self.folder.join("logs/rocketmqlogs").join(name);
+        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
     /// A broker's configuration file in Apache's words. Gantry's alone gets `bindAddress`, which Apache does not know.
     pub fn configuration(&self) -> String {
         let folder = self.folder.display();
@@ -230,9 +254,10 @@ impl Server {
         }
         if self.make == Make::Gantry {
             lines.push("bindAddress=127.0.0.1".to_owned());
-            // Many brokers on one machine: the usual port belongs to none of them.
-            if lines.iter().all(|line| !line.starts_with("metricsPort=")) {
-                lines.push("metricsPort=0".to_owned());
+            if matches!(self.role, Role::Broker { .. })
+                && lines.iter().all(|line| !line.starts_with("metricsPort="))
+            {
+                lines.push(format!("metricsPort={}", self.metrics_port()));
             }
         }
         lines.join("\n") + "\n"
@@ -241,10 +266,18 @@ impl Server {
     fn start_gantry(&mut self) -> Result<()> {
         let file = self.folder.join("gantry.conf");
         std::fs::write(&file, self.configuration())?;
-        let mut command = Command::new(program(match self.role {
+        let program = program(match self.role {
             Role::NameServer => "mqnamesrv",
             Role::Broker { .. } => "mqbroker",
-        })?);
+        })?;
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((wrapper, words)) => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(program);
+                command
+            }
+        };
         let console = File::create(self.folder.join("console.log"))?;
         command
             .arg("-c")

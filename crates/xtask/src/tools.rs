@@ -54,6 +54,10 @@ const TOOLS: &[Tool] = &[
         package: "mawk",
     },
     Tool {
+        check: &["strace", "-V"],
+        package: "strace",
+    },
+    Tool {
         check: &["tar", "--version"],
         package: "tar",
     },

@@ -5,6 +5,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod disk_errors;
 mod home;
 mod mqadmin;
 mod notices;

@@ -211,6 +211,47 @@ fn a_port_in_use_is_named() -> Result<()> {
 }
 
 /// Tests run as root, for whom no folder is closed: the broker runs as somebody else.
+/// A port for metrics that was asked for must be free; the usual one need not be, and 0 asks for none.
+#[test]
+fn a_metrics_port_in_use_is_named_or_done_without() -> Result<()> {
+    let home = open_room("metrics-port")?;
+    let port = Port::claim()?;
+    let taken = TcpListener::bind(("127.0.0.1", port.number() + 2))?;
+    let number = taken.local_addr()?.port().to_string();
+    let store = home.path().join("store");
+    let file = broker_file(home.path(), &store, port.number())?;
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, format!("{text}metricsPort={number}\n"))?;
+    let before = snapshot(home.path())?;
+    let path = file.display().to_string();
+    Attempt::new("mqbroker", home.path(), &["-c", &path])?
+        .fails(CONFIGURATION, &["metricsPort", &number])?;
+    unchanged(home.path(), &before)?;
+
+    // Somebody has it: we, or somebody else on this machine.
+    let _usual = TcpListener::bind(("127.0.0.1", 5557));
+    let room = room("metrics-default")?;
+    let broker = Server::broker(
+        Make::Gantry,
+        room.path(),
+        "broker-a",
+        &[],
+        &[("metricsPort", "")],
+    )?;
+    let said = broker.log()?;
+    ensure!(said.contains("no metrics: the port is taken"), "{said}");
+    let broker = Server::broker(
+        Make::Gantry,
+        room.path(),
+        "broker-b",
+        &[],
+        &[("metricsPort", "0")],
+    )?;
+    let said = broker.log()?;
+    ensure!(!said.contains("metrics"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn a_store_without_permission_is_named() -> Result<()> {
     let home = open_room("no-permission")?;
