@@ -173,6 +173,7 @@ impl Disk for FaultyDisk {
         if !world.names.files.contains_key(path) {
             return Err(not_found());
         }
+        world.may(Operation::Remove)?;
         world.change()?;
         let dir = path.parent().unwrap_or(path).to_owned();
         world.rename(NameChange::Gone(path.to_owned()), &dir);
@@ -236,7 +237,7 @@ impl Disk for FaultyDisk {
     }
 
     fn usage(&self, _path: &Path) -> io::Result<Usage> {
-        Ok(self.world().usage)
+        Ok(self.world().usage())
     }
 
     fn set_modified(&self, path: &Path, time: SystemTime) -> io::Result<()> {

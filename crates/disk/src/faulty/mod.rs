@@ -9,7 +9,8 @@
 //! - [`FaultyDisk::stop_after`]: after so many changes everything fails, and the last write may be torn: the moment of
 //!   death, to be followed by one of the two above.
 //! - [`FaultyDisk::fail`]: the next operations of a kind fail with an error of choice; a failed sync forgets what it did
-//!   not sync, as Linux does. [`FaultyDisk::set_usage`] and [`FaultyDisk::set_room`] make the disk full.
+//!   not sync, as Linux does. [`FaultyDisk::set_usage`], [`FaultyDisk::set_room`] and
+//!   [`FaultyDisk::set_capacity`] make the disk full.
 //!
 //! This file holds the switches; what is on the disk is in `world` and `names`, the traits in `disk` and `file`.
 
@@ -42,6 +43,8 @@ pub enum Operation {
     Create,
     /// Moving files and directories.
     Rename,
+    /// Removing files.
+    Remove,
 }
 
 /// A disk in memory with faults. Clones are the same disk.
@@ -105,6 +108,11 @@ impl FaultyDisk {
     /// Files may grow by so many bytes together; `None`: as they like.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.world().room = bytes;
+    }
+
+    /// The disk has so many bytes: [`Disk::usage`] follows what files with a name take up, and more there is not.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.world().capacity = Some(bytes);
     }
 
     /// A disk of its own with the same content.

@@ -28,6 +28,8 @@ pub(super) struct World {
     pub(super) usage: Usage,
     /// Bytes that files may still grow by.
     pub(super) room: Option<u64>,
+    /// Size of the disk, where it has one.
+    pub(super) capacity: Option<u64>,
     pub(super) boots: u64,
     /// Names reach the disk in no order but that of their directory.
     pub(super) names_reorder: bool,
@@ -83,6 +85,7 @@ impl World {
                 available: 900 << 30,
             },
             room: None,
+            capacity: None,
             boots: 1,
             names_reorder: false,
         }
@@ -131,8 +134,36 @@ impl World {
         usize::try_from(self.next_random() % (limit as u64).max(1)).unwrap_or(0)
     }
 
+    /// What files with a name take up.
+    fn used(&self) -> u64 {
+        let named = self.names.files.values();
+        named
+            .filter_map(|node| self.nodes.get(node))
+            .map(|node| node.live.len() as u64)
+            .sum()
+    }
+
+    /// How full the disk is, or is said to be.
+    pub(super) fn usage(&self) -> Usage {
+        let Some(total) = self.capacity else {
+            return self.usage;
+        };
+        let free = total.saturating_sub(self.used());
+        Usage {
+            total,
+            free,
+            available: free,
+        }
+    }
+
     pub(super) fn grow(&mut self, by: usize) -> io::Result<()> {
         let by = by as u64;
+        if self
+            .capacity
+            .is_some_and(|capacity| capacity < self.used() + by)
+        {
+            return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
+        }
         match &mut self.room {
             Some(room) if *room < by => Err(io::Error::from_raw_os_error(nix::libc::ENOSPC)),
             Some(room) => {
