@@ -96,13 +96,14 @@ impl Groups {
         }
     }
 
-    /// Creates a group with default settings unless it exists. Blocks until it is on disk.
+    /// Creates a group with default settings unless it exists. Blocks until it is on disk, or in memory if the disk takes
+    /// nothing.
     pub fn create(
         &self,
         group: &str,
         now: Millis,
     ) -> Result<Arc<SubscriptionGroupConfig>, TableError> {
-        self.table.change(now, |entries| {
+        self.table.change_in_memory_at_least(now, |entries| {
             if let Some(known) = entries.get(group) {
                 return Ok(Edit::Same(known.clone()));
             }

@@ -51,8 +51,17 @@ struct Changes<T> {
     /// The round that takes edits; `edited` when it has some.
     open: Arc<Round>,
     edited: bool,
+    /// One of its edits is nothing without the disk.
+    strict: bool,
     /// The round that is being written.
     writing: Option<Arc<Round>>,
+}
+
+/// Where an edit must be at least.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    OnDisk,
+    InMemory,
 }
 
 /// Changes that reach the disk in one write, and how that went.
@@ -79,6 +88,7 @@ impl<T> Table<T> {
                 next,
                 open: Arc::default(),
                 edited: false,
+                strict: false,
                 writing: None,
             }),
             settled: Condvar::new(),
@@ -114,6 +124,25 @@ impl<T> Table<T> {
         now: Millis,
         edit: impl FnOnce(&mut Entries<T>) -> Result<Edit<R>, TableError>,
     ) -> Result<R, TableError> {
+        self.change_to(Kept::OnDisk, now, edit)
+    }
+
+    /// As [`Table::change`], for what is made again whenever it is missing: while the disk takes nothing, it is kept in
+    /// memory until the next change that the disk takes, so that readers need no space.
+    pub(super) fn change_in_memory_at_least<R>(
+        &self,
+        now: Millis,
+        edit: impl FnOnce(&mut Entries<T>) -> Result<Edit<R>, TableError>,
+    ) -> Result<R, TableError> {
+        self.change_to(Kept::InMemory, now, edit)
+    }
+
+    fn change_to<R>(
+        &self,
+        kept: Kept,
+        now: Millis,
+        edit: impl FnOnce(&mut Entries<T>) -> Result<Edit<R>, TableError>,
+    ) -> Result<R, TableError> {
         let mut changes = self.lock();
         let (value, round) = match edit(&mut changes.next.entries)? {
             Edit::Changed(value) => {
@@ -123,6 +152,7 @@ impl<T> Table<T> {
                     timestamp: now.0,
                 };
                 changes.edited = true;
+                changes.strict |= kept == Kept::OnDisk;
                 (value, Some(changes.open.clone()))
             }
             Edit::Same(value) if changes.edited => (value, Some(changes.open.clone())),
@@ -182,13 +212,18 @@ impl<T> Table<T> {
     fn write<'a>(&'a self, mut changes: MutexGuard<'a, Changes<T>>) -> MutexGuard<'a, Changes<T>> {
         let round = std::mem::take(&mut changes.open);
         changes.edited = false;
+        let strict = std::mem::take(&mut changes.strict);
         changes.writing = Some(round.clone());
         let snapshot = Arc::new(Snapshot {
             entries: changes.next.entries.clone(),
             version: changes.next.version,
         });
         drop(changes);
-        let result = self.file.replace(&(self.encode)(&snapshot));
+        let mut result = self.file.replace(&(self.encode)(&snapshot));
+        if let Some(error) = result.as_ref().err().filter(|_| !strict) {
+            tracing::warn!(%error, "a new entry is kept in memory until the table can be written");
+            result = Ok(());
+        }
         let mut changes = self.lock();
         changes.writing = None;
         match &result {
@@ -201,6 +236,7 @@ impl<T> Table<T> {
                     version: current.version,
                 };
                 changes.edited = false;
+                changes.strict = false;
                 let failed = std::mem::take(&mut changes.open);
                 finish(&failed, Err(error.clone()));
             }

@@ -161,19 +161,18 @@ impl Topics {
 
     /// Makes a topic unless it exists, and returns the one that exists then. Blocks until it is on disk.
     pub fn create(&self, config: TopicConfig, now: Millis) -> Result<Arc<TopicConfig>, TableError> {
-        self.table.change(now, |entries| {
-            if let Some(known) = entries.get(config.topic_name.as_str()) {
-                return Ok(Edit::Same(known.clone()));
-            }
-            if !topic::can_be_stored(&config.topic_name) {
-                return Err(TableError::Name(config.topic_name));
-            }
-            TableError::check_room("topics", entries.len(), TOPICS_MAX)?;
-            let config = Arc::new(config);
-            entries.insert(config.topic_name.as_str().into(), config.clone());
-            tracing::info!(topic = %config.topic_name, queues = config.write_queue_nums, "new topic");
-            Ok(Edit::Changed(config))
-        })
+        self.table
+            .change(now, |entries| insert_new(entries, config))
+    }
+
+    /// As [`Topics::create`] for a topic that consumers make when it is missing: if the disk takes nothing, in memory.
+    fn create_for_consumers(
+        &self,
+        config: TopicConfig,
+        now: Millis,
+    ) -> Result<Arc<TopicConfig>, TableError> {
+        self.table
+            .change_in_memory_at_least(now, |entries| insert_new(entries, config))
     }
 
     /// Makes the retry topic of a group unless it exists. Blocks only when it does not.
@@ -187,7 +186,7 @@ impl Topics {
         let name = topic::retry(group);
         match self.get(&name) {
             Some(known) => Ok(known),
-            None => self.create(retry_topic(&name, queues, unit_mode), now),
+            None => self.create_for_consumers(retry_topic(&name, queues, unit_mode), now),
         }
     }
 
@@ -277,6 +276,23 @@ impl Missing {
     pub fn dead_letter_topic(group: &str) -> Missing {
         Missing::Topic(dead_letter_topic(&topic::dlq(group)))
     }
+}
+
+fn insert_new(
+    entries: &mut Entries<TopicConfig>,
+    config: TopicConfig,
+) -> Result<Edit<Arc<TopicConfig>>, TableError> {
+    if let Some(known) = entries.get(config.topic_name.as_str()) {
+        return Ok(Edit::Same(known.clone()));
+    }
+    if !topic::can_be_stored(&config.topic_name) {
+        return Err(TableError::Name(config.topic_name));
+    }
+    TableError::check_room("topics", entries.len(), TOPICS_MAX)?;
+    let config = Arc::new(config);
+    entries.insert(config.topic_name.as_str().into(), config.clone());
+    tracing::info!(topic = %config.topic_name, queues = config.write_queue_nums, "new topic");
+    Ok(Edit::Changed(config))
 }
 
 fn retry_topic(name: &str, queues: i32, unit_mode: bool) -> TopicConfig {

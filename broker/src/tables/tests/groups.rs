@@ -1,9 +1,13 @@
 //! The group table.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use gantry_disk::{Disk, faulty::FaultyDisk};
 use gantry_wire::bodies::SubscriptionGroupConfig;
 
 use super::{Home, NOW};
-use crate::tables::Missing;
+use crate::tables::{Groups, Missing, Topics};
 
 #[test]
 fn groups_are_created_on_use_when_that_is_allowed_or_they_belong_to_the_system() {
@@ -30,6 +34,41 @@ fn groups_are_created_on_use_when_that_is_allowed_or_they_belong_to_the_system()
             assert_eq!(made.is_some(), expected, "{name} {auto_create}");
             assert_eq!(home.groups().get(name), made, "{name} {auto_create}");
         }
+    }
+}
+
+/// Readers need no space: their group and its retry topic are there, on disk with the next change that it takes.
+#[test]
+fn what_consumers_make_is_kept_in_memory_while_the_disk_takes_nothing() {
+    let (disk, folder) = (FaultyDisk::new(1), Path::new("/config"));
+    let live = Home::new().live;
+    let open = || {
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let groups = Groups::load(shared.clone(), folder, live.clone(), NOW).unwrap();
+        (
+            groups,
+            Topics::load(shared, folder, live.clone(), NOW).unwrap(),
+        )
+    };
+    let (groups, topics) = open();
+    disk.set_room(Some(0));
+    assert!(groups.get_or_create("G", NOW).unwrap().is_some());
+    let retry = topics.create_retry("G", 1, false, NOW).unwrap();
+    assert_eq!(topics.get("%RETRY%G"), Some(retry));
+    // What an administrator asks for is on disk or refused, and takes nothing else with it.
+    let config = SubscriptionGroupConfig {
+        group_name: "H".to_owned(),
+        ..Default::default()
+    };
+    assert!(groups.put(config.clone(), NOW).is_err());
+    assert!(groups.get("G").is_some() && groups.get("H").is_none());
+    assert!(groups.get_or_create("I", NOW).unwrap().is_some());
+    assert!(open().0.get("G").is_none());
+    disk.set_room(None);
+    groups.put(config, NOW).unwrap();
+    let (reopened, _) = open();
+    for group in ["G", "H", "I"] {
+        assert_eq!(reopened.get(group), groups.get(group), "{group}");
     }
 }
 
