@@ -11,5 +11,6 @@ pub mod ports;
 pub mod programs;
 pub mod record;
 pub mod server;
+pub mod small_disk;
 pub mod transcript;
 pub mod wait;

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::frame::Wire;
 use crate::ports::Port;
 use crate::programs::{program, root, run};
+use crate::small_disk::SmallDisk;
 use crate::wait::{until, until_within};
 
 /// Who made a server.
@@ -60,7 +61,7 @@ const SMALL: [(&str, &str); 4] = [
 impl Server {
     /// Starts a name server in a new folder below `room`.
     pub fn name_server(make: Make, room: &Path, name: &str) -> Result<Server> {
-        Self::launch(make, Role::NameServer, room.join(name))
+        Self::launch(make, Role::NameServer, room.join(name), Vec::new())
     }
 
     /// Starts a broker of that name in a new folder below `room`.
@@ -79,17 +80,39 @@ impl Server {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
         };
-        Self::launch(make, role, room.join(name))
+        Self::launch(make, role, room.join(name), Vec::new())
     }
 
-    fn launch(make: Make, role: Role, folder: PathBuf) -> Result<Server> {
+    /// Starts one of our brokers with its store on a small disk.
+    pub fn broker_on(
+        disk: &SmallDisk,
+        room: &Path,
+        name_servers: &[&Server],
+        properties: &[(&str, &str)],
+    ) -> Result<Server> {
+        let store = disk.dir().join("store").display().to_string();
+        let on_disk = [("storePathRootDir", store.as_str())];
+        let properties = on_disk.iter().chain(properties);
+        let name = "broker-a".to_owned();
+        let folder = room.join(&name);
+        let role = Role::Broker {
+            name,
+            name_servers: name_servers.iter().map(|s| s.address()).collect(),
+            properties: properties
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        };
+        Self::launch(Make::Gantry, role, folder, disk.enter())
+    }
+
+    fn launch(make: Make, role: Role, folder: PathBuf, wrapper: Vec<String>) -> Result<Server> {
         std::fs::create_dir_all(&folder)?;
         let mut server = Server {
             make,
             role,
             folder,
             port: Port::claim()?,
-            wrapper: Vec::new(),
+            wrapper,
             child: None,
         };
         server.start()?;

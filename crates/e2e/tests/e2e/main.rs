@@ -11,5 +11,6 @@ mod mqadmin;
 mod notices;
 mod replication;
 mod restarts;
+mod space;
 mod start_failures;
 mod store;
