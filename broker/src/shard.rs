@@ -31,7 +31,7 @@ use gantry_wire::{
     codes::{request, response},
     frame::{self, Frame, Header, ResponseHead, Serialization},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use unsynced::{Stored, Unsynced};
 
@@ -51,6 +51,9 @@ use crate::{
 
 /// A batch is committed early when it holds this much, so that one turn cannot grow without bound.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// So many pulls of a shard read the disk at once; the others wait for their turn.
+const COLD_READS_MAX: usize = 16;
 
 /// So many topics and groups are made for one request before it is given up: a send may need a retry topic, its group and
 /// the dead-letter topic, and somebody may delete one of them meanwhile.
@@ -87,6 +90,8 @@ pub struct Shard {
     unsynced: Unsynced,
     draining: Cell<bool>,
     drain: Notify,
+    /// Pulls that wait for the disk.
+    cold_reads: Semaphore,
     sync_flush: bool,
     /// A SYNC_MASTER promises a second copy.
     sync_copy: bool,
@@ -123,6 +128,7 @@ impl Shard {
             unsynced: Unsynced::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
+            cold_reads: Semaphore::new(COLD_READS_MAX),
             sync_flush,
             sync_copy: config.store.broker_role == BrokerRole::SyncMaster,
             ids: RefCell::default(),

@@ -204,42 +204,30 @@ impl Pull {
         Ok(Admitted { queue, ..pull })
     }
 
-    /// Reads once. May be called on an I/O shard only if [`Pull::is_hot`].
+    /// Reads once, and waits for the disk where it has to.
     pub fn attempt(&self, pull: &Admitted) -> PullAnswer {
         let Ok(offset) = u64::try_from(pull.offset) else {
             return self.negative_offset(pull);
         };
         let began = std::time::Instant::now();
+        let wanted = |code| pull.filter.matches(code);
         let found = self
             .store
-            .read(&pull.queue, QueueOffset(offset), pull.count, &|code| {
-                pull.filter.matches(code)
-            });
-        let code = match found.status {
-            ReadStatus::Found => response::SUCCESS,
-            ReadStatus::MessageWasRemoving | ReadStatus::NoMatchedMessage => {
-                response::PULL_RETRY_IMMEDIATELY
-            }
-            ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if offset == 0 => {
-                response::PULL_NOT_FOUND
-            }
-            ReadStatus::OffsetFoundNull | ReadStatus::OffsetOverflowOne => response::PULL_NOT_FOUND,
-            _ => response::PULL_OFFSET_MOVED,
+            .read(&pull.queue, QueueOffset(offset), pull.count, &wanted);
+        let took = u64::try_from(began.elapsed().as_millis());
+        answer(pull, found, took.unwrap_or(u64::MAX))
+    }
+
+    /// Reads once on an I/O shard; `None` when the disk would have to be waited for.
+    pub fn attempt_now(&self, pull: &Admitted) -> Option<PullAnswer> {
+        let Ok(offset) = u64::try_from(pull.offset) else {
+            return Some(self.negative_offset(pull));
         };
-        PullAnswer {
-            code,
-            remark: found.status.as_str(),
-            suggest: if found.suggest_slave {
-                pull.suggest.1
-            } else {
-                pull.suggest.0
-            },
-            next: to_wire(found.next),
-            min: to_wire(found.min),
-            max: to_wire(found.max),
-            found: (code == response::SUCCESS).then_some(found),
-            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        }
+        let wanted = |code| pull.filter.matches(code);
+        let found = self
+            .store
+            .read_now(&pull.queue, QueueOffset(offset), pull.count, &wanted)?;
+        Some(answer(pull, found, 0))
     }
 
     /// An offset below zero is below every minimum.
@@ -260,12 +248,6 @@ impl Pull {
             found: None,
             took_ms: 0,
         }
-    }
-
-    /// Whether reading touches nothing that may have to come from the disk.
-    pub fn is_hot(&self, pull: &Admitted) -> bool {
-        u64::try_from(pull.offset)
-            .is_ok_and(|offset| self.store.is_hot(&pull.queue, QueueOffset(offset)))
     }
 
     /// Counts what an answer carries, and records an offset that had to be corrected.
@@ -353,6 +335,31 @@ impl Admitted {
             .queue_entries(&self.queue, from, count)
             .iter()
             .any(|entry| self.filter.matches(entry.tags_code))
+    }
+}
+
+fn answer(pull: &Admitted, found: Found, took_ms: u64) -> PullAnswer {
+    let code = match found.status {
+        ReadStatus::Found => response::SUCCESS,
+        ReadStatus::MessageWasRemoving | ReadStatus::NoMatchedMessage => {
+            response::PULL_RETRY_IMMEDIATELY
+        }
+        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if pull.offset == 0 => {
+            response::PULL_NOT_FOUND
+        }
+        ReadStatus::OffsetFoundNull | ReadStatus::OffsetOverflowOne => response::PULL_NOT_FOUND,
+        _ => response::PULL_OFFSET_MOVED,
+    };
+    let (in_time, behind) = pull.suggest;
+    PullAnswer {
+        code,
+        remark: found.status.as_str(),
+        suggest: if found.suggest_slave { behind } else { in_time },
+        next: to_wire(found.next),
+        min: to_wire(found.min),
+        max: to_wire(found.max),
+        found: (code == response::SUCCESS).then_some(found),
+        took_ms,
     }
 }
 

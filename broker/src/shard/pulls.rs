@@ -44,8 +44,7 @@ impl Shard {
             }
             Err(refusal) => return to.refuse(&refusal),
         };
-        if self.parts.pull.is_hot(&pull) {
-            let answer = self.parts.pull.attempt(&pull);
+        if let Some(answer) = self.parts.pull.attempt_now(&pull) {
             return self.answer_or_park(to, pull, answer);
         }
         let shard = self.clone();
@@ -57,8 +56,10 @@ impl Shard {
         });
     }
 
-    /// Reads where a disk may be waited for.
+    /// Reads where a disk may be waited for. Only some at a time, so that the threads are not all taken: other requests
+    /// need them too.
     async fn read_cold(&self, pull: Admitted) -> (Admitted, PullAnswer) {
+        let _turn = self.cold_reads.acquire().await;
         let reader = self.parts.pull.clone();
         blocking(move || {
             let answer = reader.attempt(&pull);
@@ -132,11 +133,9 @@ impl Shard {
             Ok(pull) => pull,
             Err(refusal) => return to.refuse(&refusal),
         };
-        let (pull, answer) = if self.parts.pull.is_hot(&pull) {
-            let answer = self.parts.pull.attempt(&pull);
-            (pull, answer)
-        } else {
-            self.read_cold(pull).await
+        let (pull, answer) = match self.parts.pull.attempt_now(&pull) {
+            Some(answer) => (pull, answer),
+            None => self.read_cold(pull).await,
         };
         self.answer_pull(&to, &pull, answer);
     }

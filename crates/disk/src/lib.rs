@@ -167,6 +167,11 @@ pub trait File: Send + Sync + fmt::Debug {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
+    /// Fills `into` with what is in memory; `None` when the disk would have to be waited for.
+    fn read_now(&self, into: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        let read = self.read_at(into, at)?;
+        Ok((read == into.len()).then_some(read))
+    }
     /// Writes all of it. After an error any part may have been written.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Writes the parts one behind the other. After an error any part may have been written.
@@ -184,6 +189,11 @@ pub trait File: Send + Sync + fmt::Debug {
     fn slice(&self, range: Range<u64>) -> io::Result<Bytes>;
     /// Dead as soon as nobody holds this open file or a slice of it.
     fn holders(&self) -> Weak<()>;
+    /// Whether a slice of a range can be handed on without waiting for the disk.
+    fn is_in_memory(&self, range: Range<u64>) -> bool {
+        let _ = range;
+        true
+    }
     /// Says what will be done with a range; only a hint.
     fn advise(&self, range: Range<u64>, advice: Advice);
 }

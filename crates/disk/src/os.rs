@@ -259,6 +259,10 @@ impl File for OsFile {
         Ok(done)
     }
 
+    fn read_now(&self, into: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        map::read_now(&self.file, into, at)
+    }
+
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, at)
     }
@@ -352,6 +356,10 @@ impl File for OsFile {
 
     fn holders(&self) -> Weak<()> {
         Arc::downgrade(&self.held)
+    }
+
+    fn is_in_memory(&self, range: Range<u64>) -> bool {
+        self.slice(range).is_ok_and(|part| map::is_resident(&part))
     }
 
     fn advise(&self, range: Range<u64>, advice: Advice) {

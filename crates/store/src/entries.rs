@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
 use crate::recovery;
+use crate::segment::Segment;
 use crate::width::wide;
 
 /// So much of the log is read for one entry at most.
@@ -93,6 +94,21 @@ impl Entries<'_> {
         }
     }
 
+    /// [`Entries::believe`] without waiting for the disk; `None` when that cannot be told from memory.
+    pub(crate) fn believe_now(&self, queue: &Queue, at: u64, entry: Entry) -> Option<Entry> {
+        if entry.is_filler() || ext::place(entry.tags_code).is_some() {
+            return None;
+        }
+        if queue.is_warm(at) && self.is_recent(&entry) {
+            return Some(entry);
+        }
+        let read = |segment: &Segment, into: &mut [u8], at| {
+            segment.read_now(into, at).map(Option::unwrap_or_default)
+        };
+        let head = self.head_by(queue, &entry, read)?;
+        (head.queue_offset == at).then_some(entry)
+    }
+
     /// Whether the record was written so short a while ago that what is read of its entry comes from memory.
     fn is_recent(&self, entry: &Entry) -> bool {
         let window =
@@ -103,13 +119,22 @@ impl Entries<'_> {
 
     /// What the record says that an entry points to, if it is a record of that length and queue.
     fn head(&self, queue: &Queue, entry: &Entry) -> Option<Head> {
+        self.head_by(queue, entry, Segment::read)
+    }
+
+    fn head_by(
+        &self,
+        queue: &Queue,
+        entry: &Entry,
+        read: impl Fn(&Segment, &mut [u8], u64) -> io::Result<usize>,
+    ) -> Option<Head> {
         let at = entry.log_offset.0;
         if entry.end() > self.log.appended.value() {
             return None;
         }
         let segment = self.log.chain.find(at)?;
         let mut bytes = [0; record::HEAD_LEN_MAX];
-        let read = segment.read(&mut bytes, at).ok()?;
+        let read = read(&segment, &mut bytes, at).ok()?;
         let head = record::RecordHead::peek(&bytes[..read])?;
         let fits = entry.end() <= segment.end()
             && head.len == entry.size

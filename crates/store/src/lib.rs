@@ -628,8 +628,8 @@ impl Store {
             .map_err(StoreError::io("read", segment.path()))
     }
 
-    /// Reads messages of a queue from an offset on. `wanted` gets each entry's tags code. May wait for the disk unless
-    /// [`Store::is_hot`] says otherwise.
+    /// Reads messages of a queue from an offset on. `wanted` gets each entry's tags code. May wait for the disk; what it
+    /// found is in memory then.
     pub fn read(
         &self,
         queue: &Queue,
@@ -640,10 +640,15 @@ impl Store {
         self.reader().read(queue, from.0, max_messages, wanted)
     }
 
-    /// Whether a read from there finds everything in memory; if not, read on a thread that may wait.
-    #[must_use]
-    pub fn is_hot(&self, queue: &Queue, from: QueueOffset) -> bool {
-        self.reader().is_hot(queue, from.0)
+    /// [`Store::read`] for threads that must not wait: `None` when anything of it is not in memory.
+    pub fn read_now(
+        &self,
+        queue: &Queue,
+        from: QueueOffset,
+        max_messages: u32,
+        wanted: &dyn Fn(i64) -> bool,
+    ) -> Option<Found> {
+        self.reader().read_now(queue, from.0, max_messages, wanted)
     }
 
     /// The whole record that starts at a log offset; `None` when none does. Waits for the disk.

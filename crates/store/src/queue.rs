@@ -12,7 +12,7 @@ use gantry_message::{JavaHash, Millis, QueueId, QueueOffset};
 
 use crate::format::entry::{self, Entry, FILLER};
 use crate::format::index;
-use crate::queue_files::QueueFiles;
+use crate::queue_files::{QueueFiles, Wait};
 use crate::watermark::Watermark;
 use crate::width::{narrow, wide};
 
@@ -35,7 +35,7 @@ pub struct Queue {
     min: AtomicU64,
     /// Invariant: equals the tail's end outside of a commit; what is below is visible.
     dispatched: Watermark,
-    /// Entries from here on were written by this process, so they and their messages are probably in memory.
+    /// Entries from here on were written by this process.
     warm_from: u64,
     deleted: AtomicBool,
     tail: Mutex<Tail>,
@@ -214,7 +214,13 @@ impl Queue {
 
     /// Reads entries from `from` on, as many as `into` takes, up to the end of the queue and of the file they are in.
     /// Returns how many. An entry that is nowhere is an error.
-    pub(crate) fn read(&self, files: &QueueFiles, from: u64, into: &mut [u8]) -> io::Result<u64> {
+    pub(crate) fn read(
+        &self,
+        files: &QueueFiles,
+        from: u64,
+        into: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<u64> {
         let end = self.dispatched.value();
         let file_end = (from / self.per_file() + 1) * self.per_file();
         let count =
@@ -232,7 +238,7 @@ impl Queue {
             in_file
         };
         if in_file > 0 {
-            files.read(self, from, &mut into[..narrow(in_file * entry::LEN)])?;
+            files.read(self, from, &mut into[..narrow(in_file * entry::LEN)], wait)?;
         }
         Ok(count)
     }
@@ -240,7 +246,7 @@ impl Queue {
     /// One entry, filler or not; `None` beyond either end or where the disk does not give it.
     pub(crate) fn entry(&self, files: &QueueFiles, at: u64) -> io::Result<Option<Entry>> {
         let mut bytes = [0; 20];
-        let read = self.read(files, at, &mut bytes)?;
+        let read = self.read(files, at, &mut bytes, Wait::ForDisk)?;
         Ok(if read == 1 {
             Entry::decode(&bytes)
         } else {

@@ -22,6 +22,13 @@ const OPEN_MAX: usize = 256;
 /// With more unsynced files than this, the whole file system is synced instead.
 const SYNCED_ONE_BY_ONE: usize = 64;
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Never,
+    ForDisk,
+}
+
 /// The files of all queues.
 #[derive(Debug)]
 pub(crate) struct QueueFiles {
@@ -71,12 +78,27 @@ impl QueueFiles {
         self.dir_of(queue.topic(), queue.id())
     }
 
-    /// Reads entries that are all in one file.
-    pub(crate) fn read(&self, queue: &Queue, from: u64, into: &mut [u8]) -> io::Result<()> {
+    /// Reads entries that are all in one file. Fails with `WouldBlock` when the disk must not be waited for and would
+    /// have to be.
+    pub(crate) fn read(
+        &self,
+        queue: &Queue,
+        from: u64,
+        into: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<()> {
         let at = from * entry::LEN;
         let base = at - at % queue.file_size();
-        let file = self.file(queue, base, Open::Write)?;
-        file.read_exact_at(into, at - base)
+        match wait {
+            Wait::ForDisk => self
+                .file(queue, base, Open::Write)?
+                .read_exact_at(into, at - base),
+            Wait::Never => {
+                let open = lock(&self.open).get((queue.slot(), base));
+                let read = open.map_or(Ok(None), |file| file.read_now(into, at - base))?;
+                read.map(|_| ()).ok_or(io::ErrorKind::WouldBlock.into())
+            }
+        }
     }
 
     /// Writes entries, into as many files as they take.

@@ -1,8 +1,9 @@
 //! Reading: by queue offset, by log offset, by time.
 //!
-//! A read by queue offset touches at most the heads of records: sizes come from the queue's entries, the answer is slices
-//! of the log's maps. Everything that must look at bytes reads them by position, where a bad page is an error and not a
-//! signal.
+//! A read by queue offset copies no message: sizes come from the queue's entries, the answer is slices of the log's maps, for
+//! a socket. A thread that must not wait ([`Reader::read_now`]) gets them only when the system says that their pages are
+//! in memory; another one ([`Reader::read`]) reads them once by position first, so that the socket's thread does not
+//! wait either. Everything that must look at bytes reads them by position, where a bad page is an error and not a signal.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::entries::Entries;
 use crate::format::entry::{self, Entry};
 use crate::log::Log;
 use crate::queue::Queue;
-use crate::queue_files::QueueFiles;
+use crate::queue_files::{QueueFiles, Wait};
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 
@@ -117,35 +118,80 @@ impl Reader<'_> {
         max_messages: u32,
         wanted: &dyn Fn(i64) -> bool,
     ) -> Found {
+        let (mut walk, mut found) = self.look(queue, from, max_messages, wanted, Wait::ForDisk);
+        for run in &mut walk.runs {
+            match run.load() {
+                Ok(slice) => found.add(run, slice),
+                Err(error) => {
+                    let path = run.segment.path().display();
+                    tracing::error!(%path, from = run.start, to = run.end, %error, "cannot read the log");
+                    // Nothing is skipped: the reader gets what lies before and comes back for this.
+                    found.next = QueueOffset(run.first);
+                    if found.count == 0 {
+                        found.status = ReadStatus::OffsetFoundNull;
+                    }
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// [`Reader::read`] without waiting for the disk; `None` when something is not in memory.
+    pub(crate) fn read_now(
+        &self,
+        queue: &Queue,
+        from: u64,
+        max_messages: u32,
+        wanted: &dyn Fn(i64) -> bool,
+    ) -> Option<Found> {
+        let (walk, mut found) = self.look(queue, from, max_messages, wanted, Wait::Never);
+        if walk.would_wait || !are_in_memory(&walk.runs) {
+            return None;
+        }
+        for run in &walk.runs {
+            found.add(run, run.slice().ok()?);
+        }
+        Some(found)
+    }
+
+    /// Finds out what a read gives, without looking at the log's bytes: what it takes of the log, and the answer without
+    /// it.
+    fn look(
+        &self,
+        queue: &Queue,
+        from: u64,
+        max_messages: u32,
+        wanted: &dyn Fn(i64) -> bool,
+        wait: Wait,
+    ) -> (Walk<'_>, Found) {
         let log_max = self.log.appended.value();
         let (min, max) = (queue.min().0, queue.max().0);
-        let outside = if max == 0 {
-            Some((ReadStatus::NoMessageInQueue, 0))
+        let mut walk = Walk::new(self.log, log_max);
+        let (status, next) = if max == 0 {
+            (ReadStatus::NoMessageInQueue, 0)
         } else if from < min {
-            Some((ReadStatus::OffsetTooSmall, min))
+            (ReadStatus::OffsetTooSmall, min)
         } else if from == max {
-            Some((ReadStatus::OffsetOverflowOne, from))
+            (ReadStatus::OffsetOverflowOne, from)
         } else if from > max {
-            Some((ReadStatus::OffsetOverflowBadly, max))
+            (ReadStatus::OffsetOverflowBadly, max)
         } else {
-            None
+            self.walk(queue, from, max_messages, wanted, wait, &mut walk)
         };
-        let mut taken = Taken::new(self.log);
-        let (status, next) = outside
-            .unwrap_or_else(|| self.walk(queue, from, max_messages, wanted, log_max, &mut taken));
-        taken.end_run();
-        let behind_bytes = log_max.saturating_sub(taken.examined.unwrap_or(log_max));
-        Found {
+        let behind_bytes = log_max.saturating_sub(walk.examined.unwrap_or(log_max));
+        let found = Found {
             status,
             next: QueueOffset(next),
             min: QueueOffset(min),
             max: QueueOffset(max),
-            slices: taken.slices,
-            count: taken.count,
-            bytes: taken.bytes,
+            slices: Vec::with_capacity(walk.runs.len()),
+            count: 0,
+            bytes: 0,
             suggest_slave: behind_bytes > self.memory_window(),
             behind_bytes,
-        }
+        };
+        (walk, found)
     }
 
     fn walk(
@@ -154,18 +200,23 @@ impl Reader<'_> {
         from: u64,
         max_messages: u32,
         wanted: &dyn Fn(i64) -> bool,
-        log_max: u64,
-        taken: &mut Taken<'_>,
+        wait: Wait,
+        walk: &mut Walk<'_>,
     ) -> (ReadStatus, u64) {
         let file_end = (from / queue.per_file() + 1) * queue.per_file();
         let stop = (from + ENTRIES_EXAMINED_MIN.max(u64::from(max_messages))).min(file_end);
         let memory = self.memory_window();
-        let (mut next, mut removed, mut skip_below) = (from, false, 0);
+        let (mut next, mut skip_below) = (from, 0);
+        let mut status = ReadStatus::NoMatchedMessage;
         let mut chunk = [0; CHUNK];
         while next < stop {
             let room = CHUNK.min(narrow((stop - next).min(wide(CHUNK)) * entry::LEN));
-            let read = match queue.read(self.files, next, &mut chunk[..room]) {
+            let read = match queue.read(self.files, next, &mut chunk[..room], wait) {
                 Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    walk.would_wait = true;
+                    break;
+                }
                 Err(error) if next == from => {
                     let (topic, id) = (queue.topic(), queue.id().0);
                     tracing::warn!(topic, id, from, %error, "cannot read the entries of a queue");
@@ -182,36 +233,85 @@ impl Reader<'_> {
             if read == 0 {
                 break;
             }
-            for bytes in chunk[..narrow(read * entry::LEN)].chunks_exact(narrow(entry::LEN)) {
-                let entry = self.entries.believe(queue, next, Entry::decode(bytes));
+            let bytes = chunk[..narrow(read * entry::LEN)].chunks_exact(narrow(entry::LEN));
+            if wait == Wait::ForDisk {
+                self.prefetch(
+                    bytes.clone(),
+                    max_messages.saturating_sub(walk.count),
+                    wanted,
+                );
+            }
+            for bytes in bytes {
+                let entry = Entry::decode(bytes);
+                let entry = match wait {
+                    Wait::ForDisk => self.entries.believe(queue, next, entry),
+                    Wait::Never => {
+                        let sure = entry.and_then(|one| self.entries.believe_now(queue, next, one));
+                        if sure.is_none() {
+                            walk.would_wait = true;
+                            return (status, next);
+                        }
+                        sure
+                    }
+                };
                 let Some(entry) = entry else {
-                    (removed, next) = (true, next + 1);
+                    status = walk.or_found(ReadStatus::MessageWasRemoving);
+                    next += 1;
                     continue;
                 };
                 let at = entry.log_offset.0;
-                let on_disk = log_max.saturating_sub(at) > memory;
-                if self.is_full(taken, entry.size, max_messages, on_disk) {
-                    return (taken.status(removed), next);
-                }
-                (taken.examined, next) = (Some(at), next + 1);
-                if at < skip_below || !wanted(entry.tags_code) {
+                if at < skip_below {
+                    (walk.examined, next) = (Some(at), next + 1);
                     continue;
                 }
-                if !taken.take(at, u64::from(entry.size)) {
-                    removed = true;
-                    skip_below = self
-                        .log
-                        .chain
-                        .at_or_after(at)
-                        .map_or(0, |segment| segment.start());
+                let on_disk = walk.log_max.saturating_sub(at) > memory;
+                if self.is_full(walk, entry.size, max_messages, on_disk) {
+                    walk.examined = Some(at);
+                    return (status, next);
                 }
+                if !wanted(entry.tags_code) {
+                    status = walk.or_found(ReadStatus::NoMatchedMessage);
+                } else if walk.take(next, at, u64::from(entry.size)) {
+                    status = ReadStatus::Found;
+                } else {
+                    status = walk.or_found(ReadStatus::MessageWasRemoving);
+                    // Its segment is gone, and with it whatever else points there.
+                    let behind = self.log.chain.at_or_after(at);
+                    skip_below = behind.map_or(0, |segment| segment.start());
+                }
+                (walk.examined, next) = (Some(at), next + 1);
             }
         }
-        (taken.status(removed), next)
+        (status, next)
     }
 
-    fn is_full(&self, taken: &Taken<'_>, size: u32, max_messages: u32, on_disk: bool) -> bool {
-        if taken.count == 0 {
+    /// Lets the system begin to read the messages that are probably taken, all at once, so that the disk can choose the
+    /// order.
+    fn prefetch(
+        &self,
+        entries: std::slice::ChunksExact<'_, u8>,
+        count: u32,
+        wanted: &dyn Fn(i64) -> bool,
+    ) {
+        let entries = entries.filter_map(Entry::decode);
+        let wanted = entries.filter(|entry| !entry.is_filler() && wanted(entry.tags_code));
+        let end = self.log.appended.value();
+        let mut bytes = 0;
+        for entry in wanted.take(narrow(u64::from(count))) {
+            bytes += u64::from(entry.size);
+            if bytes > self.config.max_transfer_bytes_in_memory {
+                return;
+            }
+            let segment = self.log.chain.find(entry.log_offset.0);
+            let fits = |segment: &Arc<Segment>| entry.end() <= segment.end().min(end);
+            if let Some(segment) = segment.filter(fits) {
+                segment.prefetch(entry.log_offset.0, u64::from(entry.size));
+            }
+        }
+    }
+
+    fn is_full(&self, walk: &Walk<'_>, size: u32, max_messages: u32, on_disk: bool) -> bool {
+        if walk.count == 0 {
             return false;
         }
         let config = &self.config;
@@ -226,26 +326,12 @@ impl Reader<'_> {
                 config.max_transfer_count_in_memory,
             )
         };
-        taken.count >= max_messages || taken.bytes + u64::from(size) > bytes || taken.count >= count
+        walk.count >= max_messages || walk.bytes + u64::from(size) > bytes || walk.count >= count
     }
 
-    /// So many bytes at the log's end count as being in memory.
+    /// So many bytes at the log's end count as being in memory; Java's rule, which has a say in limits and advice only.
     fn memory_window(&self) -> u64 {
         (self.config.physical_memory / 100).saturating_mul(u64::from(self.config.memory_ratio))
-    }
-
-    /// Whether a read from there finds entries and messages in memory, as far as one can know without asking the disk:
-    /// both were written by this process and the log has not grown much since.
-    pub(crate) fn is_hot(&self, queue: &Queue, from: u64) -> bool {
-        if queue.max().0 <= from || from < queue.min().0 {
-            return true;
-        }
-        if !queue.is_warm(from) {
-            return false;
-        }
-        let entry = queue.entry(self.files, from).ok().flatten();
-        let behind = |entry: Entry| self.log.appended.value().saturating_sub(entry.log_offset.0);
-        entry.is_none_or(|entry| behind(entry) <= self.memory_window() / 2)
     }
 
     /// The whole record at a log offset, copied.
@@ -302,16 +388,33 @@ impl Reader<'_> {
         }
     }
 
-    /// Binary search by store time with Java's choice between neighbours: the nearer one, the earlier one on a tie; 0
-    /// for an empty queue.
+    /// Binary search by store time, as Java does it. The first file whose newest message is not older, else the last
+    /// one, is searched: an exact match wins, else the nearer neighbour in that file, the earlier one on a tie; 0 when
+    /// there is none. Of several messages of one time it is the one that Java's halving meets.
     pub(crate) fn offset_at_time(&self, queue: &Queue, time: Millis) -> io::Result<u64> {
-        let (mut low, mut high) = (queue.min().0, queue.max().0);
+        let (min, max) = (queue.min().0, queue.max().0);
+        if min >= max {
+            return Ok(0);
+        }
+        let (mut file, last_file) = (min / queue.per_file(), (max - 1) / queue.per_file());
+        let mut last = last_file;
+        while file < last {
+            let middle = file + (last - file) / 2;
+            let newest = self.store_time_at(queue, (middle + 1) * queue.per_file() - 1)?;
+            if newest.is_some_and(|newest| newest >= time) {
+                last = middle
+            } else {
+                file = middle + 1
+            }
+        }
+        let mut low = min.max(file * queue.per_file());
+        let mut end = max.min((file + 1) * queue.per_file());
         let (mut before, mut after) = (None, None);
-        while low < high {
-            let middle = low + (high - low) / 2;
+        while low < end {
+            let middle = low + (end - 1 - low) / 2;
             match self.store_time_at(queue, middle)? {
                 Some(found) if found == time => return Ok(middle),
-                Some(found) if found > time => (high, after) = (middle, Some((middle, found))),
+                Some(found) if found > time => (end, after) = (middle, Some((middle, found))),
                 Some(found) => (low, before) = (middle + 1, Some((middle, found))),
                 // Its message is gone: what is left lies behind it.
                 None => low = middle + 1,
@@ -337,7 +440,8 @@ impl Reader<'_> {
         let mut chunk = [0; CHUNK];
         while entries.len() < max {
             let room = CHUNK.min((max - entries.len()).saturating_mul(narrow(entry::LEN)));
-            let Ok(read @ 1..) = queue.read(self.files, next, &mut chunk[..room]) else {
+            let Ok(read @ 1..) = queue.read(self.files, next, &mut chunk[..room], Wait::ForDisk)
+            else {
                 break;
             };
             let bytes = &chunk[..narrow(read * entry::LEN)];
@@ -353,83 +457,148 @@ impl Reader<'_> {
     }
 }
 
-/// What a read has collected. Neighbours in the log become one slice.
-struct Taken<'a> {
+/// Neighbours in the log: one slice of an answer.
+#[derive(Debug)]
+struct Run {
+    segment: Arc<Segment>,
+    start: u64,
+    end: u64,
+    /// The queue offset of its first message.
+    first: u64,
+    count: u32,
+}
+
+impl Run {
+    fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The bytes where they lie.
+    fn slice(&self) -> io::Result<Bytes> {
+        self.segment.slice(self.start, self.len())
+    }
+
+    /// The bytes where they lie, after they were read once: what they are handed to must not wait for the disk.
+    fn load(&self) -> io::Result<Bytes> {
+        if !self.segment.is_in_memory(self.start, self.len()) {
+            let mut scratch = vec![0; LOADED_AT_ONCE.min(narrow(self.len()))];
+            let mut at = self.start;
+            while at < self.end {
+                let step = scratch.len().min(narrow(self.end - at));
+                if self.segment.read(&mut scratch[..step], at)? < step {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                at += wide(step);
+            }
+        }
+        self.slice().or_else(|_| {
+            // No map to be had (their number is limited): a copy does as well.
+            let mut copy = vec![0; narrow(self.len())];
+            self.segment.read(&mut copy, self.start)?;
+            Ok(Bytes::from(copy))
+        })
+    }
+}
+
+/// So much is brought into memory by one call.
+const LOADED_AT_ONCE: usize = 256 << 10;
+/// Asking about a little more costs less than asking again.
+const ASKED_TOGETHER: u64 = 64 << 10;
+
+fn are_in_memory(runs: &[Run]) -> bool {
+    let mut runs = runs.iter().peekable();
+    while let Some(run) = runs.next() {
+        let mut end = run.end;
+        while let Some(next) = runs.next_if(|next| {
+            Arc::ptr_eq(&next.segment, &run.segment)
+                && end <= next.start
+                && next.start - end <= ASKED_TOGETHER
+        }) {
+            end = next.end;
+        }
+        if !run.segment.is_in_memory(run.start, end - run.start) {
+            return false;
+        }
+    }
+    true
+}
+
+impl Found {
+    fn add(&mut self, run: &Run, slice: Bytes) {
+        self.count += run.count;
+        self.bytes += run.len();
+        self.slices.push(slice);
+    }
+}
+
+/// What a walk over entries has collected.
+struct Walk<'a> {
     log: &'a Log,
-    segment: Option<Arc<Segment>>,
-    run: Option<(u64, u64)>,
-    slices: Vec<Bytes>,
+    log_max: u64,
+    runs: Vec<Run>,
     count: u32,
     bytes: u64,
     /// Where the last examined record starts.
     examined: Option<u64>,
+    /// It ended because the disk would have to be waited for.
+    would_wait: bool,
 }
 
-impl<'a> Taken<'a> {
-    fn new(log: &'a Log) -> Self {
+impl<'a> Walk<'a> {
+    fn new(log: &'a Log, log_max: u64) -> Self {
         Self {
             log,
-            segment: None,
-            run: None,
-            slices: Vec::new(),
+            log_max,
+            runs: Vec::new(),
             count: 0,
             bytes: 0,
             examined: None,
+            would_wait: false,
         }
     }
 
-    /// Adds a record; false when the log does not have it.
-    fn take(&mut self, at: u64, len: u64) -> bool {
+    /// As in Java the status is that of the last entry; once something was found it stays.
+    fn or_found(&self, otherwise: ReadStatus) -> ReadStatus {
+        if self.count > 0 {
+            ReadStatus::Found
+        } else {
+            otherwise
+        }
+    }
+
+    /// Adds a record, the one with queue offset `number`; false when the log does not have it.
+    fn take(&mut self, number: u64, at: u64, len: u64) -> bool {
         let end = at.saturating_add(len);
-        // Where an entry is damaged, nothing says that it points to what is written.
+        // Where an entry is damaged, nothing says that it points to what is written. The log may have grown since the
+        // walk began.
         if end > self.log.appended.value() {
             return false;
         }
         let holds = |segment: &Segment| segment.start() <= at && end <= segment.end();
-        match self.run {
-            Some((start, end)) if end == at && self.segment.as_deref().is_some_and(holds) => {
-                self.run = Some((start, at + len));
+        let last = self.runs.last_mut().filter(|run| holds(&run.segment));
+        let segment = match last {
+            Some(run) if run.end == at => {
+                (run.end, run.count) = (end, run.count + 1);
+                None
             }
-            _ => {
-                self.end_run();
-                if !self.segment.as_deref().is_some_and(holds) {
-                    self.segment = self.log.chain.find(at).filter(|segment| holds(segment));
-                }
-                if self.segment.is_none() {
+            Some(run) => Some(Arc::clone(&run.segment)),
+            None => {
+                let segment = self.log.chain.find(at).filter(|segment| holds(segment));
+                if segment.is_none() {
                     return false;
                 }
-                self.run = Some((at, at + len));
+                segment
             }
-        }
+        };
+        self.runs.extend(segment.map(|segment| Run {
+            segment,
+            start: at,
+            end,
+            first: number,
+            count: 1,
+        }));
         self.count += 1;
         self.bytes += len;
         true
-    }
-
-    fn end_run(&mut self) {
-        let (Some((start, end)), Some(segment)) = (self.run.take(), &self.segment) else {
-            return;
-        };
-        let slice = segment.slice(start, end - start).or_else(|_| {
-            // No map to be had (their number is limited): a copy does as well.
-            let mut copy = vec![0; narrow(end - start)];
-            segment.read(&mut copy, start).map(|_| Bytes::from(copy))
-        });
-        match slice {
-            Ok(slice) => self.slices.push(slice),
-            Err(error) => {
-                tracing::error!(path = %segment.path().display(), start, end, %error, "cannot read the log");
-            }
-        }
-    }
-
-    fn status(&self, removed: bool) -> ReadStatus {
-        if self.count > 0 {
-            ReadStatus::Found
-        } else if removed {
-            ReadStatus::MessageWasRemoving
-        } else {
-            ReadStatus::NoMatchedMessage
-        }
     }
 }

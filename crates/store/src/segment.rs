@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use gantry_disk::{Disk, File, New, Open};
+use gantry_disk::{Advice, Disk, File, New, Open};
 
 use crate::format::name;
 use crate::width::wide;
@@ -172,6 +172,25 @@ impl Segment {
     /// Dead as soon as nobody reads this segment or holds a slice of it.
     pub(crate) fn holders(&self) -> Weak<()> {
         self.file.holders()
+    }
+
+    /// [`Segment::read`] of what is in memory; `None` when the disk would have to be waited for.
+    pub(crate) fn read_now(&self, into: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+        let len = wide(into.len()).min(self.end() - at);
+        let start = self.within(at, len);
+        self.file
+            .read_now(&mut into[..crate::width::narrow(len)], start)
+    }
+
+    pub(crate) fn is_in_memory(&self, at: u64, len: u64) -> bool {
+        let start = self.within(at, len);
+        self.file.is_in_memory(start..start + len)
+    }
+
+    /// Lets the system begin to read a range.
+    pub(crate) fn prefetch(&self, at: u64, len: u64) {
+        let start = self.within(at, len);
+        self.file.advise(start..start + len, Advice::WillNeed);
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gantry_disk::Disk;
 use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, RecordView};
 use gantry_store::{ReadStatus, Store};
 
@@ -189,7 +190,8 @@ impl Harness {
         }
     }
 
-    /// A query by time finds a message of that very time, else the nearest one, the earlier of two.
+    /// A query by time looks at the first queue file whose newest message is not older, else at the last file, and finds
+    /// a message of that very time, else the nearest one in the file, the earlier of two.
     pub(super) fn check_one_time(&mut self) {
         let place = self.any_place();
         let Some(model) = self.queues.get(&place).cloned() else {
@@ -210,8 +212,18 @@ impl Harness {
         let time = some + i64::try_from(self.below(21)).unwrap() - 10;
         let at = self.store().offset_at_time(&queue, Millis(time));
         let found = times[usize::try_from(at.0).unwrap() - first];
-        let nearest = times.iter().map(|one| (one - time).abs()).min().unwrap();
-        let expected = times
+        // A queue keeps the size that its files were made with.
+        let dir = format!("/store/consumequeue/{}/{}", place.0, place.1);
+        let made = self.disk.list(dir.as_ref()).ok();
+        let made = made.and_then(|files| files.first().map(|file| file.len));
+        let per_file = usize::try_from(made.unwrap_or(self.config.queue_file_size) / 20).unwrap();
+        let until_file_end = per_file - first % per_file;
+        let (head, rest) = times.split_at(until_file_end.min(times.len()));
+        let files: Vec<&[i64]> = std::iter::once(head).chain(rest.chunks(per_file)).collect();
+        let file = files.iter().find(|file| file.last() >= Some(&time));
+        let file = file.or(files.last()).unwrap();
+        let nearest = file.iter().map(|one| (one - time).abs()).min().unwrap();
+        let expected = file
             .iter()
             .copied()
             .find(|one| (one - time).abs() == nearest);
