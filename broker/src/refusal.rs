@@ -7,7 +7,7 @@
 use std::{fmt, net::SocketAddr};
 
 use gantry_message::{Millis, QueueId, perm, topic::TopicError};
-use gantry_store::{AppendError, StoreFigures};
+use gantry_store::{AppendError, DiskPercents};
 use gantry_wire::{
     HeaderError,
     bodies::{BodyError, TopicConfig},
@@ -294,12 +294,12 @@ pub struct DiskUse {
 
 impl DiskUse {
     /// As the store measured it last; a disk that could not be asked counts as -1, as in Java.
-    pub fn of(figures: &StoreFigures) -> Self {
+    pub fn of(disks: DiskPercents) -> Self {
         let ratio = |percent: Option<u64>| percent.map_or(-1.0, |percent| percent as f64 / 100.0);
         DiskUse {
-            log: ratio(figures.log_disk_percent),
-            queues: ratio(figures.queue_disk_percent),
-            index: ratio(figures.index_disk_percent),
+            log: ratio(disks.log),
+            queues: ratio(disks.queues),
+            index: ratio(disks.index),
         }
     }
 }

@@ -421,7 +421,7 @@ impl Send {
         Refusal::append(
             error,
             self.config().store.max_message_size.into(),
-            DiskUse::of(&self.store.figures()),
+            DiskUse::of(self.store.disks_then()),
         )
     }
 

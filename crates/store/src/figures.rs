@@ -29,15 +29,22 @@ pub struct SyncFigures {
     pub last: Duration,
 }
 
+/// Used shares of disks, percent. `None`: the system does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskPercents {
+    /// The log's; the least used one of several.
+    pub log: Option<u64>,
+    /// The queues'.
+    pub queues: Option<u64>,
+    /// The index's.
+    pub index: Option<u64>,
+}
+
 /// A snapshot of the store's figures.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFigures {
-    /// Used share of the log's disk, percent; the least used one of several. `None`: the system does not say.
-    pub log_disk_percent: Option<u64>,
-    /// Used share of the queues' disk, percent.
-    pub queue_disk_percent: Option<u64>,
-    /// Used share of the index's disk, percent.
-    pub index_disk_percent: Option<u64>,
+    /// How full the disks are.
+    pub disks: DiskPercents,
     /// How long the commit that runs right now has held the log, in milliseconds; 0: none runs.
     pub locked_ms: u64,
     /// Oldest byte of the log.

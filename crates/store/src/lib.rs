@@ -52,7 +52,9 @@ use gantry_message::{
 pub use batch::{Batch, Outcome, Tags};
 pub use config::{Clock, StoreConfig};
 pub use error::{AppendError, StoreError};
-pub use figures::{COMMIT_TIME_ENDS_MS, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures};
+pub use figures::{
+    COMMIT_TIME_ENDS_MS, DiskPercents, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures,
+};
 pub use format::entry::Entry;
 pub use health::Fault;
 pub use queue::Queue;
@@ -104,6 +106,7 @@ pub struct Store {
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    disks: Mutex<DiskPercents>,
     /// Held from before recovery until the store is shut down.
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
@@ -229,6 +232,7 @@ impl Store {
             lost: Lost::default(),
             stop: AtomicBool::new(false),
             threads: Mutex::default(),
+            disks: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         }))
     }
@@ -723,22 +727,27 @@ impl Store {
             .find_map(|segment| recovery::first_time(segment))
     }
 
-    /// A snapshot of the store's figures.
+    /// How full the disks were when [`Store::figures`] asked last. Does not ask.
+    #[must_use]
+    pub fn disks_then(&self) -> DiskPercents {
+        *self.disks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A snapshot of the store's figures. Asks how full the disks are, and may wait for that.
     #[must_use]
     pub fn figures(&self) -> StoreFigures {
         let mut figures = StoreFigures::default();
         self.counters.fill(&mut figures);
         let percent =
             |path: &std::path::Path| self.disk.usage(path).ok().map(|usage| usage.used_percent());
-        figures.log_disk_percent = self
-            .settings
-            .now()
-            .commit_log_paths
-            .iter()
-            .filter_map(|dir| percent(dir))
-            .min();
-        figures.queue_disk_percent = percent(self.files.root());
-        figures.index_disk_percent = percent(&self.paths.root);
+        let settings = self.settings.now();
+        let of_log = settings.commit_log_paths.iter();
+        figures.disks = DiskPercents {
+            log: of_log.filter_map(|dir| percent(dir)).min(),
+            queues: percent(self.files.root()),
+            index: percent(&self.paths.root),
+        };
+        *self.disks.lock().unwrap_or_else(PoisonError::into_inner) = figures.disks;
         figures.locked_ms = self.log.locked_ms();
         figures.min_offset = self.log.chain.min();
         figures.max_offset = self.log.appended.value();
