@@ -6,7 +6,7 @@
 //! 3. queues, indexes and checkpoints with faults move into `quarantine/`, what is torn at the log's end is copied there;
 //! 4. the store is opened: its recovery sets aside what is damaged of the log and puts fillers there, makes the queues
 //!    again from the log, and the index; then it is stopped cleanly;
-//! 5. examine again.
+//! 5. examine again, and go on as long as that brings something new to light, three times at most.
 //!
 //! It can be stopped at any moment and run again: what moved away is made again from the log by any later start, too.
 
@@ -75,6 +75,9 @@ struct Plan {
     config: StoreConfig,
 }
 
+/// A repair brings to light what was hidden behind damage; so often it is looked at again.
+const ROUNDS: usize = 3;
+
 /// Repairs a store, and says on `out` what it finds and does. Returns the report of the last examination.
 pub fn repair(
     target: &Target,
@@ -82,6 +85,37 @@ pub fn repair(
     out: &mut dyn Write,
     progress: &Progress,
 ) -> Result<Report, DoctorError> {
+    for _ in 0..ROUNDS {
+        match round(target, mode, out, progress)? {
+            Round::Done(report) => return Ok(*report),
+            Round::Changed => say(out, "looking again")?,
+        }
+    }
+    let report = examine(target, LIMIT, target.live()?, progress)?.report;
+    for finding in &report.findings {
+        say(out, &finding.to_string())?;
+    }
+    Ok(report)
+}
+
+fn say(out: &mut dyn Write, line: &str) -> Result<(), DoctorError> {
+    writeln!(out, "{line}").map_err(DoctorError::io("write", Path::new("the output")))
+}
+
+/// What came of one round.
+enum Round {
+    /// There was nothing to do, or it was not to be done.
+    Done(Box<Report>),
+    /// Something was done.
+    Changed,
+}
+
+fn round(
+    target: &Target,
+    mode: Mode,
+    out: &mut dyn Write,
+    progress: &Progress,
+) -> Result<Round, DoctorError> {
     let live = |by: String| DoctorError::Live {
         root: target.root.clone(),
         by,
@@ -102,6 +136,9 @@ pub fn repair(
         }
     };
     let found = examine(target, LIMIT, None, progress)?;
+    for finding in &found.report.findings {
+        say(out, &finding.to_string())?;
+    }
     if !found.log.is_size_sure {
         let text = format!(
             "{}: no file of the log has the length of a segment ({}); say with -c how long they are",
@@ -111,21 +148,15 @@ pub fn repair(
         return Err(DoctorError::Usage(text));
     }
     let plan = plan(target, &found)?;
-    let mut say = |line: &str| {
-        writeln!(out, "{line}").map_err(DoctorError::io("write", Path::new("the output")))
-    };
-    for finding in &found.report.findings {
-        say(&finding.to_string())?;
-    }
     if plan.acts.is_empty() && plan.opening == Opening::None {
-        say("nothing to do")?;
-        return Ok(found.report);
+        say(out, "nothing to do")?;
+        return Ok(Round::Done(Box::new(found.report)));
     }
     for line in describe(target, &plan, mode) {
-        say(&line)?;
+        say(out, &line)?;
     }
     if mode == Mode::DryRun {
-        return Ok(found.report);
+        return Ok(Round::Done(Box::new(found.report)));
     }
     for act in &plan.acts {
         perform(target, &found, &*disk, act)?;
@@ -133,14 +164,9 @@ pub fn repair(
     // The store takes it itself. A broker that comes in between finds a store that it can start with.
     drop(lock);
     if plan.opening != Opening::None {
-        open_and_stop(target, &found, disk, &plan)?;
+        open_and_stop(target, disk, &plan, &found)?;
     }
-    say("done; looking again")?;
-    let after = examine(target, LIMIT, None, progress)?.report;
-    for finding in &after.findings {
-        say(&finding.to_string())?;
-    }
-    Ok(after)
+    Ok(Round::Changed)
 }
 
 fn plan(target: &Target, found: &Found) -> Result<Plan, DoctorError> {
@@ -391,9 +417,9 @@ fn config(target: &Target, found: &Found) -> Result<StoreConfig, DoctorError> {
 /// The start of a broker without one, and its clean stop.
 fn open_and_stop(
     target: &Target,
-    found: &Found,
     disk: Arc<dyn Disk>,
     plan: &Plan,
+    found: &Found,
 ) -> Result<(), DoctorError> {
     let (opening, config) = (plan.opening, plan.config.clone());
     let store = match opening {

@@ -130,6 +130,7 @@ impl IndexCheck {
             let path = dir.join(&stray.name);
             findings.add(Finding::note(Class::Index, "stray", &path, text));
         }
+        let of_store = layout_of_store(target, log)?;
         let newest = named.last().map(|one| one.name.clone());
         for one in named {
             let path = dir.join(&one.name);
@@ -137,7 +138,7 @@ impl IndexCheck {
             let is_newest = newest.as_ref() == Some(&one.name);
             let opened = check.open(
                 target,
-                log,
+                of_store,
                 stop,
                 (path.clone(), one.len, is_newest),
                 findings,
@@ -178,24 +179,18 @@ impl IndexCheck {
     fn open(
         &mut self,
         target: &Target,
-        log: &Log,
+        of_store: Layout,
         stop: &Stop,
         (path, len, is_newest): (PathBuf, u64, bool),
         findings: &mut Findings,
     ) -> std::io::Result<()> {
         let file = target.open(&path)?;
         let mut head = [0; 40];
-        let read = file.read_at(&mut head, 0)?;
-        let known = self.files.iter().map(|file| file.layout);
-        let known = known
+        file.read_at(&mut head, 0)?;
+        let known = [of_store, DEFAULT].into_iter();
+        let layout = known
             .chain(target.layout())
-            .chain([DEFAULT])
             .find(|layout| layout.file_len() == len);
-        let layout = match known {
-            Some(layout) => Some(layout),
-            None if read == head.len() => infer(log, &*file, len, &Header::decode(&head))?,
-            None => None,
-        };
         let Some(layout) = layout else {
             let text = format!(
                 "{len} bytes long, which is no length of an index file (if maxHashSlotNum or maxIndexNum are not the \
@@ -619,25 +614,28 @@ fn infer(log: &Log, file: &dyn File, len: u64, header: &Header) -> std::io::Resu
         Step::Record(view) => hashes(&view).collect(),
         _ => Vec::new(),
     };
-    let Some(&hash) = hashes.first() else {
-        return Ok(None);
-    };
+    let hash = hashes.first().copied();
     let first = Entry {
-        hash,
+        hash: hash.unwrap_or(0),
         offset: header.begin_offset,
         seconds: 0,
         previous: 0,
     };
+    // Without its message, the hash of the first entry is not known.
     let first = first.encode();
+    let skip = if hash.is_some() { 0 } else { 4 };
+    let wanted = &first[skip..];
     let mut chunk = vec![0; 1 << 20];
     let mut at = HEADER_LEN;
     while at < len {
         let read = file.read_at(&mut chunk, at)?;
         let bytes = &chunk[..read];
         let mut look = 0;
-        while let Some(found) = find(bytes.get(look..).unwrap_or_default(), &first) {
-            if let Some(layout) = layout_with(len, at + wide(look + found))
+        while let Some(found) = find(bytes.get(look..).unwrap_or_default(), wanted) {
+            let entry_at = (at + wide(look + found)).checked_sub(wide(skip));
+            if let Some(layout) = entry_at.and_then(|at| layout_with(len, at))
                 && fits(file, layout, header)?
+                && (hash.is_some() || ends(file, layout, header)?)
             {
                 return Ok(Some(layout));
             }
@@ -677,7 +675,17 @@ fn fits(file: &dyn File, layout: Layout, header: &Header) -> std::io::Result<boo
     Ok(layout.slot_of(Entry::decode(&entry).hash) == slot_of_first)
 }
 
-fn find(bytes: &[u8], wanted: &[u8; 20]) -> Option<usize> {
+/// Whether the last entry is of the message that the header names.
+fn ends(file: &dyn File, layout: Layout, header: &Header) -> std::io::Result<bool> {
+    if header.next > layout.entries {
+        return Ok(false);
+    }
+    let mut entry = [0; 20];
+    file.read_exact_at(&mut entry, layout.entry_at(header.next - 1))?;
+    Ok(Entry::decode(&entry).offset == header.end_offset)
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|part| part == wanted)
 }
 

@@ -198,14 +198,16 @@ impl Stop {
     }
 }
 
+/// Whether the record that a mark names is there and the mark stands behind it, or behind the blank record there.
 fn ends_at(log: &Log, mark: &Mark) -> bool {
-    match Cursor::new(&log.chain, false).step(mark.record) {
-        Step::Record(view) => {
-            mark.record.saturating_add(wide(view.len())) == mark.end
-                && view.store_time() == mark.time
+    let mut cursor = Cursor::new(&log.chain, false);
+    let end = match cursor.step(mark.record) {
+        Step::Record(view) if view.store_time() == mark.time => {
+            mark.record.saturating_add(wide(view.len()))
         }
-        _ => false,
-    }
+        _ => return false,
+    };
+    end == mark.end || matches!(cursor.step(end), Step::Next(next) if next == mark.end)
 }
 
 fn checkpoint_of(target: &Target, path: &Path, findings: &mut Findings) -> Option<Checkpoint> {
