@@ -201,7 +201,11 @@ impl Broker {
     /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
     pub fn reload(&self, fresh: &BrokerConfig) {
         let reload = plan_reload(&*self.live.now(), fresh);
-        tracing::info!(taken_up = ?reload.taken_up, need_restart = ?reload.need_restart, "configuration read again");
+        tracing::info!(
+            "configuration read again; taken up: {:?}; what needs a restart: {:?}",
+            reload.taken_up,
+            reload.need_restart
+        );
         let before = self.live.now().broker_permission;
         self.live.replace(reload.config);
         // Name servers look at the permission only with a new version of the topics. Blocks, as reading the

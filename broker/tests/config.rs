@@ -325,6 +325,30 @@ fn a_broker_that_listens_on_one_address_announces_it() {
 }
 
 #[test]
+fn the_configuration_of_packages_serves_this_machine_only() {
+    let text = std::fs::read_to_string(repository().join("packaging/conf/broker.toml")).unwrap();
+    let loaded = load("broker.toml", &text);
+    assert_eq!(complaints(&loaded), Vec::<&str>::new());
+    let config = &loaded.config;
+    assert_eq!(config.server.bind_address.as_deref(), Some("127.0.0.1"));
+    assert_eq!(config.broker_address(), "127.0.0.1:10911");
+    assert!(!config.server.admin_open);
+    // One setting opens it, and the announced address follows.
+    let open = load("broker.toml", &text.replace("\"127.0.0.1\"", "\"*\""));
+    assert_eq!(open.config.broker_address(), "192.168.1.2:10911");
+    // Whatever is suggested is right.
+    for line in text.lines().filter_map(|line| line.strip_prefix('#')) {
+        if line.contains(" = ") {
+            assert_eq!(
+                complaints(&load("broker.toml", line)),
+                Vec::<&str>::new(),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_service_keeps_its_store_in_the_folder_that_systemd_made_for_it() {
     let mut loaded = Loaded::<BrokerConfig>::defaults(&host(), UnknownKeys::Refuse);
     let variable = |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/gantry/a".to_owned());

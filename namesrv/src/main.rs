@@ -46,7 +46,7 @@ fn serve(loaded: Loaded<NamesrvConfig>, logs: &Logging) -> Result<(), Failure> {
             logs.destination()
         );
         tracing::debug!("configuration:\n{}", print::all(&*settings.get()));
-        if let Some(file) = arguments().config_file {
+        if let Some(file) = startup::configuration_file(&arguments()) {
             logging::banner(&format!("load config properties file OK, {file}"));
         }
         logging::banner("The Name Server boot success. serializeType=JSON");

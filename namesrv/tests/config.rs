@@ -39,6 +39,16 @@ fn repository() -> PathBuf {
 }
 
 #[test]
+fn the_configuration_of_packages_serves_this_machine_only() {
+    let text = std::fs::read_to_string(repository().join("packaging/conf/namesrv.toml")).unwrap();
+    let loaded = load("namesrv.toml", &text);
+    assert_eq!(complaints(&loaded), Vec::<&str>::new());
+    let server = &loaded.config.server;
+    assert_eq!(server.bind_address.as_deref(), Some("127.0.0.1"));
+    assert!(!server.admin_open);
+}
+
+#[test]
 fn every_key_of_rocketmq_is_there_with_its_default() {
     let config = NamesrvConfig::defaults(&host());
     let golden = include_str!("../../broker/tests/golden/defaults.txt").lines();

@@ -22,8 +22,9 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
          format of Apache RocketMQ 4.9: a broker of either kind starts on the other's files.",
         "It listens on listenPort (10911) and on the port two below, which clients use as the \"VIP channel\". Logs go to the \
          journal under systemd, else to ~/logs/rocketmqlogs/broker.log.",
-        "The package runs one broker as mqbroker.service, or several as mqbroker@NAME.service. As shipped it listens on this \
-         machine only; bindAddress opens it.",
+        "The package runs one broker as mqbroker.service. Several run as mqbroker@NAME.service, each with a file of its own \
+         below /etc/gantry/broker and with ports of its own: values of listenPort that are more than two apart. As shipped it \
+         listens on this machine only; bindAddress opens it.",
         "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",

@@ -40,11 +40,13 @@ impl Failure {
         }
     }
 
-    /// Says it once on stderr, in the log and to systemd; the value is for `main` to return.
+    /// Says it in the log, to systemd, and on stderr unless the log is what somebody reads there; the value is for `main` to return.
     pub fn report(&self, program: &str) -> ExitCode {
         tracing::error!("{self}");
         crate::notify::status(&self.to_string());
-        complain(&format!("{program}: {self}"));
+        if !crate::logging::in_journal() {
+            complain(&format!("{program}: {self}"));
+        }
         ExitCode::from(self.code())
     }
 }

@@ -29,6 +29,8 @@ const QUEUE_LINES: usize = 4_096;
 const LINE_BYTES: usize = 16 << 10;
 /// How long a dying process waits for its last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Where the journal listens.
+const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Target of lines that are written as they are.
 const BANNER: &str = "gantry::banner";
 
@@ -179,6 +181,11 @@ fn under_systemd() -> bool {
     let stderr =
         std::fs::metadata("/proc/self/fd/2").map(|file| format!("{}:{}", file.dev(), file.ino()));
     stderr.is_ok_and(|stderr| std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == stderr))
+}
+
+/// True if log and stderr end in the same journal, where everything would stand twice.
+pub(crate) fn in_journal() -> bool {
+    under_systemd() && std::path::Path::new(JOURNAL).exists()
 }
 
 enum Output {

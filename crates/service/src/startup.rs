@@ -114,8 +114,8 @@ pub fn load<C: Settings>(
         );
     }
     loaded.environment(variable);
-    if let Some(file) = &options.config_file {
-        administrators_file(&mut loaded, file);
+    if let Some(file) = configuration_file(options) {
+        administrators_file(&mut loaded, &file);
     }
     let overrides = (program.override_file)(&loaded.config);
     override_file(&mut loaded, &overrides);
@@ -127,12 +127,13 @@ pub fn load<C: Settings>(
     loaded
 }
 
+/// The file that `-c` means: units name it without its ending, and the administrator chooses the form.
+pub fn configuration_file(options: &Options) -> Option<String> {
+    let file = options.config_file.as_ref()?;
+    Some(with_ending(file).unwrap_or_else(|| file.clone()))
+}
+
 fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
-    let file = match with_ending(file) {
-        Some(found) => found,
-        None => file.to_owned(),
-    };
-    let file = file.as_str();
     if let Some(other) = twin(Path::new(file)) {
         let text = format!("{file}: {} is there too; keep one of them", other.display());
         loaded.find(Severity::Error, text);
@@ -149,7 +150,7 @@ fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
 /// The endings of the two forms of a configuration file.
 const ENDINGS: [&str; 2] = ["toml", "properties"];
 
-/// The file that is meant by a name without its ending: units name an instance, and the administrator chooses the form.
+/// The file that is meant by a name without its ending, if there is one.
 fn with_ending(file: &str) -> Option<String> {
     let has_one = Path::new(file)
         .extension()
@@ -217,7 +218,7 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
     Start::Run(Box::new(loaded))
 }
 
-/// Logs what was found; what needs attention is also said on stderr. Call it once logging is up.
+/// Logs what was found; what needs attention is also said on stderr, if that is another place. Call it once logging is up.
 pub fn announce(program: &str, findings: &[Finding]) {
     for finding in findings {
         match finding.severity {
@@ -225,7 +226,7 @@ pub fn announce(program: &str, findings: &[Finding]) {
             Severity::Warning => tracing::warn!("configuration: {finding}"),
             Severity::Error => tracing::error!("configuration: {finding}"),
         }
-        if Severity::Note < finding.severity {
+        if Severity::Note < finding.severity && !crate::logging::in_journal() {
             complain(&format!("{program}: {}: {finding}", word(finding)));
         }
     }
