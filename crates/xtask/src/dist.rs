@@ -29,7 +29,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .join("dist-layout")
         .join(format!("{}-{name}", std::process::id()));
     let home = folder.join(&name);
-    lay_out(&programs, &home)?;
+    lay_out(&root().join("packaging/home/MANIFEST"), &programs, &home)?;
+    for program in fs::read_dir(home.join("libexec"))? {
+        // Line tables are for packages of their own; names of functions stay, for backtraces.
+        shell::run(
+            Command::new("strip")
+                .arg("--strip-debug")
+                .arg(program?.path()),
+        )?;
+    }
     let tarball = out.join(format!("{name}.tar.gz"));
     let packed = pack(&folder, &name, &tarball);
     fs::remove_dir_all(&folder)?;
@@ -38,9 +46,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn lay_out(programs: &Path, home: &Path) -> Result<()> {
-    let manifest = root().join("packaging/home/MANIFEST");
-    let text = fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
+/// Copies what a manifest lists to its places below `home`.
+pub(crate) fn lay_out(manifest: &Path, programs: &Path, home: &Path) -> Result<()> {
+    let text = fs::read_to_string(manifest).with_context(|| manifest.display().to_string())?;
     for line in text
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

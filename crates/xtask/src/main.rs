@@ -11,6 +11,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod package;
 mod servers;
 mod shell;
 mod test;
@@ -44,6 +45,11 @@ const TASKS: &[Task] = &[
         run: dist::run,
     },
     Task {
+        name: "package",
+        about: "builds .deb and .rpm packages into target/packages (--out DIR, --revision N, --maintainer \"NAME <MAIL>\", --lint)",
+        run: package::run,
+    },
+    Task {
         name: "bench",
         about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE)",
         run: bench::run,
@@ -56,7 +62,7 @@ fn main() -> ExitCode {
     let Some(task) = TASKS.iter().find(|task| task.name == name) else {
         println!("usage: cargo xtask TASK [OPTIONS]");
         for task in TASKS {
-            println!("  {:6} {}", task.name, task.about);
+            println!("  {:7} {}", task.name, task.about);
         }
         let asked = ["help", "-h", "--help"].contains(&name);
         return if asked {

@@ -149,7 +149,7 @@ fn run_steps(wanted: &[&Step], filter: &[String]) -> Result<()> {
 }
 
 fn end_to_end(filter: &[String]) -> Result<()> {
-    tools::install_missing()?;
+    tools::install_missing(tools::END_TO_END)?;
     let programs = build_programs()?;
     // Apache's jars, before the clock of any test runs.
     shell::run(

@@ -11,12 +11,13 @@ use anyhow::{Result, bail};
 use crate::shell::run;
 
 /// A program, a way to see that it works, and the package that has it.
-struct Tool {
-    check: &'static [&'static str],
-    package: &'static str,
+pub(crate) struct Tool {
+    pub(crate) check: &'static [&'static str],
+    pub(crate) package: &'static str,
 }
 
-const TOOLS: &[Tool] = &[
+/// What the end-to-end tests call.
+pub(crate) const END_TO_END: &[Tool] = &[
     Tool {
         check: &["javac", "-version"],
         package: "openjdk-17-jdk-headless",
@@ -63,9 +64,9 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
-/// Makes sure that everything the end-to-end tests call is there.
-pub(crate) fn install_missing() -> Result<()> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| !works(tool.check)).collect();
+/// Makes sure that all of them are there.
+pub(crate) fn install_missing(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<&Tool> = tools.iter().filter(|tool| !works(tool.check)).collect();
     if missing.is_empty() {
         return Ok(());
     }
