@@ -28,7 +28,7 @@ use crate::error::StoreError;
 use crate::figures::Counters;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
-use crate::format::entry::{Entry, FILLER};
+use crate::format::entry::Entry;
 use crate::format::progress::{Mark, Progress};
 use crate::format::{blank, name};
 use crate::health;
@@ -524,7 +524,7 @@ impl Recovery<'_> {
                     // before it.
                     position.last_time = view.store_time();
                     position.last_record = at;
-                    waiting += self.replay_record(&view)?;
+                    waiting += self.replay_record(chain, &view)?;
                     at += wide(view.len());
                     position.end = at;
                     if waiting > REPLAYED_MAX {
@@ -571,7 +571,7 @@ impl Recovery<'_> {
     }
 
     /// Puts a record into its queue. Returns how many entries that were.
-    fn replay_record(&self, view: &RecordView<'_>) -> Result<u64, StoreError> {
+    fn replay_record(&self, chain: &Chain, view: &RecordView<'_>) -> Result<u64, StoreError> {
         if !view.sys_flag().is_queued() || !is_safe_name(view.topic()) {
             return Ok(0);
         }
@@ -614,8 +614,10 @@ impl Recovery<'_> {
                     to,
                     "messages of a queue are lost"
                 );
+                let segment = chain.find(at);
+                let before = segment.map_or(0, |it| it.start().saturating_sub(it.len()));
                 for _ in 0..lost {
-                    let pushed = queue.push(&FILLER, view.store_time());
+                    let pushed = queue.push(&Entry::lost(before), view.store_time());
                     self.dispatcher.note(&queue, pushed);
                 }
                 queue.dispatched().advance(wanted);

@@ -19,12 +19,14 @@ pub struct Entry {
     pub tags_code: i64,
 }
 
-/// What stands where a queue has no message: before its first one, and where messages were lost.
+/// What stands where a queue has no message, before its first one: as Apache writes it.
 pub const FILLER: Entry = Entry {
     log_offset: LogOffset(0),
-    size: 0x7FFF_FFFF,
+    size: NO_RECORD,
     tags_code: 0,
 };
+/// No record is so large.
+const NO_RECORD: u32 = 0x7FFF_FFFF;
 
 impl Entry {
     /// Reads an entry; `None` for what is none (zeros behind the last one, garbage).
@@ -58,10 +60,21 @@ impl Entry {
         self.log_offset.0.saturating_add(u64::from(self.size))
     }
 
+    /// What stands where a message was lost in a queue that goes on in the segment behind the one at `start`. Apache's
+    /// broker, when it cannot read a message, skips all that lie in the same segment: so the entry points into the one
+    /// before, and to its beginning, because there Apache adds the size without overflow.
+    #[must_use]
+    pub fn lost(start: u64) -> Self {
+        Self {
+            log_offset: LogOffset(start),
+            ..FILLER
+        }
+    }
+
     /// Whether it stands for no message.
     #[must_use]
     pub fn is_filler(&self) -> bool {
-        *self == FILLER
+        self.size == NO_RECORD && self.tags_code == 0
     }
 }
 
@@ -85,6 +98,10 @@ mod tests {
         );
         assert_eq!(Entry::decode(&bytes), Some(entry));
         assert_eq!(Entry::decode(&FILLER.encode()), Some(FILLER));
+        let lost = Entry::lost(8192);
+        assert!(lost.is_filler() && Entry::lost(0) == FILLER);
+        assert_eq!(Entry::decode(&lost.encode()), Some(lost));
+        assert!(!entry.is_filler());
     }
 
     #[test]
