@@ -81,6 +81,8 @@ pub struct StoreFigures {
     pub quarantined: u64,
     /// Damaged queue entries that were made again from the log since the start.
     pub mended_entries: u64,
+    /// Queries by key since the start that met damage in an index file.
+    pub damaged_chains: u64,
 }
 
 /// Counters that the log keeps; relaxed, because nobody decides anything by them.
@@ -94,6 +96,7 @@ pub(crate) struct Counters {
     times: [AtomicU64; 13],
     pub(crate) quarantined: AtomicU64,
     pub(crate) mended: AtomicU64,
+    pub(crate) damaged_chains: AtomicU64,
 }
 
 impl Counters {
@@ -129,6 +132,7 @@ impl Counters {
         figures.put_failed = self.failed.load(Ordering::Relaxed);
         figures.put_slowest_ms = self.slowest_ms.load(Ordering::Relaxed);
         figures.quarantined = self.quarantined.load(Ordering::Relaxed);
+        figures.damaged_chains = self.damaged_chains.load(Ordering::Relaxed);
         figures.mended_entries = self.mended.load(Ordering::Relaxed);
         for (to, from) in figures.commit_times.iter_mut().zip(&self.times) {
             *to = from.load(Ordering::Relaxed);

@@ -176,6 +176,17 @@ fn a_killed_store_of_apache_is_read_and_continued() {
     }
 }
 
+#[test]
+fn keys_of_a_killed_apache_are_found_while_they_are_indexed_again() {
+    let disk = disk(UNCLEAN);
+    let store = open(&disk);
+    store.mark_running().unwrap();
+    // Nothing was indexed by us yet.
+    check_clean_part(&store);
+    store.turn();
+    check_unclean_part(&store);
+}
+
 /// Stores a record of Apache's once more.
 fn append(store: &Store, bytes: &[u8]) -> u64 {
     let view = RecordView::parse(bytes).unwrap();

@@ -782,3 +782,145 @@ fn a_damaged_entry_does_not_make_the_cleaner_hide_messages() {
         assert_eq!(cleaned(Some(at)), right, "{at} damaged");
     }
 }
+
+/// Stores messages with a key each, in a queue.
+fn fill_keys(store: &Store, numbers: std::ops::Range<u32>) {
+    let queue = store.queue("K", QueueId(0));
+    for n in numbers {
+        let properties = format!("KEYS\u{1}key{n}");
+        let record = Record {
+            properties: properties.as_bytes(),
+            ..record("K", 0, b"keyed")
+        };
+        let outcome = store.append(&queue, &record, Tags::Code(0));
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    }
+}
+
+/// How many of the keys are found.
+fn keys_found(store: &Store, numbers: std::ops::Range<u32>) -> usize {
+    let found = numbers.map(|n| {
+        let found = store.query("K", &format!("key{n}"), 64, Millis(0), Millis(i64::MAX));
+        found.unwrap().records.len()
+    });
+    found.sum()
+}
+
+#[test]
+fn index_files_of_other_sizes_are_read_as_they_are() {
+    // Slots or entries changed, or both; then only the log tells.
+    for (slots, entries, is_known) in [
+        (11, 40, true),
+        (7, 60, true),
+        (7, 20, true),
+        (11, 60, false),
+    ] {
+        let home = Home::new(1);
+        let store = home.open();
+        fill_keys(&store, 0..100);
+        store.turn();
+        store.shutdown().unwrap();
+        drop(store);
+        let open = || {
+            let config = StoreConfig {
+                index_slots: slots,
+                index_entries: entries,
+                ..home.config()
+            };
+            let store = Store::open(Arc::new(home.disk.clone()), config, Millis(0)).unwrap();
+            store.mark_running().unwrap();
+            store
+        };
+        let when = format!("{slots} slots, {entries} entries");
+        let store = open();
+        if is_known {
+            assert_eq!(keys_found(&store, 0..100), 100, "{when}, at once");
+        }
+        store.turn();
+        assert_eq!(store.figures().quarantined == 0, is_known, "{when}");
+        fill_keys(&store, 100..200);
+        store.turn();
+        assert_eq!(keys_found(&store, 0..200), 200, "{when}");
+        store.shutdown().unwrap();
+        drop(store);
+        let store = open();
+        assert_eq!(keys_found(&store, 0..200), 200, "{when}, opened again");
+    }
+}
+
+#[test]
+fn an_index_file_between_others_that_cannot_be_used_is_made_again() {
+    for damage in ["header", "empty", "cut", "no room", "interrupted"] {
+        let home = Home::new(1);
+        let store = home.open();
+        fill_keys(&store, 0..200);
+        store.turn();
+        store.shutdown().unwrap();
+        drop(store);
+        let files = home.below("/store/index");
+        home.change(&files[2], |bytes| match damage {
+            "empty" => bytes.clear(),
+            "cut" => bytes.truncate(333),
+            _ => bytes[..40].fill(0x5A),
+        });
+        // Files that hold less: one does not do.
+        let config = StoreConfig {
+            index_entries: if damage == "no room" { 15 } else { 40 },
+            ..home.config()
+        };
+        let open = || {
+            let config = config.clone();
+            Store::open(Arc::new(home.disk.clone()), config, Millis(0)).unwrap()
+        };
+        let mut store = open();
+        store.mark_running().unwrap();
+        let found = keys_found(&store, 0..200);
+        assert!(
+            (200 - 2 * 39..200).contains(&found),
+            "{damage}: {found} at once"
+        );
+        if damage == "interrupted" {
+            drop(store);
+            home.disk.kill();
+            store = open();
+            store.mark_running().unwrap();
+            assert!(keys_found(&store, 0..200) < 200);
+        }
+        store.turn();
+        assert_eq!(keys_found(&store, 0..200), 200, "{damage}");
+        store.shutdown().unwrap();
+        drop(store);
+        let aside = home.below("/store/quarantine").len();
+        let store = open();
+        assert_eq!(keys_found(&store, 0..200), 200, "{damage}, opened again");
+        assert_eq!(home.below("/store/quarantine").len(), aside, "{damage}");
+    }
+}
+
+#[test]
+fn garbage_in_an_index_file_costs_keys_and_nothing_else() {
+    // Header, slots, entries: every byte of one file changed in turn.
+    for at in (0..40 + 7 * 4 + 40 * 20).step_by(3) {
+        let home = Home::new(1);
+        let store = home.open();
+        fill_keys(&store, 0..60);
+        store.shutdown().unwrap();
+        drop(store);
+        for file in home.below("/store/index") {
+            home.change(&file, |bytes| bytes[at] ^= 0xA5);
+        }
+        let store = home.open();
+        keys_found(&store, 0..60);
+        store.turn();
+        assert_eq!(store.check_writable(), Ok(()), "byte {at}");
+        fill_keys(&store, 60..120);
+        store.turn();
+        assert_eq!(keys_found(&store, 60..120), 60, "byte {at}");
+        let found = keys_found(&store, 0..60);
+        assert!(
+            found >= 30 || store.figures().damaged_chains > 0,
+            "byte {at}: {found}"
+        );
+        assert_eq!(all(&store, "K", 0).len(), 120);
+    }
+}

@@ -29,6 +29,9 @@ impl Home {
             queue_file_size: 20 * 16,
             index_slots: 16,
             index_entries: 64,
+            // However full the disk of this machine is.
+            clean_forcibly: false,
+            disk_full_ratio: 100,
             clock: Clock::new(move || Millis(now.fetch_add(1, Ordering::Relaxed))),
             ..StoreConfig::at(self.dir.path())
         }

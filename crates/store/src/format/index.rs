@@ -1,5 +1,7 @@
 //! An index file: `header 40 bytes, slots i32 each, entries 20 bytes each` (entry 0 is never used).
 
+use std::ops::Range;
+
 use gantry_message::{JavaHash, Millis, RecordView, SysFlag, properties};
 
 /// The header's length.
@@ -130,6 +132,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Apache's.
+    pub const DEFAULT: Self = Self {
+        slots: 5_000_000,
+        entries: 20_000_000,
+    };
+
     /// The length of a file.
     #[must_use]
     pub fn file_len(self) -> u64 {
@@ -146,6 +154,42 @@ impl Layout {
     #[must_use]
     pub fn entry_at(self, entry: u32) -> u64 {
         HEADER_LEN + u64::from(self.slots) * SLOT_LEN + u64::from(entry) * ENTRY_LEN
+    }
+
+    /// The slots of which all bytes lie in `from..to`, which are multiples of [`SLOT_LEN`].
+    pub fn slots_between(self, from: u64, to: u64) -> Range<u32> {
+        let number = |at: u64| {
+            let slot = at.saturating_sub(HEADER_LEN) / SLOT_LEN;
+            u32::try_from(slot).unwrap_or(u32::MAX).min(self.slots)
+        };
+        number(from)..number(to)
+    }
+
+    /// The layouts that a file of that length may have: this one, or one that shares slots or entries with it or with
+    /// Apache's default. What the file holds tells which.
+    pub fn likely(self, len: u64) -> Vec<Layout> {
+        let mut all = Vec::new();
+        let mut add = |slots: Option<u64>, entries: Option<u64>| {
+            let number = |n: Option<u64>| n.and_then(|n| u32::try_from(n).ok());
+            let (Some(slots @ 1..=SLOTS_MAX), Some(entries @ 2..=ENTRIES_MAX)) =
+                (number(slots), number(entries))
+            else {
+                return;
+            };
+            let layout = Layout { slots, entries };
+            if layout.file_len() == len && !all.contains(&layout) {
+                all.push(layout);
+            }
+        };
+        for known in [self, Layout::DEFAULT] {
+            let (slots, entries) = (u64::from(known.slots), u64::from(known.entries));
+            add(Some(slots), Some(entries));
+            let rest = len.checked_sub(HEADER_LEN + slots * SLOT_LEN);
+            add(Some(slots), rest.map(|rest| rest / ENTRY_LEN));
+            let rest = len.checked_sub(HEADER_LEN + entries * ENTRY_LEN);
+            add(rest.map(|rest| rest / SLOT_LEN), Some(entries));
+        }
+        all
     }
 
     /// The slot of a hash.
@@ -179,10 +223,7 @@ mod tests {
 
     #[test]
     fn sizes_are_apaches() {
-        let layout = Layout {
-            slots: 5_000_000,
-            entries: 20_000_000,
-        };
+        let layout = Layout::DEFAULT;
         assert_eq!(layout.file_len(), 420_000_040);
         assert_eq!((layout.slot_at(1), layout.entry_at(1)), (44, 20_000_060));
     }

@@ -2,16 +2,18 @@
 //!
 //! Slots are loaded page by page when they are first needed and written back when they changed; entries are collected
 //! and written by runs. Slots and header on disk may lag behind; entries never lie behind what was noted as durable, and
-//! slots can always be made from entries again ([`Active::rebuild`]).
+//! slots that are ahead of them are put right by their chains ([`Active::put_right`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gantry_disk::{Disk, File, New, Open};
 use gantry_message::Millis;
 
 use crate::dispatcher::IndexKey;
+use crate::figures::Counters;
 use crate::format::index::{ENTRY_LEN, Entry, HEADER_LEN, Header, Layout, SLOT_LEN};
 use crate::width::{narrow, wide};
 
@@ -24,8 +26,13 @@ const RUN: usize = 64 << 10;
 pub(crate) struct Sealed {
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
-    layout: Layout,
+    pub(crate) layout: Layout,
+    /// Header, first and last entry and the slot of that fit each other.
+    pub(crate) is_sound: bool,
+    /// It has the length that its layout has.
+    pub(crate) is_whole: bool,
     file: Arc<dyn File>,
+    damage_is_named: AtomicBool,
 }
 
 /// The index file that is added to.
@@ -40,6 +47,7 @@ pub(crate) struct Active {
     buffered: Vec<u8>,
     buffered_from: u32,
     is_header_dirty: bool,
+    damage_is_named: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -65,18 +73,29 @@ impl Header {
 }
 
 impl Sealed {
-    pub(crate) fn open(disk: &dyn Disk, path: &Path, layout: Layout) -> io::Result<Self> {
+    /// Opens a file with that one of the `likely` layouts that fits what it holds, else as one that is not sound.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        likely: &[Layout],
+        otherwise: Layout,
+    ) -> io::Result<Self> {
         let file = disk.open(path, Open::Write)?;
         let mut bytes = [0; narrow(HEADER_LEN)];
-        file.read_exact_at(&mut bytes, 0)?;
-        let mut header = Header::decode(&bytes);
-        // A damaged one must not send searches beyond the file.
-        header.next = header.next.min(layout.entries);
+        file.read_at(&mut bytes, 0)?;
+        let header = Header::decode(&bytes);
+        let sound = likely
+            .iter()
+            .find(|layout| is_sound(&*file, &header, **layout));
+        let layout = *sound.or(likely.first()).unwrap_or(&otherwise);
         Ok(Self {
             path: path.to_owned(),
             header,
             layout,
+            is_sound: sound.is_some(),
+            is_whole: file.len()? == layout.file_len(),
             file,
+            damage_is_named: AtomicBool::new(false),
         })
     }
 
@@ -88,17 +107,25 @@ impl Sealed {
         self.header.next >= self.layout.entries
     }
 
-    /// Log offsets of what is wanted, newest first.
-    pub(crate) fn find(&self, wanted: &Wanted, found: &mut Vec<u64>) -> io::Result<()> {
-        let mut slot = [0; 4];
-        self.file.read_exact_at(
-            &mut slot,
-            self.layout.slot_at(self.layout.slot_of(wanted.hash)),
-        )?;
-        let newest = u32::from_be_bytes(slot);
-        walk(newest, &self.header, wanted, found, |number| {
-            read_entry(&*self.file, self.layout, number)
-        })
+    /// Log offsets of what is wanted, newest first. Damage ends a chain, and an unreadable file has nothing to say; both
+    /// are named once.
+    pub(crate) fn find(&self, wanted: &Wanted, found: &mut Vec<u64>, counters: &Counters) {
+        let slot = self.layout.slot_of(wanted.hash);
+        let mut bytes = [0; 4];
+        let read = self
+            .file
+            .read_exact_at(&mut bytes, self.layout.slot_at(slot));
+        let walked = read.and_then(|()| {
+            let newest = u32::from_be_bytes(bytes);
+            let read = |number| read_entry(&*self.file, self.layout, number);
+            walk(newest, (&self.header, self.layout), wanted, found, read)
+        });
+        let why = match walked {
+            Ok(None) => return,
+            Ok(Some(damage)) => damage.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        name_damage(&self.path, slot, &why, &self.damage_is_named, counters);
     }
 
     /// Goes on adding to it.
@@ -150,6 +177,7 @@ impl Active {
             buffered: Vec::new(),
             buffered_from: header.next,
             is_header_dirty: true,
+            damage_is_named: AtomicBool::new(false),
         }
     }
 
@@ -203,10 +231,17 @@ impl Active {
     }
 
     /// Log offsets of what is wanted, newest first.
-    pub(crate) fn find(&mut self, wanted: &Wanted, found: &mut Vec<u64>) -> io::Result<()> {
-        let newest = self.slot(self.layout.slot_of(wanted.hash))?;
+    pub(crate) fn find(
+        &mut self,
+        wanted: &Wanted,
+        found: &mut Vec<u64>,
+        counters: &Counters,
+    ) -> io::Result<()> {
+        let slot = self.layout.slot_of(wanted.hash);
+        let newest = self.slot(slot)?;
         let (buffered, from) = (&self.buffered, self.buffered_from);
-        walk(newest, &self.header, wanted, found, |number| {
+        let of = (&self.header, self.layout);
+        let damage = walk(newest, of, wanted, found, |number| {
             match number.checked_sub(from) {
                 None => read_entry(&*self.file, self.layout, number),
                 Some(skipped) => {
@@ -217,51 +252,86 @@ impl Active {
                         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
                 }
             }
-        })
+        })?;
+        if let Some(why) = damage {
+            name_damage(&self.path, slot, why, &self.damage_is_named, counters);
+        }
+        Ok(())
     }
 
-    /// Takes only the entries below `next` that point below `log_end`, and makes slots and header from them again.
-    pub(crate) fn rebuild(&mut self, next: u32, log_end: u64) -> io::Result<()> {
-        let next = next.clamp(1, self.layout.entries);
+    /// After a crash: takes only the entries below `next` that point below `log_end`, and makes slots and header such as
+    /// they would be with these. A slot that was written later points to an entry that was durable before it was
+    /// ([`Active::sync`]), and the chain from there leads to the right one. Reads the slots once and keeps those that change.
+    pub(crate) fn put_right(&mut self, next: u32, log_end: u64) -> io::Result<()> {
+        let next = self.count_below(next.clamp(1, self.layout.entries), log_end)?;
         self.buffered.clear();
-        self.pages.iter_mut().for_each(|page| {
-            *page = Some(Box::new(Page {
-                bytes: [0; 4096],
-                is_dirty: true,
-            }))
-        });
-        (self.header.slots_used, self.header.next) = (0, 1);
-        let mut chunk = vec![0; RUN / narrow(ENTRY_LEN) * narrow(ENTRY_LEN)];
-        'entries: while self.header.next < next {
-            let room = narrow(u64::from(next - self.header.next) * ENTRY_LEN).min(chunk.len());
-            let at = self.layout.entry_at(self.header.next);
-            self.file.read_exact_at(&mut chunk[..room], at)?;
-            for bytes in chunk[..room].chunks_exact(narrow(ENTRY_LEN)) {
-                let entry = bytes.first_chunk().map(Entry::decode);
-                let Some(entry) = entry.filter(|entry| entry.offset < log_end) else {
-                    break 'entries;
-                };
-                self.take_over(&entry)?;
+        (self.header.slots_used, self.header.next) = (0, next);
+        let first_page = HEADER_LEN / PAGE;
+        for number in first_page..wide(self.pages.len()) {
+            let mut bytes = [0; narrow(PAGE)];
+            self.file.read_at(&mut bytes, number * PAGE)?;
+            if bytes.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            for slot in self
+                .layout
+                .slots_between(number * PAGE, (number + 1) * PAGE)
+            {
+                let within = narrow(self.layout.slot_at(slot) - number * PAGE);
+                let newest = bytes[within..]
+                    .first_chunk()
+                    .map_or(0, |slot| u32::from_be_bytes(*slot));
+                let right = self.newest_below(next, slot, newest)?;
+                if right != newest {
+                    self.set_slot(slot, right)?;
+                }
+                self.header.slots_used += u32::from(right != 0);
             }
         }
-        self.buffered_from = self.header.next;
+        if next > 1 {
+            let last = read_entry(&*self.file, self.layout, next - 1)?;
+            self.header.end_offset = last.offset;
+            // The entry knows whole seconds only.
+            let seconds = i64::from(last.seconds) * 1000;
+            self.header.end_time = self.header.begin_time.plus(seconds + 999);
+        }
+        self.buffered_from = next;
         self.is_header_dirty = true;
         Ok(())
     }
 
-    /// Enters the next entry, which is in the file already, into slots and header.
-    fn take_over(&mut self, entry: &Entry) -> io::Result<()> {
-        let slot = self.layout.slot_of(entry.hash);
-        if self.slot(slot)? == 0 {
-            self.header.slots_used += 1;
+    /// The first of the numbers up to `next` whose entry does not point below `log_end`. Entries point ever further.
+    fn count_below(&self, next: u32, log_end: u64) -> io::Result<u32> {
+        let (mut low, mut high) = (1, next);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if read_entry(&*self.file, self.layout, middle)?.offset < log_end {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        self.set_slot(slot, self.header.next)?;
-        self.header.next += 1;
-        self.header.end_offset = entry.offset;
-        // The entry knows whole seconds only.
-        let seconds = i64::from(entry.seconds) * 1000;
-        self.header.end_time = self.header.begin_time.plus(seconds + 999);
-        Ok(())
+        Ok(low)
+    }
+
+    /// The newest entry of a slot below `next`, on the chain that begins with `number`; 0: none.
+    fn newest_below(&self, next: u32, slot: u32, mut number: u32) -> io::Result<u32> {
+        if number < next {
+            return Ok(number);
+        }
+        while number >= next {
+            if number >= self.layout.entries {
+                return Ok(0);
+            }
+            let previous = read_entry(&*self.file, self.layout, number)?.previous;
+            number = if previous < number { previous } else { 0 };
+        }
+        if number == 0 {
+            return Ok(0);
+        }
+        let entry = read_entry(&*self.file, self.layout, number)?;
+        let is_of_slot = self.layout.slot_of(entry.hash) == slot;
+        Ok(if is_of_slot { number } else { 0 })
     }
 
     /// Writes the collected entries.
@@ -275,9 +345,11 @@ impl Active {
         Ok(())
     }
 
-    /// Writes entries, then slots, then the header, and makes them durable.
+    /// Writes entries, makes them durable, then slots and header: so no slot that survives a power cut points to an entry
+    /// that does not.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write_entries()?;
+        self.file.sync()?;
         let end = self.layout.entry_at(0);
         for (number, page) in self.pages.iter_mut().enumerate() {
             let Some(page) = page.as_mut().filter(|page| page.is_dirty) else {
@@ -312,7 +384,10 @@ impl Active {
             path: self.path,
             header: self.header,
             layout: self.layout,
+            is_sound: true,
+            is_whole: true,
             file: self.file,
+            damage_is_named: self.damage_is_named,
         }
     }
 
@@ -367,30 +442,66 @@ fn read_entry(file: &dyn File, layout: Layout, number: u32) -> io::Result<Entry>
     Ok(Entry::decode(&bytes))
 }
 
-/// Follows a slot's chain from its newest entry. Numbers only fall along it, so it ends whatever the file holds.
+/// Whether a header fits the first and the last entry and the slot of that.
+fn is_sound(file: &dyn File, header: &Header, layout: Layout) -> bool {
+    if header.next > layout.entries {
+        return false;
+    }
+    let Some(last_number) = header.next.checked_sub(1).filter(|&last| last > 0) else {
+        return true;
+    };
+    let first = read_entry(file, layout, 1);
+    let last = read_entry(file, layout, last_number);
+    let (Ok(first), Ok(last)) = (first, last) else {
+        return false;
+    };
+    let mut slot = [0; 4];
+    let read = file.read_exact_at(&mut slot, layout.slot_at(layout.slot_of(last.hash)));
+    let millis = header.end_time.0.checked_sub(header.begin_time.0);
+    let seconds = millis.map(|millis| millis.clamp(0, i64::from(i32::MAX) * 1000) / 1000);
+    read.is_ok()
+        && first.offset == header.begin_offset
+        && last.offset == header.end_offset
+        // Apache counts the first entry's seconds from the end of the file before.
+        && (last_number == 1 || seconds == Some(i64::from(last.seconds)))
+        && u32::from_be_bytes(slot) == last_number
+}
+
+fn name_damage(path: &Path, slot: u32, why: &str, is_named: &AtomicBool, counters: &Counters) {
+    counters.damaged_chains.fetch_add(1, Ordering::Relaxed);
+    if !is_named.swap(true, Ordering::Relaxed) {
+        tracing::error!(file = %path.display(), slot, why, "an index file is damaged, some keys are not found");
+    }
+}
+
+/// Follows a slot's chain from its newest entry. Numbers only fall along it, so it ends whatever the file holds. Returns
+/// what is wrong with it.
 fn walk(
     newest: u32,
-    header: &Header,
+    (header, layout): (&Header, Layout),
     wanted: &Wanted,
     found: &mut Vec<u64>,
     read: impl Fn(u32) -> io::Result<Entry>,
-) -> io::Result<()> {
+) -> io::Result<Option<&'static str>> {
+    let slot = layout.slot_of(wanted.hash);
     let mut number = if newest < header.next { newest } else { 0 };
     while number > 0 && found.len() < wanted.max {
         let entry = read(number)?;
+        if layout.slot_of(entry.hash) != slot {
+            return Ok(Some("an entry of another slot"));
+        }
         let time = header.begin_time.plus(i64::from(entry.seconds) * 1000);
         // Entries know whole seconds only, and like Apache's we take them at their word.
         if time < wanted.begin {
             break;
         }
-        if entry.hash == wanted.hash && time <= wanted.end {
+        if entry.hash == wanted.hash && time <= wanted.end && !found.contains(&entry.offset) {
             found.push(entry.offset);
         }
-        number = if entry.previous < number {
-            entry.previous
-        } else {
-            0
-        };
+        if number <= entry.previous {
+            return Ok(Some("an entry before which a later one comes"));
+        }
+        number = entry.previous;
     }
-    Ok(())
+    Ok(None)
 }

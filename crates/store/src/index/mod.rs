@@ -5,7 +5,10 @@
 //! makes it lag. Queries see everything indexed so far, written or not.
 
 mod file;
+mod gap;
+mod loader;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +30,7 @@ use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::width::wide;
 use file::{Active, Sealed, Wanted};
+use gap::Gap;
 
 /// Keys are collected so long before they are put into the file.
 const COLLECT: Duration = Duration::from_millis(5);
@@ -64,11 +68,17 @@ struct State {
     synced_at: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Files {
     /// Oldest first.
     sealed: Vec<Arc<Sealed>>,
     active: Option<Active>,
+    /// Files that have no name any more, but are read until what they held is indexed again.
+    leaving: Vec<Arc<Sealed>>,
+    /// Where that is.
+    leaving_until: u64,
+    /// Files that are made again.
+    gaps: VecDeque<Gap>,
 }
 
 /// How the index stood when it was last synced.
@@ -176,9 +186,7 @@ impl Index {
             }
             wait = match self.step(view, Effort::Regular) {
                 Ok(true) => None,
-                Ok(false) if self.indexed_to() < view.dispatcher.feed_from() => {
-                    Some(Duration::ZERO)
-                }
+                Ok(false) if self.is_behind(view) => Some(Duration::ZERO),
                 Ok(false) => Some(WRITE_EVERY),
                 Err(error) => {
                     self.give_up(view, &error);
@@ -194,6 +202,12 @@ impl Index {
                 }
             };
         }
+    }
+
+    /// Whether there is something to be read from the log.
+    fn is_behind(&self, view: &IndexView<'_>) -> bool {
+        let has_gaps = self.lock().files.as_ref().is_some_and(Files::has_gaps);
+        has_gaps || self.indexed_to() < view.dispatcher.feed_from()
     }
 
     /// Indexes what is there; syncs when it is time, or now. Returns whether nothing is left to be written.
@@ -220,6 +234,14 @@ impl Index {
             feed.keys.clear();
             state.spare = feed.keys;
         }
+        if let Some(files) = state.files.as_mut() {
+            if files.leaving_until <= self.indexed_to() {
+                files.leaving.clear();
+            }
+            if effort != Effort::Last {
+                self.fill_gaps(files, view, deadline)?;
+            }
+        }
         let now = Instant::now();
         if effort != Effort::Regular || now - state.synced_at >= SYNC_EVERY {
             self.sync(&mut state, view)?;
@@ -230,7 +252,8 @@ impl Index {
             }
         }
         let is_dirty = state.active().is_some_and(|active| active.is_dirty());
-        Ok(!is_dirty && self.indexed_to() >= view.log.appended.value())
+        let has_gaps = state.files.as_ref().is_some_and(Files::has_gaps);
+        Ok(!is_dirty && !has_gaps && self.indexed_to() >= view.log.appended.value())
     }
 
     /// Log offsets of a key's messages in a time range.
@@ -256,7 +279,7 @@ impl Index {
             max,
         };
         let mut hits = Hits::default();
-        let sealed = {
+        let (sealed, leaving) = {
             let mut state = self.lock();
             self.load(&mut state, view)?;
             let Some(files) = state.files.as_mut() else {
@@ -267,22 +290,28 @@ impl Index {
             let mut is_done = false;
             if let Some(active) = &mut files.active {
                 if active.header.overlaps(wanted.begin, wanted.end) {
-                    active.find(&wanted, &mut hits.offsets)?;
+                    active.find(&wanted, &mut hits.offsets, view.counters)?;
                 }
                 is_done = active.header.begin_time < wanted.begin;
             }
-            if is_done {
+            let sealed = if is_done {
                 Vec::new()
             } else {
                 files.sealed.clone()
-            }
+            };
+            (sealed, files.leaving.clone())
         };
+        for file in leaving.iter().rev() {
+            if file.header.overlaps(wanted.begin, wanted.end) {
+                file.find(&wanted, &mut hits.offsets, view.counters);
+            }
+        }
         for (at, file) in sealed.iter().enumerate().rev() {
             if hits.offsets.len() >= wanted.max {
                 break;
             }
             if file.header.overlaps(wanted.begin, wanted.end) {
-                file.find(&wanted, &mut hits.offsets)?;
+                file.find(&wanted, &mut hits.offsets, view.counters);
             }
             // Older files hold nothing newer, unless this header is damaged, which their order shows.
             let older = at.checked_sub(1).map(|at| sealed[at].header.begin_time);
@@ -403,206 +432,17 @@ impl Index {
         to: u64,
         deadline: Option<Instant>,
     ) -> io::Result<bool> {
-        let mut at = self.indexed_to();
-        let mut cursor = Cursor::new(&view.log.chain, false);
-        let mut keys = Vec::new();
-        while at < to {
-            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if is_late {
+        let mut reader = KeyReader::new(view, self.indexed_to(), to);
+        while reader.at < to {
+            if is_over(deadline) {
                 return Ok(false);
             }
-            at = at.max(view.log.chain.min());
-            let next = match cursor.step(at) {
-                Step::Record(record) => {
-                    keys.clear();
-                    let time = record.store_time();
-                    keys.extend(hashes(&record).map(|hash| IndexKey {
-                        hash,
-                        offset: at,
-                        time,
-                    }));
-                    at + wide(record.len())
-                }
-                Step::Next(next) => next,
-                // Damage, or the log was cleaned away under us: recovery and the reader speak of that.
-                Step::End | Step::Unreadable(_) => {
-                    let behind = view.log.chain.find(at).map(|segment| segment.end());
-                    behind.unwrap_or(to).min(to)
-                }
-            };
-            for key in keys.drain(..) {
+            for key in reader.next() {
                 self.put(state, view, &key)?;
             }
-            at = next;
-            self.indexed_to.store(at, Ordering::Relaxed);
+            self.indexed_to.store(reader.at, Ordering::Relaxed);
         }
         Ok(true)
-    }
-
-    /// Finds the files and what of them can be trusted.
-    fn load(&self, state: &mut State, view: &IndexView<'_>) -> io::Result<()> {
-        if state.files.is_some() {
-            return Ok(());
-        }
-        let dir = self.paths.index();
-        self.disk.create_dirs(&dir)?;
-        let mut files = Files {
-            sealed: Vec::new(),
-            active: None,
-        };
-        let mut rebuilt_from = None;
-        for path in self.candidates(view, &dir, &mut rebuilt_from)? {
-            files
-                .sealed
-                .push(Arc::new(Sealed::open(&*self.disk, &path, self.layout)?));
-        }
-        let durable = state.durable.clone();
-        let go_on = if durable.is_noted {
-            self.go_by_note(&durable, &mut files)?
-        } else {
-            self.go_by_apache(&durable, &mut files)?
-        };
-        let last_is_open =
-            files.active.is_none() && files.sealed.last().is_some_and(|last| !last.is_full());
-        if last_is_open && let Some(last) = files.sealed.pop() {
-            files.active = Arc::into_inner(last).map(Sealed::into_active);
-        }
-        let at = go_on
-            .min(rebuilt_from.unwrap_or(go_on))
-            .max(view.log.chain.min());
-        let at = self.record_at_or_after(view, at);
-        self.indexed_to.store(at, Ordering::Relaxed);
-        let (file, header) = files.newest();
-        note(
-            state,
-            view,
-            Durable::noted(file, &header, at),
-            header.end_time,
-        );
-        state.files = Some(files);
-        Ok(())
-    }
-
-    /// Every file that can be an index file, oldest first. Others are set aside; what they held is indexed again.
-    fn candidates(
-        &self,
-        view: &IndexView<'_>,
-        dir: &Path,
-        rebuilt_from: &mut Option<u64>,
-    ) -> io::Result<Vec<PathBuf>> {
-        let mut paths = Vec::new();
-        for one in self.disk.list(dir)? {
-            let path = dir.join(&one.name);
-            if one.is_dir
-                || one.name.len() != 17
-                || !one.name.bytes().all(|byte| byte.is_ascii_digit())
-            {
-                tracing::warn!(path = %path.display(), "not an index file, left alone");
-            } else if one.len == self.layout.file_len() {
-                paths.push(path);
-            } else {
-                let begin = Sealed::open(&*self.disk, &path, self.layout)
-                    .map_or(0, |file| file.header.begin_offset);
-                *rebuilt_from = Some(rebuilt_from.map_or(begin, |from: u64| from.min(begin)));
-                self.paths.set_aside(
-                    &*self.disk,
-                    view.counters,
-                    &path,
-                    "not the size of an index file",
-                )?;
-            }
-        }
-        Ok(paths)
-    }
-
-    /// Our own note says how far the files are right; after a crash, newer files go and slots are made again.
-    fn go_by_note(&self, durable: &Durable, files: &mut Files) -> io::Result<u64> {
-        let known = files
-            .sealed
-            .iter()
-            .position(|file| file.name() == durable.file);
-        let newer_from = match known {
-            Some(at) => at + 1,
-            // There was no file yet.
-            None if durable.file.is_empty() => 0,
-            // Another index than the one we knew.
-            None => return self.go_by_apache(&Durable::default(), files),
-        };
-        let is_newest = newer_from == files.sealed.len();
-        let is_as_noted = known.is_none_or(|at| files.sealed[at].header.next == durable.next);
-        if durable.is_clean {
-            // Else Apache went on with it.
-            let is_same = is_newest && is_as_noted;
-            return if is_same {
-                Ok(durable.offset)
-            } else {
-                self.go_by_apache(&Durable::default(), files)
-            };
-        }
-        for newer in files.sealed.split_off(newer_from) {
-            self.disk.remove(&newer.path)?;
-        }
-        if is_as_noted && files.sealed.last().is_none_or(|last| last.is_full()) {
-            return Ok(durable.offset);
-        }
-        if let Some(Ok(last)) = files.sealed.pop().map(Arc::try_unwrap) {
-            let mut active = last.into_active();
-            active.rebuild(durable.next, durable.log_end)?;
-            if active.is_full() {
-                active.sync()?;
-                files.sealed.push(Arc::new(active.into_sealed()));
-            } else {
-                files.active = Some(active);
-            }
-        }
-        Ok(durable.offset)
-    }
-
-    /// After a clean stop the files are right and end where the newest says; after a crash those are removed that end
-    /// behind the checkpoint, and built again from where the first of them began.
-    fn go_by_apache(&self, durable: &Durable, files: &mut Files) -> io::Result<u64> {
-        let mut from = None;
-        if let Some(until) = durable.trusted_until {
-            let keep = files
-                .sealed
-                .iter()
-                .position(|file| file.header.end_time > until)
-                .unwrap_or(files.sealed.len());
-            for doubtful in files.sealed.split_off(keep) {
-                from = Some(from.unwrap_or(doubtful.header.begin_offset));
-                tracing::info!(path = %doubtful.path.display(), "index file is built again");
-                self.disk.remove(&doubtful.path)?;
-            }
-        }
-        let behind_last = |last: &Arc<Sealed>| {
-            if last.header.next > 1 {
-                last.header.end_offset + 1
-            } else {
-                0
-            }
-        };
-        Ok(from.unwrap_or_else(|| files.sealed.last().map_or(0, behind_last)))
-    }
-
-    /// The place itself if a record or the log's end is there, else the one behind the record that starts just before
-    /// it (Apache notes the last indexed record, not its end), else the beginning of the segment.
-    fn record_at_or_after(&self, view: &IndexView<'_>, at: u64) -> u64 {
-        let mut cursor = Cursor::new(&view.log.chain, false);
-        if at >= view.log.appended.value() {
-            return view.log.appended.value();
-        }
-        if matches!(cursor.step(at), Step::Record(_) | Step::Next(_)) {
-            return at;
-        }
-        if let Some(before) = at.checked_sub(1)
-            && let Step::Record(record) = cursor.step(before)
-        {
-            return before + wide(record.len());
-        }
-        view.log
-            .chain
-            .find(at)
-            .map_or(view.log.chain.min(), |segment| segment.start())
     }
 
     /// Local time to the millisecond, as Apache names them, but always behind the newest.
@@ -619,7 +459,59 @@ impl Index {
     }
 }
 
+/// Reads the keys of a part of the log, record by record.
+struct KeyReader<'a> {
+    view: &'a IndexView<'a>,
+    cursor: Cursor<'a>,
+    at: u64,
+    to: u64,
+}
+
+impl<'a> KeyReader<'a> {
+    fn new(view: &'a IndexView<'a>, at: u64, to: u64) -> Self {
+        let cursor = Cursor::new(&view.log.chain, false);
+        Self {
+            view,
+            cursor,
+            at,
+            to,
+        }
+    }
+
+    /// The keys of the record that comes next, if it has some.
+    fn next(&mut self) -> Vec<IndexKey> {
+        let at = self.at.max(self.view.log.chain.min());
+        let mut keys = Vec::new();
+        self.at = match self.cursor.step(at) {
+            Step::Record(record) => {
+                let time = record.store_time();
+                keys.extend(hashes(&record).map(|hash| IndexKey {
+                    hash,
+                    offset: at,
+                    time,
+                }));
+                at + wide(record.len())
+            }
+            Step::Next(next) => next,
+            // Damage, or the log was cleaned away under us: recovery and the reader speak of that.
+            Step::End | Step::Unreadable(_) => {
+                let behind = self.view.log.chain.find(at).map(|segment| segment.end());
+                behind.unwrap_or(self.to).min(self.to)
+            }
+        };
+        keys
+    }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
 impl Files {
+    fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
     /// Name and header of the newest file.
     fn newest(&self) -> (String, Header) {
         match (&self.active, self.sealed.last()) {
