@@ -345,6 +345,11 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Whether the answer is there already.
+    pub fn is_answered(&self) -> bool {
+        !self.answer.is_empty()
+    }
+
     /// Waits for the answer.
     pub async fn answer(mut self, timeout: Duration) -> Result<Reply, CallError> {
         let answer = time::timeout(timeout, &mut self.answer).await;

@@ -226,6 +226,35 @@ mod tests {
         })
     }
 
+    /// Connections that say nothing take their places and nothing else: whoever comes behind them waits for one to go.
+    #[test]
+    fn silent_connections_hold_up_no_more_than_their_places() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = listen(0).unwrap();
+            let address = listener.local_addr().unwrap();
+            let pages: Arc<Pages> = Arc::new(|_| None);
+            let server = tokio::spawn(serve(listener, pages));
+            let mut silent = Vec::new();
+            for _ in 0..CONNECTIONS_MAX {
+                silent.push(TcpStream::connect(address).await.unwrap());
+            }
+            let mut last = TcpStream::connect(address).await.unwrap();
+            last.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            // It gets its answer when a place is free, and not before the others' time is over otherwise.
+            let mut said = Vec::new();
+            let early = timeout(Duration::from_millis(50), last.read_to_end(&mut said)).await;
+            assert!(early.is_err(), "there was no place for it");
+            silent.clear();
+            last.read_to_end(&mut said).await.unwrap();
+            assert!(said.starts_with(b"HTTP/1.1 404"), "{said:?}");
+            server.abort();
+        });
+    }
+
     #[test]
     fn a_page_its_head_and_what_is_refused() {
         let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(9_000));

@@ -7,8 +7,23 @@ use super::*;
 const EIO: i32 = 5;
 const SYNC_FAILED: &str = "sync of /store/commitlog/00000000000000000000: Input/output error";
 
-/// A broker with synchronous flush on a disk in memory that has stored one message.
+/// How a broker comes to its end.
+#[derive(PartialEq)]
+enum End {
+    Clean,
+    Latched,
+}
+
+/// A broker with synchronous flush on a disk in memory that has stored one message, and that will latch.
 fn on_faulty_disk(
+    change: impl FnOnce(&mut BrokerConfig),
+    test: impl AsyncFnOnce(&Broker, &Client, &FaultyDisk),
+) {
+    on_faulty_disk_that(End::Latched, change, test);
+}
+
+fn on_faulty_disk_that(
+    end: End,
     change: impl FnOnce(&mut BrokerConfig),
     test: impl AsyncFnOnce(&Broker, &Client, &FaultyDisk),
 ) {
@@ -32,7 +47,11 @@ fn on_faulty_disk(
         disk.fail(Operation::Sync, 0, 0);
         broker.stop().await.unwrap();
         let left = disk.files().contains(&"/store/abort".into());
-        assert!(left, "a latched store is not closed cleanly");
+        assert_eq!(
+            left,
+            end == End::Latched,
+            "only a latched store is not closed cleanly"
+        );
     });
 }
 
@@ -79,6 +98,58 @@ fn who_waits_for_a_sync_that_fails_is_told_at_once_and_nobody_hears_of_a_success
             );
             let found = client.pull("").await;
             assert_eq!((found.code, number(&found, "maxOffset")), (0, stored));
+        },
+    );
+}
+
+/// The answer comes after the sync or not at all: a disk that takes its time holds up who waits for it, and nobody else.
+#[test]
+fn no_answer_overtakes_its_sync() {
+    on_faulty_disk_that(
+        End::Clean,
+        |_| {},
+        async |broker, client, disk| {
+            disk.hold_syncs(true);
+            let flushed = broker.store.flushed().value();
+            let waiting: Vec<Pending> = ["", "i=WAIT:true", "e=1"]
+                .iter()
+                .map(|changes| client.begin(request::SEND_MESSAGE_V2, &send_fields(changes)))
+                .collect();
+            // Who does not wait is answered, and pulls see what is not durable yet.
+            for changes in ["i=WAIT:false", "e=1 i=WAIT:FALSE"] {
+                assert_eq!(client.send(changes).await.code, 0, "{changes}");
+            }
+            let seen = client.pull("").await;
+            assert_eq!((seen.code, number(&seen, "maxOffset")), (0, 4));
+            // All five were stored before this answer; nobody said that it is durable.
+            assert_eq!(broker.store.flushed().value(), flushed);
+            for pending in &waiting {
+                assert!(!pending.is_answered());
+            }
+            disk.hold_syncs(false);
+            for pending in waiting {
+                let reply = pending.answer(PATIENCE).await.unwrap();
+                assert_eq!((reply.code, remark(&reply)), (0, ""));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_sync_that_takes_longer_than_sync_flush_timeout_is_answered_10_without_a_word() {
+    on_faulty_disk_that(
+        End::Clean,
+        |config| config.store.sync_flush_timeout = 20,
+        async |broker, client, disk| {
+            disk.hold_syncs(true);
+            let reply = client.send("").await;
+            assert_eq!(reply.code, response::FLUSH_DISK_TIMEOUT);
+            assert_eq!((remark(&reply), number(&reply, "queueOffset")), ("", 1));
+            disk.hold_syncs(false);
+            // It was slow, not sick.
+            let end = broker.store.max_offset().0;
+            broker.store.flushed().beyond(end - 1).await;
+            assert!(broker.store.check_writable().is_ok());
         },
     );
 }

@@ -121,6 +121,8 @@ impl File for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let gate = Arc::clone(&self.disk.world().syncs);
+        gate.pass();
         let mut world = self.disk.world();
         world.change()?;
         let allowed = world.may(Operation::Sync);

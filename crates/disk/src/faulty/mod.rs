@@ -100,6 +100,12 @@ impl FaultyDisk {
         self.world().failures.insert(operation, (times, errno));
     }
 
+    /// A disk that takes its time: syncs of files wait until this is called again with `false`.
+    pub fn hold_syncs(&self, held: bool) {
+        let gate = Arc::clone(&self.world().syncs);
+        gate.hold(held);
+    }
+
     /// What [`Disk::usage`] says from now on.
     pub fn set_usage(&self, usage: Usage) {
         self.world().usage = usage;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Operation;
@@ -33,6 +34,27 @@ pub(super) struct World {
     pub(super) boots: u64,
     /// Names reach the disk in no order but that of their directory.
     pub(super) names_reorder: bool,
+    pub(super) syncs: Arc<Gate>,
+}
+
+/// Where syncs of files wait while they are held.
+#[derive(Default)]
+pub(super) struct Gate {
+    held: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(super) fn hold(&self, held: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn pass(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self.changed.wait_while(held, |held| *held);
+        drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 #[derive(Clone, Default)]
@@ -88,6 +110,7 @@ impl World {
             capacity: None,
             boots: 1,
             names_reorder: false,
+            syncs: Arc::default(),
         }
     }
 
