@@ -194,6 +194,11 @@ pub trait File: Send + Sync + fmt::Debug {
         let _ = range;
         true
     }
+    /// The first place from `at` on that may hold something but zeros, for who would read holes for nothing; `None`: there
+    /// is nothing but zeros.
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        Ok(Some(at))
+    }
     /// Says what will be done with a range; only a hint.
     fn advise(&self, range: Range<u64>, advice: Advice);
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, PosixFadviseAdvice};
 use nix::sys::{statvfs, uio};
-use nix::unistd::{self, SysconfVar};
+use nix::unistd::{self, SysconfVar, Whence};
 
 use crate::{Advice, Disk, File, Holder, Listed, Lock, Meta, New, Open, Usage, map};
 
@@ -362,6 +362,19 @@ impl File for OsFile {
         self.slice(range).is_ok_and(|part| map::is_resident(&part))
     }
 
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        let Ok(from) = i64::try_from(at) else {
+            return Ok(None);
+        };
+        // Everything else here is positional: that this moves the descriptor's own place concerns nobody.
+        match unistd::lseek(&self.file, from, Whence::SeekData) {
+            Ok(data) => Ok(u64::try_from(data).ok()),
+            Err(Errno::ENXIO) => Ok(None),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Some(at)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn advise(&self, range: Range<u64>, advice: Advice) {
         let advice = match advice {
             Advice::WillNeed => PosixFadviseAdvice::POSIX_FADV_WILLNEED,
@@ -551,6 +564,20 @@ mod tests {
             0
         );
         assert!(OsDisk.usage(Path::new("/")).unwrap().total > 0);
+    }
+
+    #[test]
+    fn holes_are_told_from_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsDisk.open(&dir.path().join("f"), Open::Create).unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert!(file.next_data(0).unwrap().is_none_or(|data| data == 0));
+        file.write_at(b"x", 1 << 19).unwrap();
+        let data = file.next_data(5).unwrap().unwrap();
+        assert!((5..=1 << 19).contains(&data), "{data}");
+        assert_eq!(file.next_data(1 << 19).unwrap(), Some(1 << 19));
+        assert_eq!(file.next_data(1 << 20).unwrap(), None);
+        assert_eq!(file.next_data(u64::MAX).unwrap(), None);
     }
 
     #[test]

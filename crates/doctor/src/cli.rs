@@ -389,8 +389,11 @@ fn run_check(call: &Call<'_>, to: &mut Streams<'_>) -> Result<u8, DoctorError> {
         live: call.has("--live"),
     };
     let report = check(&call.target()?, options, &Progress::on_terminal())?;
-    print_report(to.out, &report, form)
-        .map_err(DoctorError::io("write", Path::new("the output")))?;
+    match print_report(to.out, &report, form).and_then(|()| to.out.flush()) {
+        // Whoever reads has seen enough; the verdict stands.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed.map_err(DoctorError::io("write", Path::new("the output")))?,
+    }
     Ok(report.exit_code())
 }
 
@@ -482,7 +485,8 @@ fn run_repair(call: &Call<'_>, to: &mut Streams<'_>) -> Result<u8, DoctorError> 
         FAULTS => "the store has faults",
         _ => "not everything could be looked at",
     };
-    writeln!(to.out, "{text}").map_err(DoctorError::io("write", Path::new("the output")))?;
+    // What was done was done, whoever listens.
+    let _ = writeln!(to.out, "{text}").and_then(|()| to.out.flush());
     Ok(report.exit_code())
 }
 

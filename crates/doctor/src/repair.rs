@@ -88,18 +88,19 @@ pub fn repair(
     for _ in 0..ROUNDS {
         match round(target, mode, out, progress)? {
             Round::Done(report) => return Ok(*report),
-            Round::Changed => say(out, "looking again")?,
+            Round::Changed => say(out, "looking again"),
         }
     }
     let report = examine(target, LIMIT, target.live()?, progress)?.report;
     for finding in &report.findings {
-        say(out, &finding.to_string())?;
+        say(out, &finding.to_string());
     }
     Ok(report)
 }
 
-fn say(out: &mut dyn Write, line: &str) -> Result<(), DoctorError> {
-    writeln!(out, "{line}").map_err(DoctorError::io("write", Path::new("the output")))
+/// A repair does not stop half way because nobody listens any more.
+fn say(out: &mut dyn Write, line: &str) {
+    let _ = writeln!(out, "{line}");
 }
 
 /// What came of one round.
@@ -137,7 +138,7 @@ fn round(
     };
     let found = examine(target, LIMIT, None, progress)?;
     for finding in &found.report.findings {
-        say(out, &finding.to_string())?;
+        say(out, &finding.to_string());
     }
     if !found.log.is_size_sure {
         let text = format!(
@@ -147,13 +148,21 @@ fn round(
         );
         return Err(DoctorError::Usage(text));
     }
+    if found.log.chain.all().is_empty() && found.report.queues > 0 {
+        // Nothing would be left of them, and most probably the log is elsewhere.
+        let text = format!(
+            "{}: no segment of the log was found; say with -c or --commitlog where it is",
+            target.root.display()
+        );
+        return Err(DoctorError::Usage(text));
+    }
     let plan = plan(target, &found)?;
     if plan.acts.is_empty() && plan.opening == Opening::None {
-        say(out, "nothing to do")?;
+        say(out, "nothing to do");
         return Ok(Round::Done(Box::new(found.report)));
     }
     for line in describe(target, &plan, mode) {
-        say(out, &line)?;
+        say(out, &line);
     }
     if mode == Mode::DryRun {
         return Ok(Round::Done(Box::new(found.report)));

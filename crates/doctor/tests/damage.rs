@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use gantry_disk::faulty::FaultyDisk;
 use gantry_doctor::repair::{Mode, repair};
-use gantry_doctor::{Progress, Report, Selection, Severity, Shape, Target, export};
+use gantry_doctor::{
+    CheckOptions, Class, Progress, Report, Selection, Severity, Shape, Target, export,
+};
 use gantry_message::RecordView;
 use gantry_store::Store;
-use harness::{CLEAN, Home, ROOT, SEGMENT, UNCLEAN, apache, examine, faults, target, tree};
+use harness::{CLEAN, EXT, Home, ROOT, SEGMENT, UNCLEAN, apache, examine, faults, target, tree};
 
 /// Topic, queue, offset, body of every message, as consumers get them.
 type Messages = BTreeSet<(String, u32, u64, Vec<u8>)>;
@@ -714,4 +716,79 @@ fn a_topic_that_was_deleted_is_no_fault_and_does_not_come_back() {
     let (after, said) = mend(&home.disk);
     assert_eq!(faults(&after), [""; 0], "{said}");
     assert_eq!(home.open().topics(), ["Events"]);
+}
+
+/// Apache's store with its log in two directories.
+fn told(disk: &FaultyDisk) -> Target {
+    let shape = Shape {
+        log_dirs: vec![file("log-a"), file("log-b")],
+        ..Shape::default()
+    };
+    Target::new(Arc::new(disk.clone()), Path::new(ROOT), shape).unwrap()
+}
+
+#[test]
+fn extended_tags_are_compared_and_given_up_when_they_are_wrong() {
+    let hidden = Progress::hidden();
+    let examine = |disk: &FaultyDisk| {
+        gantry_doctor::check(&told(disk), CheckOptions::default(), &hidden).unwrap()
+    };
+    let report = examine(&apache(EXT));
+    assert_eq!(faults(&report), [""; 0], "{report}");
+    let units = |report: &Report| report.classes[&Class::ConsumequeueExt].records;
+    assert_eq!(units(&report), 40, "{report}");
+    let files = |disk: &FaultyDisk| {
+        let mut files = disk.files();
+        files.retain(|path| path.starts_with(file("consumequeue_ext")));
+        files
+    };
+    for harm in [
+        |content: &mut Vec<u8>| content[9] ^= 1,
+        |content: &mut Vec<u8>| content[17] ^= 1,
+        |content: &mut Vec<u8>| content.fill(0),
+    ] {
+        let disk = apache(EXT);
+        let path = files(&disk)[0].clone();
+        let mut content = disk.content(&path).unwrap();
+        harm(&mut content);
+        disk.put(&path, &content);
+        let report = examine(&disk);
+        let found = report.findings.iter().find(|one| one.code == "ext-unit");
+        let found = found.unwrap_or_else(|| panic!("{report}"));
+        assert_eq!((found.offset, Path::new(&found.file)), (Some(0), &*path));
+        let mut said = Vec::new();
+        let after = repair(&told(&disk), Mode::ForReal, &mut said, &hidden).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(faults(&after), [""; 0], "{said}");
+        assert_eq!((after.log.messages, files(&disk).len()), (40, 0));
+    }
+}
+
+#[test]
+fn a_log_that_is_elsewhere_is_a_fault_and_no_reason_to_throw_queues_away() {
+    let disk = apache(EXT);
+    let before = tree(&disk);
+    let report = examine(&disk);
+    assert!(
+        report.findings.iter().any(|one| one.code == "log-missing"),
+        "{report}"
+    );
+    let mut said = Vec::new();
+    let done = repair(
+        &target(&disk),
+        Mode::ForReal,
+        &mut said,
+        &Progress::hidden(),
+    );
+    let error = done.unwrap_err().to_string();
+    assert!(error.contains("--commitlog"), "{error}");
+    let left = disk
+        .files()
+        .into_iter()
+        .filter(|path| !path.ends_with("lock"));
+    let left: Vec<_> = left
+        .map(|path| (path.clone(), disk.content(&path)))
+        .collect();
+    let kept = before.iter().filter(|(path, _)| !path.ends_with("lock"));
+    assert!(kept.eq(&left), "something was changed");
 }

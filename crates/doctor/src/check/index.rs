@@ -436,25 +436,24 @@ impl IndexCheck {
         findings: &mut Findings,
     ) {
         self.pass(log_end, lost, findings);
-        let mut ahead = 0_u64;
+        let mut ahead = Missing::default();
         while let Some(&Reverse((points_to, run))) = self.heads.peek() {
-            let Some((file, number, _)) = self.take(run, findings) else {
-                continue;
-            };
-            ahead += 1;
-            if stop.is_clean {
-                let file = &mut self.files[file];
-                let text =
-                    format!("entry {number} points to {points_to}, behind the end of the log");
-                let place = file.layout.entry_at(number);
-                file.say(findings, "index-ahead", place, text);
+            if self.take(run, findings).is_some() {
+                ahead.add(points_to);
             }
         }
-        if ahead > 0 && !stop.is_clean {
+        if ahead.count > 0 {
+            let severity = if stop.is_clean {
+                Severity::Fault
+            } else {
+                Severity::Note
+            };
             let text = format!(
-                "{ahead} entries point behind the end of the log, the next start drops them"
+                "{} entries point behind the end of the log, from {} to {}",
+                ahead.count, ahead.first, ahead.last
             );
-            findings.add(Finding::note(Class::Index, "index-ahead", &self.dir, text));
+            let finding = Finding::fault(Class::Index, "index-ahead", &self.dir, text);
+            findings.add(finding.as_bad_as(severity));
         }
         for file in &self.files {
             if file.named > NAMED_MAX {

@@ -152,11 +152,17 @@ pub(crate) fn examine(
     let torn_at = of_log.torn_at(&end);
     let patches = [of_log.patches(), queues.patches()].concat();
     let damaged = of_log.lost().damaged().collect();
+    let (topics, queue_count) = queues.count();
+    if log.chain.all().is_empty() && queue_count > 0 {
+        let dir = target.shape.log_dirs.first().unwrap_or(&target.root);
+        let text = "there is no segment of the log in it, and there are queues";
+        findings.add(Finding::fault(Class::Commitlog, "log-missing", dir, text));
+    }
     let mut report = findings.report(&target.root);
     report.clean_stop = stop.is_clean;
     report.live_process = live.map(|holder| holder.process);
     report.log = of_log.summary(log_end);
-    (report.topics, report.queues) = queues.count();
+    (report.topics, report.queues) = (topics, queue_count);
     let (bad_queues, deleted_topics) = (queues.bad(), queues.deleted_topics());
     Ok(Found {
         report,

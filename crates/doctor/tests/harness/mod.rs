@@ -23,6 +23,8 @@ pub(crate) const CLEAN: &str = include_str!("../../../store/tests/golden/apache-
 pub(crate) const UNCLEAN: &str =
     include_str!("../../../store/tests/golden/apache-4.9.7-unclean.txt");
 
+pub(crate) const EXT: &str = include_str!("../../../store/tests/golden/apache-4.9.7-ext.txt");
+
 /// A store of Apache's: `store/tests/golden/README.md` says how it was made.
 pub(crate) fn apache(golden: &str) -> FaultyDisk {
     let disk = FaultyDisk::new(1);
