@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::deletion::Deletion;
 use crate::servers::{Daemon, free_port, memory};
 use crate::shell::{self, build_programs, number, only_options, option, root, target};
 
@@ -41,7 +42,7 @@ struct Figures {
 
 /// Runs everything and prints tables.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    only_options(args, &[], &["--seconds", "--rounds", "--only"])?;
+    only_options(args, &[], &["--seconds", "--rounds", "--only", "--files"])?;
     let seconds = number(args, "--seconds", 10)?;
     let rounds = usize::try_from(number(args, "--rounds", 3)?)?.max(1);
     let only = option(args, "--only")?;
@@ -52,6 +53,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     if bench.folder.exists() {
         fs::remove_dir_all(&bench.folder)?;
+    }
+    // Not with the others: it takes as many GiB of disk as files.
+    if only == Some("deletion") {
+        let Bench {
+            programs, folder, ..
+        } = bench;
+        let files = number(args, "--files", 20)?;
+        return Deletion {
+            programs,
+            folder,
+            files,
+        }
+        .run(rounds);
     }
     if only.is_none() || only == Some("idle") {
         bench.idle(rounds)?;
@@ -118,7 +132,7 @@ fn median(runs: &[Value], key: &str) -> f64 {
     middle(&mut values)
 }
 
-fn middle(values: &mut [f64]) -> f64 {
+pub(crate) fn middle(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

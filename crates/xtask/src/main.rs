@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod deletion;
 mod demo;
 mod dist;
 mod package;
@@ -51,7 +52,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE)",
+        about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE); --only deletion --files N: sends while files of 1 GiB are deleted",
         run: bench::run,
     },
 ];
