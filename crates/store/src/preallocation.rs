@@ -262,3 +262,45 @@ impl Preallocation {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gantry_disk::faulty::FaultyDisk;
+
+    use super::*;
+
+    #[test]
+    fn segments_take_turns_in_folders_that_have_room() {
+        let disk = FaultyDisk::new(1);
+        let dirs = ["/a", "/b", "/c"].map(PathBuf::from);
+        for dir in &dirs {
+            disk.create_dirs(dir).unwrap();
+        }
+        let preallocation = Preallocation::new(Arc::new(disk), dirs.to_vec(), 4096);
+        let folders = |full: &[&str]| {
+            preallocation.set_full(full.iter().map(PathBuf::from).collect());
+            (0..6)
+                .map(|number| preallocation.dir_of(number * 4096).display().to_string())
+                .collect::<String>()
+        };
+        assert_eq!(folders(&[]), "/a/b/c/a/b/c");
+        assert_eq!(folders(&["/b"]), "/a/c/a/c/a/c");
+        assert_eq!(folders(&["/a", "/c"]), "/b/b/b/b/b/b");
+        // Somewhere it must go.
+        assert_eq!(folders(&["/a", "/b", "/c"]), "/a/b/c/a/b/c");
+    }
+
+    #[test]
+    fn without_space_a_send_is_refused_at_once_and_the_background_tries_again() {
+        let disk = FaultyDisk::new(1);
+        disk.create_dirs(Path::new("/a")).unwrap();
+        disk.set_capacity(100);
+        let preallocation = Preallocation::new(Arc::new(disk.clone()), vec!["/a".into()], 4096);
+        assert!(preallocation.take(0).is_err() && preallocation.lacks_space());
+        disk.set_capacity(10_000);
+        assert!(is_no_space(&preallocation.take(0).unwrap_err().1));
+        assert!(preallocation.make_wanted(false));
+        assert!(!preallocation.lacks_space());
+        assert_eq!(preallocation.take(0).unwrap().start(), 0);
+    }
+}

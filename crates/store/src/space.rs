@@ -246,6 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn the_fuller_disk_of_log_and_queues_refuses_messages() {
+        let (space, config) = (Space::default(), StoreConfig::default());
+        let health = Health::default();
+        let watch = |log: Option<u64>, queues: Option<u64>| {
+            let (log, queues) = (log.map(used), queues.map(used));
+            let logs = log.clone().into_iter().collect();
+            space.watch(&Disks { logs, log, queues }, &config, &health, 0);
+            health.check().map_err(|error| error.to_string())
+        };
+        let full = Err("the disk of /d is 91 % full, the limit is 90 %".to_owned());
+        assert_eq!(watch(Some(90), Some(90)), Ok(()));
+        assert_eq!(watch(Some(91), Some(10)), full);
+        assert_eq!(watch(Some(10), Some(91)), full);
+        assert_eq!(watch(Some(10), Some(90)), Ok(()));
+        // What the system does not tell stops nothing.
+        assert_eq!(watch(None, None), Ok(()));
+    }
+
+    #[test]
     fn a_warning_comes_once_an_hour_and_ends_below_where_it_began() {
         let (config, began) = (StoreConfig::default(), Instant::now());
         let mut told = None;
