@@ -17,7 +17,7 @@ use gantry_message::Millis;
 use gantry_net::server::{self, Limits, Server};
 use gantry_replication::Links;
 use gantry_service::Failure;
-use gantry_store::{Store, StoreConfig, StoreError};
+use gantry_store::{AppendError, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -196,6 +196,14 @@ impl Broker {
     /// The line that says it serves, worded as RocketMQ's.
     pub fn banner(&self) -> &str {
         &self.banner
+    }
+
+    /// What it does, for `systemctl status`.
+    pub fn status(&self) -> String {
+        match self.store.check_writable() {
+            Err(AppendError::Latched { error }) => latch::status(&error),
+            _ => self.banner.clone(),
+        }
     }
 
     /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).

@@ -32,6 +32,11 @@ pub fn is_latched(store: &Store) -> bool {
     store.latches().value() != 0
 }
 
+/// What `systemctl status` shows of a broker whose store has latched for this reason.
+pub(crate) fn status(error: &str) -> String {
+    format!("READ ONLY until restarted: {error}")
+}
+
 /// Waits until the store latches, withdraws the permission to write from the name servers, and repeats the reason at a
 /// low rate, until the store is shut down.
 pub(crate) async fn watch(store: Arc<Store>, topics: Arc<Topics>) {
@@ -40,7 +45,7 @@ pub(crate) async fn watch(store: Arc<Store>, topics: Arc<Topics>) {
     // just failed, and need not be: after a restart the version is another one again.
     topics.renew(Millis::now());
     while let Err(AppendError::Latched { error }) = store.check_writable() {
-        notify::status(&format!("READ ONLY until restarted: {error}"));
+        notify::status(&status(&error));
         // The store itself has just said so.
         tokio::time::sleep(REMIND_EVERY).await;
         tracing::error!(error = &*error, "{READ_ONLY}");

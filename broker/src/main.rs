@@ -65,7 +65,7 @@ fn read_again(broker: &Broker, logging: &Logging) {
             broker.reload(&fresh.config);
         }
     }
-    notify::ready(broker.banner());
+    notify::ready(&broker.status());
 }
 
 fn arguments() -> impl Iterator<Item = String> {

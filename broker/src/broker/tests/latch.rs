@@ -93,6 +93,11 @@ fn who_waits_for_a_sync_that_fails_is_told_at_once_and_nobody_hears_of_a_success
                 assert!(remark(&reply).contains(SYNC_FAILED), "{reply:?}");
             }
             assert!(
+                broker.status().starts_with("READ ONLY"),
+                "{}",
+                broker.status()
+            );
+            assert!(
                 broker.topics.get("New").is_none(),
                 "nothing is made for what is refused"
             );
