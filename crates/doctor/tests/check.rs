@@ -4,6 +4,10 @@
 
 mod harness;
 
+use std::path::Path;
+
+use gantry_disk::faulty::Operation;
+
 use harness::{CLEAN, Home, UNCLEAN, apache, examine, faults, send, tree};
 
 #[test]
@@ -49,4 +53,60 @@ fn a_killed_store_has_notes_and_no_fault() {
     println!("{report}");
     assert_eq!(faults(&report), [""; 0], "{report}");
     assert!(!report.clean_stop && report.notes > 0);
+}
+
+#[test]
+fn what_retention_takes_is_not_missed() {
+    let home = Home::healthy();
+    for path in &home.below("commitlog")[..2] {
+        home.disk.take(path);
+    }
+    let report = examine(&home.disk);
+    assert_eq!(faults(&report), [""; 0], "{report}");
+    assert_eq!(report.log.min_offset, 2 * harness::SEGMENT);
+    // Files of queues and index that only speak of what is gone go later.
+    for path in [
+        home.below("consumequeue/Events/0")[0].clone(),
+        home.below("index")[0].clone(),
+    ] {
+        home.disk.take(&path);
+    }
+    let report = examine(&home.disk);
+    assert_eq!(faults(&report), [""; 0], "{report}");
+}
+
+#[test]
+fn a_store_that_apache_went_on_with_has_no_fault() {
+    // Ours, stopped cleanly, and then as if another broker had gone on: our notes are of before.
+    let home = Home::healthy();
+    let noted = home
+        .disk
+        .content(Path::new("/store/gantry.checkpoint"))
+        .unwrap();
+    let store = home.open();
+    (150..200).for_each(|n| {
+        send(&store, n);
+    });
+    store.turn();
+    store.shutdown().unwrap();
+    home.disk.put(Path::new("/store/gantry.checkpoint"), &noted);
+    let report = examine(&home.disk);
+    assert_eq!(faults(&report), [""; 0], "{report}");
+    assert_eq!(report.log.messages, 200);
+}
+
+#[test]
+fn a_bit_that_the_disk_does_not_give_makes_the_examination_incomplete() {
+    let home = Home::healthy();
+    home.disk.fail(Operation::Read, 1, 5);
+    let report = examine(&home.disk);
+    assert_eq!(
+        (report.complete, report.exit_code()),
+        (false, 2),
+        "{report}"
+    );
+    assert!(
+        faults(&report)[0].contains("Input/output error"),
+        "{report}"
+    );
 }
