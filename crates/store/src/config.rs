@@ -10,6 +10,7 @@ use gantry_message::Millis;
 
 use crate::error::StoreError;
 use crate::format::{entry, index};
+use crate::recovery::RecoveryWatch;
 use crate::width::wide;
 
 /// Settings of a store. The default is Apache's for everything but [`StoreConfig::root`].
@@ -93,6 +94,8 @@ pub struct StoreConfig {
     pub delay_levels: Vec<Millis>,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Who is told how far recovery is.
+    pub recovery_watch: RecoveryWatch,
 }
 
 /// 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h
@@ -144,6 +147,7 @@ impl Default for StoreConfig {
                 .map(|seconds| Millis(seconds * 1000))
                 .collect(),
             clock: Clock::default(),
+            recovery_watch: RecoveryWatch::default(),
         }
     }
 }

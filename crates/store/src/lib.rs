@@ -59,6 +59,7 @@ pub use format::entry::Entry;
 pub use health::Fault;
 pub use queue::Queue;
 pub use reader::{Found, QueryFound, ReadStatus};
+pub use recovery::{Phase, RecoveryWatch, Stage};
 pub use watermark::{Beyond, Watermark};
 
 use batch::Limits;

@@ -8,15 +8,15 @@
 //! below 4096; the log is read from 4096, two whole records are found and put into their queues, the third is torn: the
 //! log ends before it and the rest of the segment is zeroed.
 
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+mod damage;
+mod gaps;
+mod told;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use gantry_disk::{Disk, Listed};
-use gantry_message::{
-    Millis, QueueId, RecordView, SysFlag, java_hash_bytes, properties, record, topic,
-};
+use gantry_message::{Millis, QueueId, RecordView, java_hash_bytes, properties, record, topic};
 
 use rustc_hash::FxHashMap;
 
@@ -30,19 +30,22 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
 use crate::format::entry::Entry;
 use crate::format::progress::{Mark, Progress};
-use crate::format::{blank, name};
 use crate::health;
 use crate::log::{Position, is_no_space};
 use crate::paths::Paths;
-use crate::queue::{Queue, fillers};
-use crate::queue_files::{QueueFiles, first_live};
+use crate::queue::Queue;
+use crate::queue_files::QueueFiles;
 use crate::queue_loader::QueueLoader;
 use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
+use told::Told;
+pub use told::{Phase, RecoveryWatch, Stage};
 
 /// More missing segments in a row than this are not made up for.
 const MISSING_SEGMENTS_MAX: u64 = 1024;
+/// So much of the log is read between two words about it.
+const TELL_EVERY: u64 = 1 << 20;
 /// So many replayed entries may wait in memory.
 const REPLAYED_MAX: u64 = 1 << 20;
 
@@ -131,7 +134,9 @@ impl Recovery<'_> {
         segment_size: u64,
         segments: Vec<Arc<Segment>>,
     ) -> Result<Recovered, StoreError> {
+        let told = Told::new(&self.config.recovery_watch);
         let chain = Chain::new(segments);
+        told.tell(Phase::Queues, 0, 0);
         let mut lost = self.fill_gaps(&chain, segment_size)?;
         let checkpoint = self
             .read(&self.paths.checkpoint())?
@@ -161,13 +166,16 @@ impl Recovery<'_> {
             segments = chain.len(),
             "recovery starts"
         );
-        let position = self.replay(&chain, from, &start)?;
+        let position = self.replay(&chain, from, &start, &told)?;
+        let replayed = position.end - from;
+        told.tell(Phase::Finish, replayed, replayed);
         self.finish_log(&chain, position.end, &start)?;
         self.write_queues()?;
         self.finish_queues(position.end, &start)?;
         tracing::info!(
             end = position.end,
-            replayed = position.end - from,
+            replayed,
+            took_ms = told.took_ms(),
             "recovery is done"
         );
         let progress = progress.filter(|_| is_noted);
@@ -193,154 +201,6 @@ impl Recovery<'_> {
         self.disk
             .meta(path)
             .map_err(StoreError::io("look at", path))
-    }
-
-    /// Missing segments become empty ones, so that Apache and we read on behind them; nothing is read on to where no
-    /// segment begins as one does. Returns where the missing ones are.
-    fn fill_gaps(&self, chain: &Chain, size: u64) -> Result<Vec<Range<u64>>, StoreError> {
-        let (mut all, mut filled) = (chain.all(), Vec::new());
-        let last = all.iter().rposition(|segment| begins(segment));
-        let behind = all.split_off(last.map_or(0, |last| last + 1));
-        self.drop_unreached(chain, all.last(), &behind)?;
-        for two in all.windows(2) {
-            let (from, to) = (two[0].end(), two[1].start());
-            if from == to {
-                continue;
-            }
-            tracing::error!(
-                from,
-                to,
-                "log segments are missing, their messages are lost"
-            );
-            self.counters
-                .quarantined
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if (to - from) / size > MISSING_SEGMENTS_MAX {
-                continue;
-            }
-            for start in (from..to).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
-                match self.closed_segment(start, size) {
-                    Ok(segment) => chain.insert(Arc::new(segment)),
-                    // We read on without it; the next start tries again.
-                    Err((path, error)) if is_no_space(&error) => {
-                        tracing::error!(file = %path.display(), %error, "no segment can be made in place of a missing one");
-                        return Ok(filled);
-                    }
-                    Err((path, error)) => return Err(StoreError::io("create", &path)(error)),
-                }
-            }
-            filled.push(from..to);
-        }
-        Ok(filled)
-    }
-
-    /// Segments that were made ahead lead nowhere when the one before them is missing: the log must not end behind them.
-    fn drop_unreached(
-        &self,
-        chain: &Chain,
-        last: Option<&Arc<Segment>>,
-        behind: &[Arc<Segment>],
-    ) -> Result<(), StoreError> {
-        let ends = last.into_iter().chain(behind).map(|segment| segment.end());
-        let first = usize::from(last.is_none());
-        let mut pairs = ends.zip(&behind[first.min(behind.len())..]);
-        let Some((end, unreached)) = pairs.find(|(end, next)| *end != next.start()) else {
-            return Ok(());
-        };
-        let unreached = behind
-            .iter()
-            .filter(|segment| segment.start() >= unreached.start());
-        for segment in unreached.clone() {
-            let path = segment.path();
-            if !is_zero(segment).map_err(StoreError::io("read", path))? {
-                // Whatever it is, it is looked through like the rest.
-                return Ok(());
-            }
-        }
-        for segment in unreached {
-            let path = segment.path();
-            tracing::error!(file = %path.display(), end, "an empty segment behind missing ones goes");
-            self.disk
-                .remove(path)
-                .map_err(StoreError::io("remove", path))?;
-        }
-        chain.remove_from(end);
-        Ok(())
-    }
-
-    /// Where there is nothing in segments that lie before `end`.
-    fn empty_segments(&self, chain: &Chain, end: u64) -> Result<Vec<Range<u64>>, StoreError> {
-        let mut empty = Vec::new();
-        for segment in chain.all().iter().filter(|segment| segment.end() <= end) {
-            let fail = |error| StoreError::io("read", segment.path())(error);
-            let mut head = [0; 8];
-            segment.read(&mut head, segment.start()).map_err(fail)?;
-            let is_closed =
-                blank::remaining(&head).is_some_and(|rest| u64::from(rest) == segment.len());
-            if is_closed || head == [0; 8] && is_zero(segment).map_err(fail)? {
-                empty.push(segment.start()..segment.end());
-            }
-        }
-        Ok(empty)
-    }
-
-    /// Entries that point into segments that are missing would be read as messages: they become lost ones.
-    fn lose_entries(&self, chain: &Chain, lost: &[Range<u64>]) -> Result<(), StoreError> {
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let mut cursor = Cursor::new(chain, false);
-        for queue in self.queues.all() {
-            let dir = self.files.dir_of(queue.topic(), queue.id());
-            for range in lost {
-                let first = self.first_behind(&queue, range.start);
-                let end = self.first_behind(&queue, range.end);
-                if first == end {
-                    continue;
-                }
-                // Apache searches by the files' times, which are those of the last entries.
-                let file_end = (end - 1) / queue.per_file() * queue.per_file() + queue.per_file();
-                let last = (end..file_end.min(queue.max().0)).rev().find_map(|at| {
-                    let entry = queue.entry(self.files, at).ok().flatten()?;
-                    match cursor.step(entry.log_offset.0) {
-                        Step::Record(view) => Some(view.store_time()),
-                        _ => None,
-                    }
-                });
-                let time = last.unwrap_or_else(|| self.config.clock.now());
-                self.files
-                    .write(&queue, first, &fillers(end - first), time)
-                    .map_err(StoreError::io("write", &dir))?;
-                let (topic, id) = (queue.topic(), queue.id().0);
-                tracing::error!(
-                    topic,
-                    id,
-                    from = first,
-                    to = end,
-                    "messages of a queue are lost"
-                );
-            }
-        }
-        // What is noted as synced is not synced again.
-        let synced = self.files.sync();
-        synced.map_err(|(path, error)| StoreError::io("sync", &path)(error))
-    }
-
-    /// The first offset from which on all entries point at or behind a place of the log.
-    fn first_behind(&self, queue: &Queue, place: u64) -> u64 {
-        let entry = |at| queue.entry(self.files, at).ok().flatten();
-        first_live(queue.min().0, queue.max().0, place, entry)
-    }
-
-    /// A segment with nothing in it but the record that says so, where Java would make it.
-    fn closed_segment(&self, start: u64, size: u64) -> Result<Segment, (PathBuf, io::Error)> {
-        let dirs = self.config.writable_log_dirs();
-        let dir = &dirs[narrow(start / size) % dirs.len()];
-        let made = Segment::create_sparse(&**self.disk, dir, start, size).and_then(|segment| {
-            let closing = blank::encode(u32::try_from(size).unwrap_or(u32::MAX));
-            segment.write(&closing, start).map(|()| segment)
-        });
-        made.map_err(|error| (dir.join(name::of(start)), error))
     }
 
     fn start(
@@ -500,7 +360,13 @@ impl Recovery<'_> {
         self.disk.list(dir).map_err(StoreError::io("list", dir))
     }
 
-    fn replay(&self, chain: &Chain, from: u64, start: &Start) -> Result<Position, StoreError> {
+    fn replay(
+        &self,
+        chain: &Chain,
+        from: u64,
+        start: &Start,
+        told: &Told<'_>,
+    ) -> Result<Position, StoreError> {
         let new_cursor =
             || Cursor::new(chain, self.config.check_crc_on_recover).doubting(start.doubted_from);
         let mut cursor = new_cursor();
@@ -517,7 +383,13 @@ impl Recovery<'_> {
         if chain.len() == 0 {
             return Ok(position);
         }
+        let total = chain.last().map_or(0, |last| last.end()).max(from) - from;
+        let mut told_at = None;
         loop {
+            if told_at.is_none_or(|told_at| told_at + TELL_EVERY <= at) {
+                told.tell(Phase::Log, at - from, total);
+                told_at = Some(at);
+            }
             match cursor.step(at) {
                 Step::Record(view) => {
                     // Not the latest of all: a damaged time would stay for ever, for no message is older than the one
@@ -638,71 +510,6 @@ impl Recovery<'_> {
         Ok(queue.max().0 - present)
     }
 
-    /// Looks for the next whole record behind an unreadable place. When there is one, what lies between is copied to
-    /// the quarantine and overwritten with a filler record, and reading can go on there. Records older than what was read
-    /// before are left-overs of an earlier cut, not messages.
-    fn go_past(
-        &self,
-        chain: &Chain,
-        doubted_from: u64,
-        reason: &Reason,
-        before: &Position,
-    ) -> Result<Option<u64>, StoreError> {
-        let at = before.end;
-        let found = Cursor::new(chain, true)
-            .doubting(doubted_from)
-            .next_record(at, before.last_time)
-            .map_err(|(path, error)| StoreError::io("read", &path)(error))?;
-        if let Some(found) = found {
-            tracing::error!(from = at, to = found, %reason, "this part of the log is damaged, its messages are lost");
-            self.fill(chain, at, found, before.last_time)?;
-        }
-        Ok(found)
-    }
-
-    fn fill(&self, chain: &Chain, from: u64, to: u64, time: Millis) -> Result<(), StoreError> {
-        for segment in chain.between(from, to) {
-            let (start, end) = (from.max(segment.start()), to.min(segment.end()));
-            if segment.is_read_only() {
-                // It is named, and readers take nothing from there that is no record.
-                continue;
-            }
-            self.keep_copy(&segment, start, end);
-            let fail = |doing| StoreError::io(doing, segment.path());
-            segment.zero(start..end).map_err(fail("zero"))?;
-            if end == segment.end() {
-                let rest = u32::try_from(end - start).unwrap_or(u32::MAX);
-                if end - start >= blank::LEN {
-                    segment
-                        .write(&blank::encode(rest), start)
-                        .map_err(fail("write"))?;
-                }
-            } else {
-                let (head, tail) = filler(start, end - start, time);
-                segment.write(&head, start).map_err(fail("write"))?;
-                segment
-                    .write(&tail, end - wide(tail.len()))
-                    .map_err(fail("write"))?;
-            }
-            segment.sync().map_err(fail("sync"))?;
-        }
-        self.counters
-            .quarantined
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Copies a range of the log into the quarantine; what cannot be read is left out. Where no copy can be kept (a full
-    /// disk), the range was named, and that must do.
-    fn keep_copy(&self, segment: &Segment, from: u64, to: u64) {
-        let name = format!("commitlog-{from:020}-{to:020}");
-        let read = |part: &mut [u8], at| segment.read(part, from + at);
-        if let Err(error) = self.paths.keep_copy(&**self.disk, &name, to - from, read) {
-            let file = segment.path().display();
-            tracing::error!(%file, from, to, %error, "no copy of a damaged part of the log can be kept");
-        }
-    }
-
     /// Cuts what lies behind the log's end and makes what was found durable.
     fn finish_log(&self, chain: &Chain, end: u64, start: &Start) -> Result<(), StoreError> {
         for segment in chain.remove_from(end.max(1)) {
@@ -801,49 +608,6 @@ pub(crate) fn tags_code(view: &RecordView<'_>, delay_levels: &[Millis]) -> i64 {
         .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
 }
 
-/// A record of `len` bytes that no queue and no index takes: head (with the body's length) and tail (topic, empty
-/// properties). The body between them is zeros.
-fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
-    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let room = narrow(len) - record::FIXED_LEN;
-    let topic = &topic::LOST_RANGE[..topic::LOST_RANGE.len().min(room)];
-    let empty = gantry_message::Record {
-        topic,
-        queue_id: QueueId(0),
-        flag: 0,
-        sys_flag: SysFlag(SysFlag::ROLLBACK),
-        born_time: time,
-        born_host: nowhere,
-        store_host: nowhere,
-        reconsume_times: 0,
-        prepared_offset: 0,
-        body: &[],
-        properties: &[],
-    };
-    let mut head = Vec::new();
-    let encoded = empty.encode(&mut head);
-    assert!(encoded.is_ok(), "a filler is a record: {encoded:?}");
-    gantry_message::patch(&mut head, 0.into(), at.into(), time);
-    let tail = head.split_off(head.len() - 1 - topic.len() - 2);
-    let body = len - wide(head.len() + tail.len());
-    let mut crc = crc32fast::Hasher::new();
-    let zeros = [0; 4096];
-    let mut left = body;
-    while left > 0 {
-        let step = left.min(wide(zeros.len()));
-        crc.update(&zeros[..narrow(step)]);
-        left -= step;
-    }
-    let put = |bytes: &mut [u8], value: u64| {
-        bytes.copy_from_slice(&u32::try_from(value).unwrap_or(0).to_be_bytes())
-    };
-    put(&mut head[..4], len);
-    put(&mut head[8..12], u64::from(crc.finalize() & 0x7FFF_FFFF));
-    let body_at = head.len() - 4;
-    put(&mut head[body_at..], body);
-    (head, tail)
-}
-
 fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
     match cursor.step(mark.record) {
         Step::Record(view) => {
@@ -851,20 +615,6 @@ fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a segment is all zeros.
-fn is_zero(segment: &Segment) -> std::io::Result<bool> {
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = segment.start();
-    while at < segment.end() {
-        let read = segment.read(&mut buffer, at)?;
-        if read == 0 || buffer[..read].iter().any(|&byte| byte != 0) {
-            return Ok(read == 0);
-        }
-        at += wide(read);
-    }
-    Ok(true)
 }
 
 /// Writes what is there once more, so that the next sync takes it for a change.
@@ -889,14 +639,6 @@ fn is_followed(chain: &Chain, at: u64) -> bool {
     };
     let end = at + wide(view.len());
     matches!(cursor.step(end), Step::Record(_) | Step::Next(_))
-}
-
-/// Whether a segment begins with a record or with the one that says that nothing follows.
-fn begins(segment: &Segment) -> bool {
-    let mut head = [0; 8];
-    let read = segment.read(&mut head, segment.start());
-    read.is_ok()
-        && (head[record::MAGIC_AT..] == record::MAGIC.to_be_bytes() || blank::is_blank(&head))
 }
 
 /// Which queues were deleted. A file that cannot be read says nothing of any.
@@ -935,24 +677,6 @@ pub(crate) fn is_safe_name(topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_filler_is_a_record_that_nobody_queues() {
-        use crate::cursor::MIN_FILLER;
-        for len in [MIN_FILLER, MIN_FILLER + 1, MIN_FILLER + 30, 5000] {
-            let (head, tail) = filler(77, len, Millis(9));
-            let body = usize::try_from(len).unwrap() - head.len() - tail.len();
-            let bytes = [head, vec![0; body], tail].concat();
-            let view = RecordView::parse(&bytes).unwrap();
-            assert_eq!(view.verify_crc(), Ok(()));
-            assert_eq!(
-                (view.len(), view.log_offset().0),
-                (usize::try_from(len).unwrap(), 77)
-            );
-            assert!(topic::LOST_RANGE.starts_with(view.topic()));
-            assert!(!view.sys_flag().is_queued());
-        }
-    }
 
     #[test]
     fn topics_that_would_leave_the_directory_are_not_replayed() {

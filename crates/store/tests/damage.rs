@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use gantry_disk::faulty::{FaultyDisk, Operation};
 use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
-use gantry_store::{AppendError, Clock, Outcome, ReadStatus, Store, StoreConfig, Tags};
+use gantry_store::{
+    AppendError, Clock, Outcome, Phase, ReadStatus, RecoveryWatch, Store, StoreConfig, Tags,
+};
 
 const SEGMENT: u64 = 4096;
 const QUEUE_FILE: u64 = 20 * 16;
@@ -923,4 +925,45 @@ fn garbage_in_an_index_file_costs_keys_and_nothing_else() {
         );
         assert_eq!(all(&store, "K", 0).len(), 120);
     }
+}
+
+#[test]
+fn whoever_watches_is_told_how_far_recovery_is() {
+    let home = Home::new(1);
+    let store = home.open();
+    let body = vec![7; 3000];
+    while store.max_offset().0 < 5 << 20 {
+        put(&store, "T", 0, &body);
+    }
+    let end = store.max_offset().0;
+    drop(store);
+    home.disk.kill();
+    home.disk.take(Path::new(PROGRESS));
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let listener = Arc::clone(&told);
+    let config = StoreConfig {
+        recovery_watch: RecoveryWatch::new(move |stage| listener.lock().unwrap().push(stage)),
+        ..home.config()
+    };
+    let store = Store::open(Arc::new(home.disk.clone()), config, Millis(0)).unwrap();
+    assert_eq!(store.max_offset().0, end);
+    let told = told.lock().unwrap();
+    let phases: Vec<_> = told.iter().map(|stage| stage.phase).collect();
+    assert!(phases.is_sorted(), "{phases:?}");
+    let of_the_log: Vec<_> = told
+        .iter()
+        .filter(|stage| stage.phase == Phase::Log)
+        .collect();
+    assert!(of_the_log.len() >= 5 && of_the_log[0].done == 0);
+    assert!(of_the_log.is_sorted_by_key(|stage| stage.done));
+    assert!(
+        of_the_log
+            .iter()
+            .all(|stage| stage.done <= stage.total && end <= stage.total)
+    );
+    let last = told.last().unwrap();
+    assert_eq!(
+        (last.phase, last.done, last.total),
+        (Phase::Finish, end, end)
+    );
 }
