@@ -437,6 +437,28 @@ fn a_message_that_can_never_be_delivered_does_not_hold_up_the_others() {
     running.stop();
 }
 
+/// The entry of a lost message points to a place where another message may stand: that one must not come twice.
+#[test]
+fn a_lost_message_is_passed_over_and_no_other_comes_in_its_place() {
+    let home = Home::new();
+    let running = home.run("1s");
+    for key in ["a", "b", "c"] {
+        running.send(1, key);
+    }
+    running.stop();
+    let queue = format!("consumequeue/{}/0/{:020}", topic::SCHEDULE, 0);
+    let path = home.dir.path().join(queue);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20..40].fill(0);
+    bytes[28..32].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF]);
+    std::fs::write(&path, bytes).unwrap();
+    let running = home.run("1s");
+    running.at(START + 1_000);
+    assert_eq!(running.delivered(), ["a", "c"]);
+    assert_eq!(running.position(1), Some(3));
+    running.stop();
+}
+
 #[test]
 fn what_the_store_refuses_is_tried_again_until_it_takes_it() {
     let home = Home::new();

@@ -199,6 +199,10 @@ impl Lane {
         at: QueueOffset,
         entry: &Entry,
     ) -> Result<Option<Delivery>, String> {
+        if entry.is_filler() {
+            // It points to no record, though one may stand there.
+            return Ok(self.passed_over(at, entry, &"it was lost"));
+        }
         let bytes = match shared.store.record_at(entry.log_offset) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
