@@ -52,10 +52,16 @@ pub(super) enum Replica {
     By(Instant),
 }
 
-/// How far things are when waiting sends are looked at.
-struct Progress<'a> {
+/// How far the disk and the slaves are.
+#[derive(Clone, Copy)]
+struct Seen {
     flushed: u64,
     replicated: u64,
+}
+
+/// How far things are when waiting sends are looked at.
+struct Progress<'a> {
+    seen: Seen,
     /// Why no later sync and no later copy can be believed.
     over: Option<&'a AppendError>,
     now: Instant,
@@ -67,8 +73,11 @@ impl Stored {
         let Progress {
             over,
             now,
-            flushed,
-            replicated,
+            seen:
+                Seen {
+                    flushed,
+                    replicated,
+                },
         } = *progress;
         let sync = match self.sync_by {
             Some(_) if self.end.0 <= flushed => Some(response::SUCCESS),
@@ -130,7 +139,7 @@ impl Shard {
     /// Answers what waits, until the shard's runtime ends.
     pub(super) async fn answer_kept(self: Rc<Self>) {
         loop {
-            self.answer_due();
+            let seen = self.answer_due();
             let now = Instant::now();
             let first = {
                 let waiting = self.unsynced.waiting.borrow();
@@ -144,24 +153,25 @@ impl Shard {
                 })
             };
             match first {
-                Some((past, copy, deadline)) => self.progress(past, copy, deadline).await,
+                Some((past, copy, deadline)) => self.progress(seen, past, copy, deadline).await,
                 None => self.unsynced.added.notified().await,
             }
         }
     }
 
-    /// Waits until the disk or a slave has what is behind `past`, nothing more can be believed, or time is over.
-    async fn progress(&self, past: u64, copy: Replica, deadline: Instant) {
+    /// Waits until the disk or a slave has what is behind `past`, nothing more can be believed, or time is over. What was
+    /// `seen` there already is not waited for; what came since then ends the wait at once.
+    async fn progress(&self, seen: Seen, past: u64, copy: Replica, deadline: Instant) {
         let store = &self.parts.store;
         let is_synced = async {
-            match self.sync_flush && store.flushed().value() <= past {
+            match self.sync_flush && seen.flushed <= past {
                 true => store.flushed().beyond(past).await,
                 false => std::future::pending().await,
             }
         };
         let is_copied = async {
             match (&self.parts.links, copy) {
-                (Some(links), Replica::By(_)) if links.replicated().value() <= past => {
+                (Some(links), Replica::By(_)) if seen.replicated <= past => {
                     links.replicated().beyond(past).await;
                 }
                 _ => std::future::pending().await,
@@ -182,13 +192,17 @@ impl Shard {
         matches!(error, AppendError::ShutDown | AppendError::Latched { .. }).then_some(error)
     }
 
-    fn answer_due(&self) {
+    /// Answers all that can be answered, and says how far the disk and the slaves were then.
+    fn answer_due(&self) -> Seen {
         // In this order: what was synced before the store latched is in `flushed` by then, and is a success.
         let over = self.why_over();
         let links = self.parts.links.as_ref();
-        let progress = Progress {
+        let seen = Seen {
             flushed: self.parts.store.flushed().value(),
             replicated: links.map_or(0, |links| links.replicated().value()),
+        };
+        let progress = Progress {
+            seen,
             over: over.as_ref(),
             now: Instant::now(),
         };
@@ -227,5 +241,6 @@ impl Shard {
         for peer in peers {
             peer.flush();
         }
+        seen
     }
 }

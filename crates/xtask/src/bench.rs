@@ -42,6 +42,11 @@ struct Figures {
 
 /// Runs everything and prints tables.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some((first, rest)) = args.split_first()
+        && first == "store"
+    {
+        return crate::bench_store::run(rest);
+    }
     only_options(args, &[], &["--seconds", "--rounds", "--only", "--files"])?;
     let seconds = number(args, "--seconds", 10)?;
     let rounds = usize::try_from(number(args, "--rounds", 3)?)?.max(1);
@@ -124,7 +129,7 @@ fn table(shape: &str, rounds: usize, results: &[Vec<Value>]) {
     );
 }
 
-fn median(runs: &[Value], key: &str) -> f64 {
+pub(crate) fn median(runs: &[Value], key: &str) -> f64 {
     let mut values: Vec<f64> = runs
         .iter()
         .filter_map(|run| run.pointer(key).and_then(Value::as_f64))

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod bench_store;
 mod deletion;
 mod demo;
 mod dist;
@@ -52,7 +53,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE); --only deletion --files N: sends while files of 1 GiB are deleted",
+        about: "measures Gantry, Apache's broker and the writing null server in turn (--seconds N, --rounds N, --only SHAPE); --only deletion --files N: sends while files of 1 GiB are deleted; bench store: what the store promises in figures (--quick, --only PART, --no-apache, --dir DIR)",
         run: bench::run,
     },
 ];

@@ -1,6 +1,7 @@
 //! A name server and a broker of ours for the tasks that need running ones.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,14 +16,14 @@ use crate::shell;
 pub(crate) struct Daemon {
     pub(crate) name: &'static str,
     pub(crate) port: u16,
-    /// From exec to the first accepted connection.
+    /// From exec to the first answer.
     pub(crate) started_in: Duration,
     child: Child,
     folder: PathBuf,
 }
 
 impl Daemon {
-    /// Starts one of our programs with a configuration of these lines and waits until it accepts connections.
+    /// Starts one of our programs with a configuration of these lines and waits until it answers.
     pub(crate) fn start(
         programs: &Path,
         name: &'static str,
@@ -59,7 +60,8 @@ impl Daemon {
             child,
             folder,
         };
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // The port is bound before the store is opened: who connects early waits for the answer.
+        while ask(port, BROKER_RUNTIME).is_err() {
             if let Some(status) = daemon.child.try_wait()? {
                 bail!("{name} ended with {status}\n{}", daemon.console());
             }
@@ -99,6 +101,13 @@ impl Daemon {
         Ok(began.elapsed())
     }
 
+    /// SIGKILL, and waits for the end.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Leaves it running when we end.
     pub(crate) fn keep(self) {
         std::mem::forget(self);
@@ -115,6 +124,24 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A question that the broker answers, and the name server too: that it does not know it.
+const BROKER_RUNTIME: i32 = 28;
+
+/// Asks a question without fields and waits for whatever answer.
+pub(crate) fn ask(port: u16, code: i32) -> Result<()> {
+    let header = format!(
+        "{{\"code\":{code},\"extFields\":{{}},\"flag\":0,\"language\":\"JAVA\",\"opaque\":1,\
+         \"serializeTypeCurrentRPC\":\"JSON\",\"version\":409}}"
+    );
+    let size = u32::try_from(header.len())?;
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let words = [(size + 4).to_be_bytes(), size.to_be_bytes()].concat();
+    stream.write_all(&[&words, header.as_bytes()].concat())?;
+    stream.read_exact(&mut [0; 4])?;
+    Ok(())
 }
 
 /// What a process holds in memory, in MiB.
