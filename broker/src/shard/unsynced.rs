@@ -73,11 +73,10 @@ impl Stored {
         let Progress {
             over,
             now,
-            seen:
-                Seen {
-                    flushed,
-                    replicated,
-                },
+            seen: Seen {
+                flushed,
+                replicated,
+            },
         } = *progress;
         let sync = match self.sync_by {
             Some(_) if self.end.0 <= flushed => Some(response::SUCCESS),
