@@ -7,47 +7,22 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use gantry_disk::File;
 use gantry_message::{Millis, RecordView};
-use gantry_store::format::index::{
-    ENTRIES_MAX, ENTRY_LEN, Entry, HEADER_LEN, Header, Layout, SLOT_LEN, SLOTS_MAX, hashes,
-};
-use gantry_store::offline::{Cursor, Step};
+use gantry_store::format::index::{ENTRY_LEN, Entry, Header, Layout, hashes};
 
+use super::index_file::{IndexFile, NAMED_MAX, SLOTS_AT_ONCE};
+use super::index_layout::{DEFAULT, NAME_LEN, layout_of_store};
 use super::log::LostRanges;
 use super::side::Stop;
-use crate::log::{Log, narrow, wide};
+use crate::log::{Log, narrow};
 use crate::progress::Progress;
 use crate::report::{Class, Finding, Findings, Severity};
 use crate::target::{DoctorError, Target};
-
-/// Apache's default.
-const DEFAULT: Layout = Layout {
-    slots: 5_000_000,
-    entries: 20_000_000,
-};
-/// So many slots are followed at once.
-const SLOTS_AT_ONCE: u32 = 8 << 20;
 /// So many runs are merged; an index of more is no index.
 const RUNS_MAX: usize = 4096;
 /// Entries of a window.
 const WINDOW: u64 = 512;
-/// So many wrong entries of a file are named one by one.
-const NAMED_MAX: u64 = 100;
-
-/// One index file.
-#[derive(Debug)]
-struct IndexFile {
-    path: PathBuf,
-    file: Arc<dyn File>,
-    layout: Layout,
-    header: Header,
-    /// What is wrong with it the next start makes good without being asked.
-    is_doubted: bool,
-    named: u64,
-}
 
 /// Entries of one file that ascend.
 #[derive(Debug)]
@@ -495,222 +470,4 @@ impl IndexCheck {
             findings.add(Finding::note(Class::Index, "index-lags", &self.dir, text));
         }
     }
-}
-
-const NAME_LEN: usize = 17;
-
-impl IndexFile {
-    fn severity(&self) -> Severity {
-        if self.is_doubted {
-            Severity::Note
-        } else {
-            Severity::Fault
-        }
-    }
-
-    fn say(&mut self, findings: &mut Findings, code: &'static str, at: u64, text: String) {
-        self.named += 1;
-        if self.named <= NAMED_MAX {
-            let finding = Finding::fault(Class::Index, code, &self.path, text).at(at);
-            findings.add(finding.as_bad_as(self.severity()));
-        }
-    }
-
-    fn used_bytes(&self) -> u64 {
-        u64::from(self.header.next.saturating_sub(1)) * ENTRY_LEN
-    }
-
-    /// Calls `see` with every entry.
-    fn each(&self, see: &mut dyn FnMut(u32, Entry)) -> std::io::Result<()> {
-        let mut chunk = vec![0; narrow(ENTRY_LEN) << 12];
-        let mut number = 1;
-        while number < self.header.next {
-            let left = u64::from(self.header.next - number) * ENTRY_LEN;
-            let len = narrow(left.min(wide(chunk.len())));
-            self.file
-                .read_exact_at(&mut chunk[..len], self.layout.entry_at(number))?;
-            for bytes in chunk[..len].chunks_exact(narrow(ENTRY_LEN)) {
-                if let Some(bytes) = bytes.first_chunk() {
-                    see(number, Entry::decode(bytes));
-                }
-                number += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows the chains of the slots from `from` to `to`: every entry names the one before it in its slot, and the slot
-    /// the newest. Returns how many of the slots are used.
-    fn follow_slots(
-        &mut self,
-        from: u32,
-        to: u32,
-        findings: &mut Findings,
-        progress: &Progress,
-    ) -> std::io::Result<u32> {
-        let mut newest = vec![0_u32; narrow(u64::from(to - from))];
-        let mut wrong = Vec::new();
-        let layout = self.layout;
-        let mut count = 0_u64;
-        self.each(&mut |number, entry| {
-            count += 1;
-            let slot = layout.slot_of(entry.hash);
-            let Some(newest) = slot
-                .checked_sub(from)
-                .and_then(|slot| newest.get_mut(narrow(u64::from(slot))))
-            else {
-                return;
-            };
-            let before = std::mem::replace(newest, number);
-            if entry.previous != before && wide(wrong.len()) <= NAMED_MAX {
-                wrong.push((number, entry.previous, before));
-            }
-        })?;
-        progress.further(count * ENTRY_LEN);
-        for (number, says, is) in wrong {
-            let text = format!(
-                "entry {number} names {says} as the one before it in its slot, that is {is}"
-            );
-            self.say(findings, "index-chain", layout.entry_at(number), text);
-        }
-        self.compare_slots(from, &newest, findings)?;
-        Ok(u32::try_from(newest.iter().filter(|&&newest| newest != 0).count()).unwrap_or(u32::MAX))
-    }
-
-    fn compare_slots(
-        &mut self,
-        from: u32,
-        newest: &[u32],
-        findings: &mut Findings,
-    ) -> std::io::Result<()> {
-        let mut chunk = vec![0; 64 << 10];
-        let mut slot = from;
-        for expected in newest.chunks(chunk.len() / narrow(SLOT_LEN)) {
-            let bytes = &mut chunk[..expected.len() * narrow(SLOT_LEN)];
-            self.file.read_exact_at(bytes, self.layout.slot_at(slot))?;
-            let bytes = bytes.to_vec();
-            for (&expected, bytes) in expected.iter().zip(bytes.chunks_exact(narrow(SLOT_LEN))) {
-                let says = bytes
-                    .first_chunk()
-                    .map_or(0, |bytes| u32::from_be_bytes(*bytes));
-                if says != expected && !self.is_doubted {
-                    let text = format!("slot {slot} names entry {says}, its newest is {expected}");
-                    self.say(findings, "index-slot", self.layout.slot_at(slot), text);
-                }
-                slot = slot.saturating_add(1);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Finds out how many slots a file has: the first entry belongs to the message that the header names, so its place tells.
-fn infer(log: &Log, file: &dyn File, len: u64, header: &Header) -> std::io::Result<Option<Layout>> {
-    if header.next <= 1 || len < HEADER_LEN + SLOT_LEN + 2 * ENTRY_LEN {
-        return Ok(None);
-    }
-    let hashes: Vec<u32> = match Cursor::new(&log.chain, false).step(header.begin_offset) {
-        Step::Record(view) => hashes(&view).collect(),
-        _ => Vec::new(),
-    };
-    let hash = hashes.first().copied();
-    let first = Entry {
-        hash: hash.unwrap_or(0),
-        offset: header.begin_offset,
-        seconds: 0,
-        previous: 0,
-    };
-    // Without its message, the hash of the first entry is not known.
-    let first = first.encode();
-    let skip = if hash.is_some() { 0 } else { 4 };
-    let wanted = &first[skip..];
-    let mut chunk = vec![0; 1 << 20];
-    let mut at = HEADER_LEN;
-    while at < len {
-        let read = file.read_at(&mut chunk, at)?;
-        let bytes = &chunk[..read];
-        let mut look = 0;
-        while let Some(found) = find(bytes.get(look..).unwrap_or_default(), wanted) {
-            let entry_at = (at + wide(look + found)).checked_sub(wide(skip));
-            if let Some(layout) = entry_at.and_then(|at| layout_with(len, at))
-                && fits(file, layout, header)?
-                && (hash.is_some() || ends(file, layout, header)?)
-            {
-                return Ok(Some(layout));
-            }
-            look += found + 1;
-        }
-        if read < chunk.len() {
-            break;
-        }
-        at += wide(read - first.len());
-    }
-    Ok(None)
-}
-
-/// The layout of a file of `len` bytes whose first entry lies at `entry_at`.
-fn layout_with(len: u64, entry_at: u64) -> Option<Layout> {
-    let slots = entry_at.checked_sub(HEADER_LEN + ENTRY_LEN)?;
-    let entries = len.checked_sub(entry_at)? + ENTRY_LEN;
-    let is_whole = slots.is_multiple_of(SLOT_LEN) && entries.is_multiple_of(ENTRY_LEN);
-    let slots = u32::try_from(slots / SLOT_LEN).ok()?;
-    let entries = u32::try_from(entries / ENTRY_LEN).ok()?;
-    let is_possible = is_whole && (1..=SLOTS_MAX).contains(&slots) && entries <= ENTRIES_MAX;
-    is_possible.then_some(Layout { slots, entries })
-}
-
-/// Whether the first entry's slot leads to an entry of that slot.
-fn fits(file: &dyn File, layout: Layout, header: &Header) -> std::io::Result<bool> {
-    let mut entry = [0; 20];
-    file.read_exact_at(&mut entry, layout.entry_at(1))?;
-    let slot_of_first = layout.slot_of(Entry::decode(&entry).hash);
-    let mut slot = [0; 4];
-    file.read_exact_at(&mut slot, layout.slot_at(slot_of_first))?;
-    let newest = u32::from_be_bytes(slot);
-    if newest == 0 || newest >= header.next || newest >= layout.entries {
-        return Ok(false);
-    }
-    file.read_exact_at(&mut entry, layout.entry_at(newest))?;
-    Ok(layout.slot_of(Entry::decode(&entry).hash) == slot_of_first)
-}
-
-/// Whether the last entry is of the message that the header names.
-fn ends(file: &dyn File, layout: Layout, header: &Header) -> std::io::Result<bool> {
-    if header.next > layout.entries {
-        return Ok(false);
-    }
-    let mut entry = [0; 20];
-    file.read_exact_at(&mut entry, layout.entry_at(header.next - 1))?;
-    Ok(Entry::decode(&entry).offset == header.end_offset)
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|part| part == wanted)
-}
-
-/// The layout that the store's index has, as its files tell it; the configured or default one without files.
-pub(crate) fn layout_of_store(target: &Target, log: &Log) -> Result<Layout, DoctorError> {
-    let usual = target.layout().unwrap_or(DEFAULT);
-    let dir = target.root.join("index");
-    for one in target.list(&dir).map_err(DoctorError::io("list", &dir))? {
-        if one.is_dir || one.name.len() != NAME_LEN {
-            continue;
-        }
-        if one.len == usual.file_len() {
-            return Ok(usual);
-        }
-        if one.len == DEFAULT.file_len() {
-            return Ok(DEFAULT);
-        }
-        let path = dir.join(&one.name);
-        let mut head = [0; 40];
-        let inferred = target.open(&path).and_then(|file| {
-            file.read_exact_at(&mut head, 0)?;
-            infer(log, &*file, one.len, &Header::decode(&head))
-        });
-        if let Ok(Some(layout)) = inferred {
-            return Ok(layout);
-        }
-    }
-    Ok(usual)
 }

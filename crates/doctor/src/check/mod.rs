@@ -6,7 +6,11 @@
 
 mod ext;
 mod index;
+mod index_file;
+mod index_layout;
 mod log;
+mod queue_files;
+mod queue_windows;
 mod queues;
 mod side;
 mod tables;
@@ -21,15 +25,15 @@ use crate::progress::Progress;
 use crate::report::{Class, Finding, Findings, Report};
 use crate::target::{DoctorError, Target, holder_text};
 
-pub(crate) use index::layout_of_store;
+pub(crate) use index_layout::layout_of_store;
 pub(crate) use log::Patch;
-pub(crate) use queues::usual_file_size;
+pub(crate) use queue_files::usual_file_size;
 pub(crate) use side::Stop;
 pub(crate) use tables::{NAMES as TABLES, parse as parse_table};
 
 use index::IndexCheck;
 use log::LogCheck;
-use queues::QueueCheck;
+use queues::{QueueCheck, Walked};
 
 /// How an examination is made.
 #[derive(Clone, Copy, Debug)]
@@ -134,15 +138,14 @@ pub(crate) fn examine(
     )?;
     let log_end = of_log.end(&end, &mut findings);
     index.finish(log_end, &stop, of_log.lost(), &mut findings);
-    queues.finish(
-        target,
-        &log,
+    let walked = Walked {
+        log: &log,
         log_end,
-        &stop,
-        of_log.lost(),
-        &tables,
-        &mut findings,
-    )?;
+        stop: &stop,
+        lost: of_log.lost(),
+        tables: &tables,
+    };
+    queues.finish(&walked, &mut findings)?;
     stop.check(target, &log, &of_log, queues.entries(), &mut findings);
     tables::check_offsets(target, &tables, &queues, &mut findings);
     ext::count(target, &mut findings)?;
