@@ -25,6 +25,9 @@ use crate::queue_files::{QueueFiles, first_live};
 use crate::queues::Queues;
 use crate::width::{narrow, wide};
 
+/// More entries in a row than this are no left-overs.
+const LEFT_OVERS_MAX: u64 = 4096;
+
 /// Loads queues up to a place of the log.
 pub(crate) struct QueueLoader<'a> {
     pub(crate) disk: &'a dyn Disk,
@@ -246,34 +249,40 @@ impl QueueLoader<'_> {
             .is_some_and(|entry| entry.is_filler() || entry.log_offset.0 < self.before)
     }
 
-    /// Goes back until the last entry and the log agree: left-overs of an earlier cut look like entries.
+    /// Goes back until the last entry and the log agree: left-overs of an earlier cut look like entries. Where none does for
+    /// long, the queue is one whose records all say another offset (Apache goes on behind a gap without one): then it is as
+    /// it is.
     fn agreed(
         &self,
         pages: &mut Pages<'_>,
         (topic, id): (&str, QueueId),
         first: u64,
-        mut max: u64,
+        end: u64,
     ) -> u64 {
         let mut cursor = Cursor::new(self.chain, false);
-        while max > first {
+        let mut shifted = None;
+        let mut max = end;
+        while max > first && end - max < LEFT_OVERS_MAX {
             let Some(entry) = pages.entry(max - 1) else {
                 return max;
             };
             let at = entry.log_offset.0;
             if at < self.chain.min() || entry.is_filler() {
-                return max;
+                return shifted.unwrap_or(max);
             }
-            let is_same = matches!(cursor.step(at), Step::Record(view)
-                if view.topic() == topic
-                    && view.queue_id() == id
-                    && view.queue_offset().0 == max - 1
-                    && wide(view.len()) == u64::from(entry.size));
-            if is_same {
-                return max;
+            if let Step::Record(view) = cursor.step(at)
+                && view.topic() == topic
+                && view.queue_id() == id
+                && wide(view.len()) == u64::from(entry.size)
+            {
+                if view.queue_offset().0 == max - 1 {
+                    return max;
+                }
+                shifted = shifted.or(Some(max));
             }
             max -= 1;
         }
-        max
+        shifted.unwrap_or(max)
     }
 }
 

@@ -967,3 +967,35 @@ fn whoever_watches_is_told_how_far_recovery_is() {
         (Phase::Finish, end, end)
     );
 }
+
+/// As Apache leaves a queue that lost an entry: it goes on behind without a gap, and every record says one more.
+#[test]
+fn a_queue_of_apache_s_that_lost_an_entry_is_read_as_it_is() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 200);
+    assert!(store.figures().segments > 5);
+    store.shutdown().unwrap();
+    drop(store);
+    home.disk.take(Path::new(PROGRESS));
+    let files = home.below("/store/consumequeue/T/0");
+    let mut entries: Vec<u8> = Vec::new();
+    for file in &files {
+        entries.extend(home.disk.content(file).unwrap());
+    }
+    entries.drain(..20);
+    entries.resize(files.len() * 320, 0);
+    for (file, bytes) in files.iter().zip(entries.chunks(320)) {
+        home.disk.put(file, bytes);
+    }
+    for _ in 0..2 {
+        let store = home.open();
+        let found: Vec<_> = all(&store, "T", 0)
+            .into_iter()
+            .map(|(_, body)| body)
+            .collect();
+        assert_eq!(found, (1..200).map(body).collect::<Vec<_>>());
+        assert_eq!(store.figures().mended_entries, 0);
+        store.shutdown().unwrap();
+    }
+}
