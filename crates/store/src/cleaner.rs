@@ -194,7 +194,11 @@ impl Cleaner<'_> {
                 break;
             }
             self.release(&config);
-            self.log.preallocation.try_again();
+            // One may be enough for the next segment: that is tried before another one goes.
+            if verdict == Verdict::Oldest && self.log.preallocation.lacks_space() {
+                self.log.preallocation.try_again();
+                break;
+            }
             if !self.pause(between) {
                 return;
             }
