@@ -33,9 +33,19 @@ impl Progress {
 
     /// Begins a part of `bytes`.
     pub(crate) fn begin(&self, what: &'static str, bytes: u64) {
+        self.0.disable_steady_tick();
+        self.0.reset();
         self.0.set_length(bytes);
         self.0.set_position(0);
         self.0.set_message(what);
+    }
+
+    /// Begins a part of which nobody knows how long it takes.
+    pub(crate) fn begin_unknown(&self, what: &'static str) {
+        self.0.unset_length();
+        self.0.set_message(what);
+        self.0
+            .enable_steady_tick(std::time::Duration::from_millis(200));
     }
 
     /// So much further.

@@ -173,7 +173,9 @@ fn round(
     // The store takes it itself. A broker that comes in between finds a store that it can start with.
     drop(lock);
     if plan.opening != Opening::None {
+        progress.begin_unknown("recovering");
         open_and_stop(target, disk, &plan, &found)?;
+        progress.end();
     }
     Ok(Round::Changed)
 }
