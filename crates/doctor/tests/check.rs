@@ -110,3 +110,28 @@ fn a_bit_that_the_disk_does_not_give_makes_the_examination_incomplete() {
         "{report}"
     );
 }
+
+/// The header of an index file follows its entries by seconds.
+#[test]
+fn a_kill_before_the_first_header_of_the_index_is_no_fault() {
+    let home = Home::new();
+    let store = home.open();
+    (0..5).for_each(|n| {
+        send(&store, n);
+    });
+    store.turn();
+    drop(store);
+    home.disk.kill();
+    let index = home.below("index");
+    assert_eq!(index.len(), 1);
+    home.change(&index[0], |bytes| bytes[..40].fill(0));
+    // Nothing was noted by then.
+    home.disk.take(Path::new("/store/gantry.checkpoint"));
+    let report = examine(&home.disk);
+    assert_eq!(faults(&report), [""; 0], "{report}");
+    let codes: Vec<_> = report.findings.iter().map(|one| one.code).collect();
+    assert!(
+        codes.contains(&"index-length") && codes.contains(&"index-lags"),
+        "{codes:?}"
+    );
+}

@@ -166,22 +166,26 @@ impl IndexCheck {
         let layout = known
             .chain(target.layout())
             .find(|layout| layout.file_len() == len);
-        let Some(layout) = layout else {
-            let text = format!(
-                "{len} bytes long, which is no length of an index file (if maxHashSlotNum or maxIndexNum are not the \
-                 defaults, say so with -c)"
-            );
-            let finding = Finding::fault(Class::Index, "index-length", &path, text);
-            findings.add(finding.at(len));
-            self.is_partial = true;
-            return Ok(());
-        };
         let header = Header::decode(&head);
         let is_behind_apache = stop.progress.is_none()
             && stop
                 .checkpoint
                 .is_none_or(|checkpoint| header.end_time > checkpoint.index);
         let is_doubted = !stop.is_clean && (is_newest || is_behind_apache);
+        let Some(layout) = layout else {
+            let text = format!(
+                "{len} bytes long, which is no length of an index file (if maxHashSlotNum or maxIndexNum are not the \
+                 defaults, say so with -c)"
+            );
+            let mut finding = Finding::fault(Class::Index, "index-length", &path, text).at(len);
+            if is_doubted && header.next <= 1 {
+                // Killed before its header was written for the first time.
+                finding = finding.as_bad_as(Severity::Note);
+            }
+            findings.add(finding);
+            self.is_partial = true;
+            return Ok(());
+        };
         if header.next > layout.entries {
             let text = format!(
                 "its header says that entry {} comes next, the file has {}",
