@@ -207,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn shared_slices_reach_the_socket_from_where_they_lie() {
+        let shared = Bytes::from(vec![7; 5000]);
+        let mut outbox = Outbox::default();
+        outbox.append(|b| b.extend_from_slice(b"head"));
+        outbox.append_shared(shared.clone());
+        let mut seen = Vec::new();
+        let flush = outbox.flush(|slices| {
+            seen.extend(slices.iter().map(|slice| slice.as_ptr()));
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        });
+        assert_eq!((flush.unwrap(), seen.len()), (Flush::Empty, 2));
+        assert_eq!(seen[1], shared.as_ptr());
+    }
+
+    #[test]
     fn a_blocked_socket_leaves_the_rest_for_later() {
         let mut outbox = Outbox::default();
         outbox.append(|b| b.extend_from_slice(b"0123456789"));

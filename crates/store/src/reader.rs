@@ -297,7 +297,8 @@ impl Reader<'_> {
         let wanted = entries.filter(|entry| !entry.is_filler() && wanted(entry.tags_code));
         let end = self.log.appended.value();
         let mut bytes = 0;
-        for entry in wanted.take(narrow(u64::from(count))) {
+        // One more than is taken: its head is looked at before it turns out to be too much.
+        for entry in wanted.take(narrow(u64::from(count)) + 1) {
             bytes += u64::from(entry.size);
             if bytes > self.config.max_transfer_bytes_in_memory {
                 return;

@@ -381,9 +381,9 @@ impl Bench {
                     "--topic",
                     "old",
                     "--queues",
-                    "50",
+                    "4",
                     "--connections",
-                    "8",
+                    "4",
                 ];
                 let reader = reads
                     .then(|| self.in_background(&pull, &broker))
