@@ -608,13 +608,14 @@ pub(crate) fn tags_code(view: &RecordView<'_>, delay_levels: &[Millis]) -> i64 {
         .map_or(0, |tags| i64::from(java_hash_bytes(tags)))
 }
 
+/// Whether the log has the record that the mark names, and ends there as far as the mark knows: behind it, or behind the
+/// blank that closes its segment.
 fn ends_at(cursor: &mut Cursor<'_>, mark: &Mark) -> bool {
-    match cursor.step(mark.record) {
-        Step::Record(view) => {
-            mark.record + wide(view.len()) == mark.end && view.store_time() == mark.time
-        }
-        _ => false,
-    }
+    let end = match cursor.step(mark.record) {
+        Step::Record(view) if view.store_time() == mark.time => mark.record + wide(view.len()),
+        _ => return false,
+    };
+    end == mark.end || matches!(cursor.step(end), Step::Next(next) if next == mark.end)
 }
 
 /// Writes what is there once more, so that the next sync takes it for a change.

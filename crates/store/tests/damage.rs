@@ -227,6 +227,42 @@ fn a_segment_whose_closing_blank_is_damaged_takes_nothing_from_the_next_one() {
 }
 
 #[test]
+fn a_log_that_ends_with_a_blank_is_not_read_again_from_its_beginning() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 100);
+    drop(store);
+    home.disk.kill();
+    // The process died after the blank and before the record that did not fit.
+    let end = home.below("/store/commitlog").len() as u64 * SEGMENT;
+    let last = stored.iter().rfind(|one| one.0 < SEGMENT).unwrap();
+    for at in (SEGMENT..end).step_by(usize::try_from(SEGMENT).unwrap()) {
+        home.disk
+            .take(&PathBuf::from(format!("/store/commitlog/{at:020}")));
+    }
+    let store = home.open();
+    assert_eq!(store.max_offset().0, SEGMENT);
+    store.shutdown().unwrap();
+    drop(store);
+    let read = Arc::new(std::sync::Mutex::new(0));
+    let most = Arc::clone(&read);
+    let config = StoreConfig {
+        recovery_watch: RecoveryWatch::new(move |stage| {
+            if stage.phase == Phase::Log {
+                let mut most = most.lock().unwrap();
+                *most = stage.total.max(*most);
+            }
+        }),
+        ..home.config()
+    };
+    let store = Store::open(Arc::new(home.disk.clone()), config, Millis(0)).unwrap();
+    assert_eq!(store.max_offset().0, SEGMENT);
+    let kept = stored.iter().filter(|one| one.0 <= last.0).count() as u64;
+    same(&all(&store, "T", 0), &expected(kept), "the blank");
+    assert_eq!(*read.lock().unwrap(), 0, "bytes of the log are read again");
+}
+
+#[test]
 fn a_queue_file_with_a_hole_is_built_again_from_the_log() {
     // At the beginning of any file, or anywhere in the last one.
     for (file, from, to) in [
