@@ -3,6 +3,7 @@
 //! Sources are in `clients/`; what is built from them and what is fetched lies below the target folder. A stamp of the
 //! sources keeps a second run from doing it again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -139,6 +140,35 @@ impl Java {
             &format!("Java scenarios with client {}", self.version),
             &mut command,
         )
+    }
+
+    /// Everything that the stock pull consumer finds in a topic: CRC-32 of the body by queue and offset.
+    pub fn read_all(&self, name_servers: &str, topic: &str) -> Result<BTreeMap<(u32, u64), u32>> {
+        let home = room("java-reader")?;
+        let mut command = self.command(Timers::Short, home.path());
+        command.args(["--namesrv", name_servers, "--read", topic]);
+        let text = run("the Java reader", &mut command)?;
+        let mut found = BTreeMap::new();
+        for line in text.lines() {
+            let [queue, offset, crc] = line.split(' ').collect::<Vec<_>>()[..] else {
+                bail!("the Java reader said {line}");
+            };
+            let place = (queue.parse()?, offset.parse()?);
+            let crc = u32::from_str_radix(crc, 16)?;
+            ensure!(found.insert(place, crc).is_none(), "{place:?} came twice");
+        }
+        Ok(found)
+    }
+
+    /// Plays one stage of the story of a store that goes from broker to broker. What it has to remember is in `home`.
+    pub fn hand_over(&self, name_servers: &str, stage: u32, home: &Path) -> Result<String> {
+        let mut command = self.command(Timers::Short, home);
+        let stage = stage.to_string();
+        command
+            .args(["--namesrv", name_servers, "--hand-over", &stage])
+            .arg("--home")
+            .arg(home);
+        run("the Java witness", &mut command)
     }
 
     /// Starts the stock producer and consumer that keep a topic busy.

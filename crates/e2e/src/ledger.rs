@@ -181,8 +181,19 @@ impl Sender {
 
 /// Posts one send (310); the answer is the caller's to read.
 pub fn send(wire: &mut Wire, topic: &str, queue_id: u32, body: &[u8]) -> Result<i32> {
+    send_with(wire, topic, queue_id, body, "WAIT\u{1}true")
+}
+
+/// [`send`] with properties of one's own.
+pub fn send_with(
+    wire: &mut Wire,
+    topic: &str,
+    queue_id: u32,
+    body: &[u8],
+    properties: &str,
+) -> Result<i32> {
     let queue_id = queue_id.to_string();
-    let key = format!("UNIQ_KEY\u{1}{:08x}\u{2}WAIT\u{1}true", record::crc32(body));
+    let key = format!("UNIQ_KEY\u{1}{:08x}\u{2}{properties}", record::crc32(body));
     let fields = [
         ("a", "ledger"),
         ("b", topic),

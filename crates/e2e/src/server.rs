@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,7 +35,7 @@ pub struct Server {
     make: Make,
     role: Role,
     folder: PathBuf,
-    port: Port,
+    port: Arc<Port>,
     /// Runs Gantry's program, given behind it.
     wrapper: Vec<String>,
     child: Option<Child>,
@@ -111,8 +112,30 @@ impl Server {
             make,
             role,
             folder,
-            port: Port::claim()?,
+            port: Arc::new(Port::claim()?),
             wrapper,
+            child: None,
+        };
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Starts a broker of that make in the place of this one, which has ended: same port, same settings, another folder
+    /// for everything but what `storePathRootDir` names.
+    pub fn successor(&self, make: Make, folder: PathBuf) -> Result<Server> {
+        ensure!(
+            !self.serves(),
+            "{} still serves at {}",
+            self.name(),
+            self.address()
+        );
+        std::fs::create_dir_all(&folder)?;
+        let mut server = Server {
+            make,
+            role: self.role.clone(),
+            folder,
+            port: Arc::clone(&self.port),
+            wrapper: Vec::new(),
             child: None,
         };
         server.start()?;

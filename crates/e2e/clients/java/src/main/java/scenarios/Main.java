@@ -62,6 +62,14 @@ public final class Main {
             Load.run(options, out);
             System.exit(0);
         }
+        if (options.has("read")) {
+            HandOver.read(options, out);
+            System.exit(0);
+        }
+        if (options.has("hand-over")) {
+            HandOver.run(options, out);
+            System.exit(0);
+        }
         Set<String> wanted = new HashSet<>(options.has("only") ? List.of(options.get("only").split(",")) : SCENARIOS.keySet());
         if (options.has("skip")) {
             wanted.removeAll(List.of(options.get("skip").split(",")));
