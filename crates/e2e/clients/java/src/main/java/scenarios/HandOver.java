@@ -23,6 +23,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
@@ -67,6 +68,10 @@ final class HandOver {
     }
 
     static void run(Options options, PrintStream out) throws Exception {
+        if (options.has("read")) {
+            read(options, out);
+            return;
+        }
         HandOver story = new HandOver(options, out);
         if (story.number == 0) {
             story.stage.newTopic(story.producer, PLAIN, QUEUES);
@@ -88,7 +93,7 @@ final class HandOver {
     }
 
     /** Every message of a topic: queue, offset, CRC of the body. */
-    static void read(Options options, PrintStream out) throws Exception {
+    private static void read(Options options, PrintStream out) throws Exception {
         Stage stage = new Stage(options, "read");
         String topic = options.get("read");
         int queues = stage.producer().fetchPublishMessageQueues(topic).size();
@@ -137,16 +142,21 @@ final class HandOver {
             String[] one = sent.get(i);
             MessageExt byId = producer.viewMessage(PLAIN, one[3]);
             check(one[5].equals(byId.getKeys()), "%s by its place is %s", one[5], byId.getKeys());
-            for (String key : List.of(one[5], one[4])) {
-                stage.until("the key " + key, () -> {
-                    try {
-                        QueryResult result = producer.queryMessage(PLAIN, key, 32, 0, Long.MAX_VALUE);
-                        return result.getMessageList().stream().anyMatch(m -> one[5].equals(m.getKeys()));
-                    } catch (org.apache.rocketmq.client.exception.MQClientException notYet) {
-                        return false;
-                    }
-                });
-            }
+            stage.until("the key " + one[5], () -> {
+                try {
+                    QueryResult result = producer.queryMessage(PLAIN, one[5], 32, 0, Long.MAX_VALUE);
+                    return result.getMessageList().stream().anyMatch(m -> one[5].equals(m.getKeys()));
+                } catch (MQClientException notYet) {
+                    return false;
+                }
+            });
+            stage.until("the client's id " + one[4], () -> {
+                try {
+                    return one[5].equals(producer.viewMessage(PLAIN, one[4]).getKeys());
+                } catch (MQClientException notYet) {
+                    return false;
+                }
+            });
         }
     }
 

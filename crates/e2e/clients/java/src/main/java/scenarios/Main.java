@@ -62,12 +62,14 @@ public final class Main {
             Load.run(options, out);
             System.exit(0);
         }
-        if (options.has("read")) {
-            HandOver.read(options, out);
-            System.exit(0);
-        }
-        if (options.has("hand-over")) {
-            HandOver.run(options, out);
+        if (options.has("read") || options.has("hand-over")) {
+            try {
+                HandOver.run(options, out);
+            } catch (Throwable e) {
+                // Threads of clients that are under way would keep the program alive.
+                e.printStackTrace();
+                System.exit(1);
+            }
             System.exit(0);
         }
         Set<String> wanted = new HashSet<>(options.has("only") ? List.of(options.get("only").split(",")) : SCENARIOS.keySet());
