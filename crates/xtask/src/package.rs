@@ -9,6 +9,7 @@ mod glibc;
 mod lint;
 mod rpm;
 mod stage;
+mod units;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,10 @@ const TOOLS: &[Tool] = &[
     Tool {
         check: &["eu-strip", "--version"],
         package: "elfutils",
+    },
+    Tool {
+        check: &["systemd-analyze", "--version"],
+        package: "systemd",
     },
 ];
 
@@ -103,6 +108,7 @@ fn pack(release: &Release, programs: &Path, work: &Path) -> Result<Vec<(String, 
     fs::create_dir_all(work)?;
     let tree = work.join("tree");
     stage::lay_out(programs, &tree)?;
+    units::check(&tree, &work.join("units"))?;
     let mut made = Vec::new();
     for package in deb::pack(release, &tree, &work.join("deb"))?
         .into_iter()

@@ -52,7 +52,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Builds the programs that ship, and returns their folder.
+/// Builds the programs that ship, and returns their folder. The same sources give the same bytes, wherever they lie.
 pub(crate) fn build_programs() -> Result<PathBuf> {
     let packages = [
         "gantry-broker",
@@ -60,12 +60,65 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
         "gantry-mqadmin",
         "gantry-bench",
     ];
-    let mut command = cargo(["build", "--release"]);
+    let mut command = cargo(["build", "--release", "--locked"]);
     for package in packages {
         command.args(["-p", package]);
     }
-    run(&mut command)?;
+    run(command.env("CARGO_ENCODED_RUSTFLAGS", compiler_flags()?))?;
     Ok(target().join("release"))
+}
+
+/// Flags of whoever calls us, and names for the folders of this machine that would otherwise stand in the programs.
+fn compiler_flags() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV").current_dir(root()))?;
+    let fact = |name: &str| version.lines().find_map(|line| line.strip_prefix(name));
+    // The folders of the dependencies are named in the flags, so they must be there before the first compiler runs.
+    let mut fetch = cargo(["fetch", "--locked", "--quiet"]);
+    if let Some(host) = fact("host: ") {
+        fetch.args(["--target", host]);
+    }
+    run(&mut fetch)?;
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    let toolchain = output(
+        Command::new("rustc")
+            .args(["--print", "sysroot"])
+            .current_dir(root()),
+    )?;
+    let commit = fact("commit-hash: ").unwrap_or("unknown");
+    // Where several fit, the last counts.
+    let mut names = vec![
+        (root(), "/usr/src/gantry".to_owned()),
+        (target(), "/usr/src/gantry/target".to_owned()),
+        (
+            Path::new(toolchain.trim()).join("lib/rustlib/src/rust"),
+            format!("/rustc/{commit}"),
+        ),
+    ];
+    if let Ok(registries) = std::fs::read_dir(home.join("registry/src")) {
+        for registry in registries {
+            names.push((registry?.path(), "/usr/src/crates".to_owned()));
+        }
+    }
+    let separator = "\u{1f}";
+    let mut flags: Vec<String> = match (
+        std::env::var("CARGO_ENCODED_RUSTFLAGS"),
+        std::env::var("RUSTFLAGS"),
+    ) {
+        (Ok(encoded), _) if !encoded.is_empty() => {
+            encoded.split(separator).map(str::to_owned).collect()
+        }
+        (_, Ok(plain)) => plain.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    flags.extend(
+        names
+            .iter()
+            .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display())),
+    );
+    Ok(flags.join(separator))
 }
 
 /// The value behind `--name`, if that is there.
