@@ -16,6 +16,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.locks.LockSupport;
 import org.apache.rocketmq.client.QueryResult;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
@@ -152,7 +153,7 @@ final class HandOver {
             });
             stage.until("the client's id " + one[4], () -> {
                 try {
-                    return one[5].equals(producer.viewMessage(PLAIN, one[4]).getKeys());
+                    return one[5].equals(producer.getDefaultMQProducerImpl().queryMessageByUniqKey(PLAIN, one[4]).getKeys());
                 } catch (MQClientException notYet) {
                     return false;
                 }
@@ -267,7 +268,10 @@ final class HandOver {
         consumer.subscribe(STUBBORN, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             MessageExt message = messages.get(0);
-            tries.merge(new String(message.getBody(), UTF_8), message.getReconsumeTimes(), (a, b) -> -1);
+            if (tries.putIfAbsent(new String(message.getBody(), UTF_8), message.getReconsumeTimes()) != null) {
+                // Came back before this stage was over: for the next one to take, so it is not answered.
+                LockSupport.park(tries);
+            }
             context.setDelayLevelWhenNextConsume(RETRY_LEVEL);
             return ConsumeConcurrentlyStatus.RECONSUME_LATER;
         });
@@ -276,7 +280,12 @@ final class HandOver {
         if (number == LAST - 1) {
             stage.stored("%DLQ%" + RETRYING, 1, STUBBORN_MESSAGES);
         }
-        settle(RETRYING, number == 0 ? STUBBORN : "%RETRY%" + RETRYING, 1, consumer);
+        MessageQueue last = stage.queuesOf(producer, STUBBORN, 1).get(0);
+        MessageQueue answered = number == 0 ? last : new MessageQueue("%RETRY%" + RETRYING, last.getBrokerName(), 0);
+        stage.until("the answers", () -> {
+            consumer.getDefaultMQPushConsumerImpl().persistConsumerOffset();
+            return Compat.committed(producer, RETRYING, answered) >= Math.max(1, number) * STUBBORN_MESSAGES;
+        });
         consumer.shutdown();
         for (Map.Entry<String, Integer> one : tries.entrySet()) {
             check(one.getValue() == number, "%s was refused %d times before, not %d", one.getKey(), one.getValue(), number);
