@@ -270,7 +270,10 @@ final class HandOver {
             MessageExt message = messages.get(0);
             if (tries.putIfAbsent(new String(message.getBody(), UTF_8), message.getReconsumeTimes()) != null) {
                 // Came back before this stage was over: for the next one to take, so it is not answered.
-                LockSupport.park(tries);
+                while (true) {
+                    LockSupport.park(tries);
+                    Thread.interrupted(); // the consumer's end
+                }
             }
             context.setDelayLevelWhenNextConsume(RETRY_LEVEL);
             return ConsumeConcurrentlyStatus.RECONSUME_LATER;
