@@ -334,6 +334,32 @@ fn with_synchronous_flush_an_answer_comes_after_the_sync() {
     );
 }
 
+/// A sync may end at any moment between two looks at who waits for it; whoever missed it would wait for his deadline.
+#[test]
+fn no_send_misses_the_sync_of_its_bytes() {
+    let sync = |config: &mut BrokerConfig| {
+        config.store.flush_disk_type = FlushDiskType::SyncFlush;
+        config.store.sync_flush_timeout = 600_000;
+    };
+    with_broker(sync, async |broker, client| {
+        // Answering many connections takes long enough for the next sync to end meanwhile.
+        let mut clients = vec![client];
+        for _ in 0..31 {
+            clients.push(Client::connect(&broker).await);
+        }
+        for _ in 0..40 {
+            let sends: Vec<Pending> = clients
+                .iter()
+                .map(|client| client.begin(request::SEND_MESSAGE_V2, &send_fields("")))
+                .collect();
+            for send in sends {
+                assert_eq!(send.answer(PATIENCE).await.unwrap().code, 0);
+            }
+        }
+        Some(broker)
+    });
+}
+
 #[test]
 fn a_sync_master_without_a_slave_stores_and_says_that_there_is_no_second_copy() {
     with_broker(
