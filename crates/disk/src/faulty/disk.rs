@@ -164,7 +164,12 @@ impl Disk for FaultyDisk {
         world.may(Operation::Rename)?;
         world.change()?;
         let dir = to.parent().unwrap_or(to).to_owned();
-        world.rename(NameChange::Moved(from.to_owned(), to.to_owned()), &dir);
+        let (from, to) = (from.to_owned(), to.to_owned());
+        let moved = match world.names.files.get(&from) {
+            Some(&node) => NameChange::MovedFile(from, to, node),
+            None => NameChange::MovedDir(from, to),
+        };
+        world.rename(moved, &dir);
         Ok(())
     }
 

@@ -14,7 +14,9 @@ pub(super) enum NameChange {
     Dir(PathBuf),
     File(PathBuf, u64),
     Gone(PathBuf),
-    Moved(PathBuf, PathBuf),
+    /// A file: it is the file that moves, whatever else has its old name by the time this is durable.
+    MovedFile(PathBuf, PathBuf, u64),
+    MovedDir(PathBuf, PathBuf),
 }
 
 impl Names {
@@ -38,7 +40,13 @@ impl Names {
                 self.files.remove(path);
                 self.dirs.remove(path);
             }
-            NameChange::Moved(from, to) => {
+            NameChange::MovedFile(from, to, node) => {
+                if self.files.get(from) == Some(node) {
+                    self.files.remove(from);
+                }
+                self.files.insert(to.clone(), *node);
+            }
+            NameChange::MovedDir(from, to) => {
                 let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| to.join(rest));
                 let files = std::mem::take(&mut self.files);
                 let dirs = std::mem::take(&mut self.dirs);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{FaultyDisk, Operation};
-use crate::{Disk, File, Open};
+use crate::{Disk, File, New, Open};
 
 fn file(disk: &FaultyDisk, name: &str) -> Arc<dyn File> {
     disk.create_dirs(Path::new("/d")).unwrap();
@@ -193,5 +193,35 @@ fn what_lies_in_a_lost_directory_is_lost() {
         disk.power_cut();
         let has_dir = disk.list(Path::new("/a/b")).is_ok();
         assert_eq!(disk.files().len(), usize::from(has_dir), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_move_that_is_durable_late_leaves_a_new_file_of_the_old_name_alone() {
+    for seed in 1..=20 {
+        let disk = FaultyDisk::new(seed);
+        let (here, there) = (Path::new("/here"), Path::new("/there"));
+        disk.create_dirs(here).unwrap();
+        disk.create_dirs(there).unwrap();
+        disk.sync_all(here).unwrap();
+        disk.reorder_names();
+        let new = |start| New {
+            len: 3,
+            start,
+            ..New::default()
+        };
+        let old = disk.create(&here.join("f"), new(b"old")).unwrap();
+        old.sync().unwrap();
+        disk.sync_dir(here).unwrap();
+        disk.rename(&here.join("f"), &there.join("f")).unwrap();
+        let file = disk.create(&here.join("f"), new(b"new")).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(here).unwrap();
+        disk.power_cut();
+        assert_eq!(
+            disk.content(&here.join("f")).unwrap(),
+            b"new",
+            "seed {seed}"
+        );
     }
 }
