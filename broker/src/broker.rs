@@ -216,12 +216,15 @@ impl Broker {
         );
         let before = self.live.now().broker_permission;
         self.live.replace(reload.config);
-        // Name servers look at the permission only with a new version of the topics. Blocks, as reading the
-        // configuration did: nothing that serves clients runs here.
-        if before != self.live.now().broker_permission
-            && let Err(error) = self.topics.touch(Millis::now())
-        {
-            tracing::error!(%error, "the changed brokerPermission is not announced before a topic changes");
+        // Name servers look at the permission only with a new version of the topics, which is written first: not here,
+        // for a disk that hangs must not keep the control runtime from what is to be done about it.
+        if before != self.live.now().broker_permission {
+            let topics = self.topics.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = topics.touch(Millis::now()) {
+                    tracing::error!(%error, "the changed brokerPermission is not announced before a topic changes");
+                }
+            });
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
 
 /// How long a name server may take to say who is registered.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-/// So many connections are looked into at once; more are closed.
+/// So many strangers are asked about at once; more are closed.
 const ASKED_MAX: usize = 16;
 /// How long a stop waits for a slave to get the last bytes.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -129,14 +129,16 @@ async fn accept(listener: tokio::net::TcpListener, door: Arc<Door>) {
 impl Door {
     async fn open(&self, socket: TcpStream, address: SocketAddr) {
         let slave = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let Ok(_turn) = self.asked.try_acquire() else {
-            tracing::debug!(%slave, "too many connections to the HA port at once");
-            return;
-        };
         let config = self.live.now();
-        if !is_listed(&config, slave.ip()) && !is_registered(&config, slave.ip()).await {
-            self.turn_away(slave.ip(), &config.broker_name);
-            return;
+        if !is_listed(&config, slave.ip()) {
+            let Ok(_turn) = self.asked.try_acquire() else {
+                tracing::debug!(%slave, "too many strangers at the HA port at once");
+                return;
+            };
+            if !is_registered(&config, slave.ip()).await {
+                self.turn_away(slave.ip(), &config.broker_name);
+                return;
+            }
         }
         let served = socket
             .into_std()

@@ -190,7 +190,7 @@ settings! {
         /// Bytes a slave may be behind and still count for SYNC_MASTER.
         ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.live()];
         /// Addresses of slaves, `,` between them, that get the log without being registered under this broker's name; `*`:
-        /// whoever connects.
+        /// whoever connects. Links that are open stay open.
         ha_peers: Option<String> = None, "haPeers" [.check(peers).live().ours()];
         /// A slave corrects offsets.
         offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_REPLICATION)];

@@ -230,8 +230,9 @@ impl Lane {
         };
         let queue = shared.store.queue(due.record.topic, due.record.queue_id);
         let bytes = u64::try_from(due.record.encoded_len()).unwrap_or(u64::MAX);
+        // A group of one: what is stored already is not measured by a `maxMessageSize` that was lowered since.
         let index = batch
-            .stage(&queue, &due.record, due.tags)
+            .stage_group(&queue, [(due.record, due.tags)])
             .map_err(|error| error.to_string())?;
         Ok(Some(Delivery {
             at,

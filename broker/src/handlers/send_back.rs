@@ -49,6 +49,10 @@ impl SendBack {
     /// Serves one request. Blocks.
     pub fn handle(&self, request: &Request, now: Millis) -> Result<Response, Refusal> {
         let header: ConsumerSendMsgBack<'_> = request.header()?;
+        // Nothing is made for a message that will not be taken.
+        if self.groups.get(header.group).is_none() {
+            self.store.admit().map_err(|error| not_stored(&error))?;
+        }
         let group = self
             .groups
             .get_or_create(header.group, now)
@@ -60,7 +64,6 @@ impl SendBack {
         if group.retry_queue_nums <= 0 {
             return Ok(Response::ok());
         }
-        // Nothing is made for a message that will not be taken.
         self.store.admit().map_err(|error| not_stored(&error))?;
         let retry =
             self.topics

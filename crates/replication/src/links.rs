@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
 use gantry_message::LogOffset;
 use gantry_store::{Store, Watermark};
 
@@ -19,6 +20,11 @@ use crate::{HEAD_LEN, Log, Master, Patience, Refusal, Step};
 
 /// Apache's slave reads into 4 MiB; a block must fit with room to spare.
 const BLOCK_MAX: u32 = 1 << 20;
+
+/// A link takes two threads and a descriptor, and a master has few slaves.
+const LINKS_MAX: usize = 64;
+/// A slave that connects again while its old connection is not noticed to be dead needs two.
+const LINKS_PER_ADDRESS_MAX: usize = 8;
 
 /// The links of one master.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ enum End {
     Closed,
     #[error("the log cannot be read: {0}")]
     Store(#[from] gantry_store::StoreError),
+    #[error("the log has nothing at {0}: a file of it is missing")]
+    Missing(LogOffset),
     #[error("this broker stops")]
     Stopping,
 }
@@ -114,6 +122,15 @@ impl Links {
             let mut open = self.lock();
             if self.is_over.load(Ordering::SeqCst) {
                 return Ok(());
+            }
+            let is_from = |link: &&Arc<Link>| link.slave.ip() == slave.ip();
+            if LINKS_MAX <= open.len()
+                || LINKS_PER_ADDRESS_MAX <= open.iter().filter(is_from).count()
+            {
+                return Err(io::Error::other(format!(
+                    "there are {} links to slaves already; {LINKS_MAX} are allowed, {LINKS_PER_ADDRESS_MAX} of an address",
+                    open.len()
+                )));
             }
             open.push(Arc::clone(&link));
         }
@@ -196,7 +213,12 @@ impl Links {
         let Some(next) = link.lock().next() else {
             return Err(End::Closed);
         };
-        let bytes = self.store.log_bytes(next, BLOCK_MAX)?.unwrap_or_default();
+        let bytes = match self.store.log_bytes(next, BLOCK_MAX)? {
+            Some(bytes) => bytes,
+            // What was deleted is refused with its own words below.
+            None if next < self.store.min_offset() => Bytes::new(),
+            None => return Err(End::Missing(next)),
+        };
         let now = Instant::now();
         let len = u32::try_from(bytes.len()).unwrap_or(BLOCK_MAX);
         let step = {

@@ -460,6 +460,15 @@ impl Store {
         self.delete_queues(&self.queues.of(topic), |_| true)
     }
 
+    /// Deletes a topic's queues if that is still wanted at a moment when nothing is added to them.
+    pub fn delete_topic_if(
+        &self,
+        topic: &str,
+        is_unwanted: impl Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        self.delete_queues(&self.queues.of(topic), |_| is_unwanted())
+    }
+
     /// Deletes those of `queues` that are unwanted at a moment when nothing is added to them.
     fn delete_queues(
         &self,

@@ -47,8 +47,9 @@ impl Cleaning {
             if kept || name.starts_with(topic::LMQ_PREFIX) || self.topics.get(&name).is_some() {
                 continue;
             }
+            // A send may make the topic meanwhile.
             self.store
-                .delete_topic(&name)
+                .delete_topic_if(&name, || self.topics.get(&name).is_none())
                 .map_err(|error| Refusal::system_error(error.to_string()))?;
             if self.identity.live.now().auto_delete_unused_stats {
                 self.stats.topic_deleted(&name);
