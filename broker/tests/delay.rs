@@ -101,6 +101,15 @@ impl Running {
         });
     }
 
+    /// From so much of the disk on it counts as full.
+    fn limit_disk(&self, percent: u64) {
+        self.store.reconfigure(&StoreConfig {
+            disk_full_ratio: percent,
+            ..StoreConfig::default()
+        });
+        self.store.turn();
+    }
+
     fn put(&self, queue: QueueId, properties: &[u8], tags: Tags) {
         let record = Record {
             topic: topic::SCHEDULE,
@@ -464,13 +473,25 @@ fn what_the_store_refuses_is_tried_again_until_it_takes_it() {
     let home = Home::new();
     let running = home.run("1s");
     running.send(1, "a");
-    running.limit_messages(3);
+    running.limit_disk(0);
     assert_eq!(running.at(START + 1_000), Some(START + 1_100));
     assert_eq!(running.at(START + 1_100), Some(START + 1_300));
     assert_eq!(running.delivered(), [""; 0]);
-    running.limit_messages(4 << 20);
+    running.limit_disk(100);
     assert_eq!(running.at(START + 1_299), Some(START + 1_300));
     running.at(START + 1_300);
+    assert_eq!(running.delivered(), ["a"]);
+    running.stop();
+}
+
+/// What was taken under another limit is delivered.
+#[test]
+fn a_limit_that_was_lowered_holds_no_delayed_message_back() {
+    let home = Home::new();
+    let running = home.run("1s");
+    running.send(1, "a");
+    running.limit_messages(3);
+    running.at(START + 1_000);
     assert_eq!(running.delivered(), ["a"]);
     running.stop();
 }
