@@ -194,9 +194,8 @@ impl Running {
             .map(|(_, next)| next.0)
     }
 
-    /// The store's own flusher does not run here: what the stop waits for has to be there before.
+    /// Nobody flushes the log here but the stop itself.
     fn stop(self) {
-        self.store.turn();
         self.delay.stop();
         self.store.shutdown().unwrap();
     }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gantry_disk::Disk;
 use gantry_message::{LogOffset, Millis, QueueOffset};
@@ -39,8 +39,6 @@ pub const SCHEDULE_CONSUMER: &str = "SCHEDULE_CONSUMER";
 
 /// Longest sleep while something waits for its time: bounds what a clock that jumped ahead can delay.
 const SLEEP_MS_MAX: i64 = 1_000;
-/// How long a stop waits for delivered messages to reach the disk, so that they are not delivered again.
-const STOP_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// In [`Delay::positions`]: nothing is known of the level.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -169,7 +167,7 @@ impl Delay {
         Ok(())
     }
 
-    /// Ends the thread, waits until what was delivered is on disk, and writes the positions. To be called before the
+    /// Ends the thread, makes durable what was delivered, and writes the positions. To be called before the
     /// store is shut down.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -181,17 +179,9 @@ impl Delay {
             }
         }
         let mut state = lock(&self.state);
-        if let Some(last) = state.marks.back()
-            && !is_latched(&self.shared.store)
-        {
-            let deadline = Instant::now() + STOP_FLUSH_WAIT;
-            // What is not on disk by then is not written down, and delivered again after the restart.
-            let _ = self
-                .shared
-                .store
-                .flushed()
-                .wait_blocking(last.end.0.saturating_sub(1), Some(deadline));
-        }
+        // Not left to the flusher, which may come ten seconds later. What cannot be made durable is not written down, and
+        // delivered again after the restart; the store says why.
+        let _ = self.shared.store.flush();
         self.write(&mut state);
     }
 

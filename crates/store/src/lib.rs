@@ -340,6 +340,11 @@ impl Store {
         Ok(())
     }
 
+    /// Makes the log durable as far as it is now, whatever the intervals say. A failure latches the store.
+    pub fn flush(&self) -> Result<(), AppendError> {
+        flush_log(&self.log, &self.health)
+    }
+
     /// Whether the store is marked as cleanly stopped; one that runs is not.
     #[must_use]
     pub fn is_clean(&self) -> bool {
