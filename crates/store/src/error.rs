@@ -19,6 +19,22 @@ pub enum StoreError {
         /// The lock file.
         path: PathBuf,
     },
+    /// A folder of the log is empty although segments are missing: most probably its disk is not there.
+    #[error(
+        "{dir} has no segment of the log, and {missing} missing (the first is {first}); nothing was changed. \
+         Mount its disk, or, if these messages are lost for good, {way_out}",
+        missing = if *.missing == 1 { "1 is".to_owned() } else { format!("{} are", .missing) }
+    )]
+    NotMounted {
+        /// The folder.
+        dir: PathBuf,
+        /// How many segments are missing.
+        missing: u64,
+        /// The name of the first of them.
+        first: String,
+        /// How to start without them.
+        way_out: String,
+    },
     /// A setting that no store can have.
     #[error("{key} {value} is out of range: {reason}")]
     Config {

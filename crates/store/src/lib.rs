@@ -114,8 +114,8 @@ pub struct Store {
 
 impl Store {
     /// Locks, loads and recovers the store below `config.root`. What is damaged is set aside and named in the log; only
-    /// the environment (no permission, no space for the first files, another process) makes it fail, and then nothing
-    /// was changed.
+    /// the environment (no permission, no space for the first files, another process, a log folder that is not mounted)
+    /// makes it fail, and then nothing was changed.
     pub fn open(
         disk: Arc<dyn Disk>,
         config: StoreConfig,

@@ -3,18 +3,21 @@
 //! Apache refuses to start when a file of the log has another size than configured; we continue with the size the
 //! segments have, extend what is too short (its end is read as damage) and set aside what is no segment.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use gantry_disk::{Disk, Open, dirs};
 use gantry_message::record::MAGIC;
 
-use crate::config::StoreConfig;
+use crate::config::{LogDir, StoreConfig};
 use crate::error::StoreError;
 use crate::figures::Counters;
+use crate::format::progress::Progress;
 use crate::format::{blank, name};
 use crate::paths::Paths;
 use crate::segment::Segment;
+use crate::width::wide;
 
 /// A file that is named like a segment.
 #[derive(Clone, Copy, Debug)]
@@ -34,31 +37,41 @@ pub(crate) fn load(
     paths: &Paths,
     counters: &Counters,
 ) -> Result<(u64, Vec<Arc<Segment>>), StoreError> {
-    let mut candidates = Vec::new();
+    let (mut candidates, mut empty, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for place in config.log_dirs() {
         let dir = place.dir;
-        if place.is_read_only && is_missing(disk, dir)? {
-            tracing::warn!(dir = %dir.display(), "a folder of readOnlyCommitLogStorePaths is missing");
-            continue;
-        }
-        if !place.is_read_only {
-            dirs::make(disk, dir).map_err(StoreError::io("create", dir))?;
-        }
-        for one in disk.list(dir).map_err(StoreError::io("list", dir))? {
-            match name::parse(&one.name).filter(|_| !one.is_dir) {
-                Some(start) => candidates.push(Candidate {
-                    dir,
-                    start,
-                    len: one.len,
-                }),
-                None => {
-                    tracing::warn!(dir = %dir.display(), name = one.name, "not a log segment, left alone")
+        let known = candidates.len();
+        if is_missing(disk, dir)? {
+            absent.push(place);
+        } else {
+            for one in disk.list(dir).map_err(StoreError::io("list", dir))? {
+                match name::parse(&one.name).filter(|_| !one.is_dir) {
+                    Some(start) => candidates.push(Candidate {
+                        dir,
+                        start,
+                        len: one.len,
+                    }),
+                    None => {
+                        tracing::warn!(dir = %dir.display(), name = one.name, "not a log segment, left alone")
+                    }
                 }
             }
+        }
+        if candidates.len() == known {
+            empty.push(place);
         }
     }
     candidates.sort_by_key(|candidate| candidate.start);
     let size = size_of(disk, &candidates, config.segment_size);
+    refuse_unmounted(disk, paths, &candidates, size, (&empty, &absent))?;
+    for place in config.log_dirs() {
+        let dir = place.dir;
+        if !place.is_read_only {
+            dirs::make(disk, dir).map_err(StoreError::io("create", dir))?;
+        } else if absent.contains(&place) {
+            tracing::warn!(dir = %dir.display(), "a folder of readOnlyCommitLogStorePaths is missing");
+        }
+    }
     if size != config.segment_size {
         let configured = config.segment_size;
         tracing::warn!(
@@ -152,6 +165,55 @@ fn fit(disk: &dyn Disk, paths: &Paths, path: &Path, len: u64, size: u64) -> Resu
         }
     }
     file.set_len(size).map_err(fail("change the size of"))
+}
+
+/// A folder without a segment while segments are missing is most probably one whose disk is not mounted. To go on without
+/// it would give its messages up for good, so nothing is touched. One lost file in the store's own root is damage.
+fn refuse_unmounted(
+    disk: &dyn Disk,
+    paths: &Paths,
+    candidates: &[Candidate<'_>],
+    size: u64,
+    (empty, absent): (&[LogDir<'_>], &[LogDir<'_>]),
+) -> Result<(), StoreError> {
+    if empty.is_empty() {
+        return Ok(());
+    }
+    // What cannot be read says nothing here; recovery names it.
+    let noted = gantry_disk::replace::read(disk, &paths.progress()).ok();
+    let progress = noted.flatten().and_then(|bytes| Progress::decode(&bytes));
+    let begin = candidates.first().map_or(0, |first| first.start);
+    // Without a note of what is durable: segments behind the last one with records were only made ahead.
+    let last = || candidates.iter().rfind(|one| one.has_record(disk));
+    let end = match progress {
+        Some(progress) => progress.flushed,
+        None => last().map_or(0, |last| last.start),
+    };
+    let present: BTreeSet<u64> = candidates.iter().map(|one| one.start / size).collect();
+    let mut numbers = begin / size..end.div_ceil(size).max(begin / size);
+    let in_range = present.range(numbers.clone()).count();
+    let missing = (numbers.end - numbers.start).saturating_sub(wide(in_range));
+    let is_damage = |place: &&LogDir<'_>| {
+        missing == 1 && place.dir.starts_with(&paths.root) && !absent.contains(place)
+    };
+    let first = numbers.find(|number| !present.contains(number));
+    match (first, empty.iter().find(|place| !is_damage(place))) {
+        (Some(first), Some(place)) => Err(StoreError::NotMounted {
+            dir: place.dir.to_owned(),
+            missing,
+            first: name::of(first * size),
+            way_out: if candidates.is_empty() {
+                format!(
+                    "remove {} to begin an empty log",
+                    paths.progress().display()
+                )
+            } else {
+                "take the folder out of storePathCommitLog (readOnlyCommitLogStorePaths) for one start"
+                    .to_owned()
+            },
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn is_missing(disk: &dyn Disk, dir: &Path) -> Result<bool, StoreError> {

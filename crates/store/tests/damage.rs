@@ -1039,3 +1039,127 @@ fn a_queue_of_apache_s_that_lost_an_entry_is_read_as_it_is() {
         store.shutdown().unwrap();
     }
 }
+
+/// Everything on the disk but the lock, which whoever looks takes first.
+fn everything(home: &Home) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut files = home.disk.files();
+    files.retain(|path| path != Path::new("/store/lock"));
+    files
+        .into_iter()
+        .map(|path| (path.clone(), home.disk.content(&path)))
+        .collect()
+}
+
+/// Takes everything below a folder away, as a disk that is not mounted does.
+fn unmount(home: &Home, dir: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let take = |path: PathBuf| {
+        let content = home.disk.content(&path).unwrap();
+        home.disk.take(&path);
+        (path, content)
+    };
+    home.below(dir).into_iter().map(take).collect()
+}
+
+#[test]
+fn a_log_folder_that_is_not_mounted_refuses_the_start_and_costs_nothing() {
+    for (paths, gone) in [
+        (vec!["/d1/log", "/d2/log"], "/d2"),
+        (vec!["/d1/log", "/d2/log"], "/d1"),
+        (vec!["/d1/log", "/d2/log"], "/d"),
+        (vec!["/d1/log"], "/d1"),
+        (vec!["/store/commitlog"], "/store/commitlog"),
+    ] {
+        let home = Home::new(1);
+        let config = StoreConfig {
+            commit_log_paths: paths.iter().map(PathBuf::from).collect(),
+            ..home.config()
+        };
+        let open = || {
+            let disk = Arc::new(home.disk.clone());
+            Store::open(disk, config.clone(), Millis(1_700_000_100_000))
+        };
+        let store = open().unwrap();
+        store.mark_running().unwrap();
+        fill(&store, 200);
+        store.catch_up();
+        store.shutdown().unwrap();
+        drop(store);
+        let dirs = if gone == "/d" {
+            vec!["/d1", "/d2"]
+        } else {
+            vec![gone]
+        };
+        let saved: Vec<_> = dirs.iter().flat_map(|dir| unmount(&home, dir)).collect();
+        assert!(saved.len() > 1, "{gone}");
+        let before = everything(&home);
+        let error = open().unwrap_err().to_string();
+        assert!(
+            error.contains(dirs[0]) && error.contains("Mount"),
+            "{error}"
+        );
+        let is_alone = paths.len() == dirs.len();
+        assert_eq!(error.contains("gantry.checkpoint"), is_alone, "{error}");
+        assert_eq!(everything(&home), before, "{gone}");
+        for (path, content) in &saved {
+            home.disk.put(path, content);
+        }
+        let store = open().unwrap();
+        same(&all(&store, "T", 0), &expected(200), "mounted again");
+    }
+}
+
+#[test]
+fn a_log_that_is_given_up_or_gets_another_folder_starts() {
+    let home = Home::new(1);
+    let open = |paths: &[&str]| {
+        let config = StoreConfig {
+            commit_log_paths: paths.iter().map(PathBuf::from).collect(),
+            ..home.config()
+        };
+        let disk = Arc::new(home.disk.clone());
+        let store = Store::open(disk, config, Millis(1_700_000_100_000))?;
+        store.mark_running().unwrap();
+        Ok::<_, gantry_store::StoreError>(store)
+    };
+    let stop = |store: Arc<Store>| {
+        store.catch_up();
+        store.shutdown().unwrap();
+    };
+    let store = open(&["/d1/log"]).unwrap();
+    fill(&store, 60);
+    stop(store);
+    // One more folder has nothing yet, and nothing is missing.
+    let store = open(&["/d1/log", "/d2/log"]).unwrap();
+    same(&all(&store, "T", 0), &expected(60), "one more folder");
+    (60..200).for_each(|n| {
+        put(&store, "T", 0, &body(n));
+    });
+    stop(store);
+    assert!(!unmount(&home, "/d2").is_empty());
+    assert!(open(&["/d1/log", "/d2/log"]).is_err());
+    // The disk is lost: its messages are given up, and an empty one may take its place.
+    stop(open(&["/d1/log"]).unwrap());
+    let store = open(&["/d1/log", "/d2/log"]).unwrap();
+    let left = all(&store, "T", 0);
+    assert!((60..200).contains(&left.len()), "{}", left.len());
+    stop(store);
+    // All is lost.
+    assert!(!unmount(&home, "/d1").is_empty());
+    unmount(&home, "/d2");
+    assert!(open(&["/d1/log", "/d2/log"]).is_err());
+    home.disk.take(Path::new(PROGRESS));
+    let store = open(&["/d1/log", "/d2/log"]).unwrap();
+    assert_eq!(put(&store, "T", 0, b"anew").1, 0);
+}
+
+#[test]
+fn the_only_segment_that_is_lost_does_not_stop_the_start() {
+    let home = Home::new(1);
+    let store = home.open();
+    fill(&store, 5);
+    store.catch_up();
+    store.shutdown().unwrap();
+    drop(store);
+    assert_eq!(unmount(&home, LOG).len(), 1);
+    assert_eq!(put(&home.open(), "T", 0, b"anew").1, 0);
+}
