@@ -59,13 +59,18 @@ impl Senders {
     pub fn start(plan: &Plan) -> Senders {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
+        // All are connected before the first one sends: whoever sees an acknowledgement may kill the broker.
+        let wires: Vec<Result<Wire>> = (0..plan.senders)
+            .map(|_| Wire::connect(&plan.address))
+            .collect();
         let threads = (0..plan.senders)
-            .map(|sender| {
+            .zip(wires)
+            .map(|(sender, wire)| {
                 let plan = plan.clone();
                 let (stop, acked) = (Arc::clone(&stop), Arc::clone(&acked));
                 std::thread::spawn(move || {
                     let mut work = Sender {
-                        wire: Wire::connect(&plan.address)?,
+                        wire: wire?,
                         tag: format!("{}/{sender}", plan.round),
                         queue_id: sender % plan.queues,
                         each: plan.each.unwrap_or(u32::MAX),

@@ -270,16 +270,22 @@ fn is_withdrawn(broker: &Server, name_server: &Server, topics: &[&str]) -> Resul
             Ok(permissions(name_server, topic)? == [4])
         })?;
     }
-    let log = broker.log()?;
-    let line = log
-        .lines()
-        .find(|line| line.contains("the name server has the new permission"))
-        .with_context(|| format!("not a word of the new permission in\n{log}"))?;
+    // The broker says so when it has the answer, which is after the name server has the permission.
+    let mut said = None;
+    let found = until("a word of the new permission in the log", || {
+        let log = broker.log()?;
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("the name server has the new permission"));
+        said = line.map(str::to_owned);
+        Ok(said.is_some())
+    });
+    found.with_context(|| broker.log().unwrap_or_default())?;
+    let line = said.context("no line")?;
     let took = line.split("latched_ms=").nth(1).and_then(|rest| {
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
         digits.parse().ok()
     });
-    let took = Duration::from_millis(took.with_context(|| line.to_owned())?);
+    let took = Duration::from_millis(took.with_context(|| line.clone())?);
     ensure!(
         took <= WITHDRAWAL_MAX,
         "the name server was told after {took:?}: {line}"
