@@ -60,6 +60,8 @@ pub struct Cursor<'a> {
     check_crc: bool,
     /// From here on nobody promised that what was written together is there together.
     doubted_from: u64,
+    /// What was stored until then is there all the same.
+    synced_until: Millis,
 }
 
 impl<'a> Cursor<'a> {
@@ -73,13 +75,15 @@ impl<'a> Cursor<'a> {
             window_at: 0,
             check_crc,
             doubted_from: u64::MAX,
+            synced_until: Millis(0),
         }
     }
 
-    /// Looks closer at records from `from` on: a write may have reached the disk in parts.
+    /// Looks closer at records from `from` on: a write may have reached the disk in parts. Those that were stored until
+    /// `synced_until` were synced and are taken as they are.
     #[must_use]
-    pub fn doubting(mut self, from: u64) -> Self {
-        self.doubted_from = from;
+    pub fn doubting(mut self, from: u64, synced_until: Millis) -> Self {
+        (self.doubted_from, self.synced_until) = (from, synced_until);
         self
     }
 
@@ -135,7 +139,11 @@ impl<'a> Cursor<'a> {
             Ok(view)
         });
         match view {
-            Ok(view) if is_doubted && has_hole(&view, at) => Step::Unreadable(Reason::Hole),
+            Ok(view)
+                if is_doubted && view.store_time() > self.synced_until && has_hole(&view, at) =>
+            {
+                Step::Unreadable(Reason::Hole)
+            }
             Ok(view) if view.log_offset().0 == at => Step::Record(view),
             Ok(view) => Step::Unreadable(Reason::Misplaced(view.log_offset().0)),
             Err(error) => Step::Unreadable(Reason::Record(error)),

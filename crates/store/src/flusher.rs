@@ -314,8 +314,8 @@ impl QueueWriter {
     }
 
     /// Writes down, once, that this boot is not to be relied on: after a failed sync the system drops what it could not
-    /// write. The next start goes by what was synced before. Not synced itself: it counts for this boot only, and syncs
-    /// fail.
+    /// write. The next start goes by what was synced before. It counts for this boot only; its own sync, which may fail
+    /// as well, keeps a power cut from leaving a damaged file.
     fn distrust(&self, store: &WriterView<'_>, state: &mut State) -> bool {
         if !state.progress.boot.is_empty() {
             state.progress.flushed = store.log.flushed.value();
@@ -325,6 +325,9 @@ impl QueueWriter {
             let written = self.disk.open(&other, Open::Create).and_then(|file| {
                 file.set_len(0)?;
                 file.write_at(&state.progress.encode(), 0)?;
+                if let Err(error) = file.sync() {
+                    warn_checkpoint(&other, &error);
+                }
                 self.disk.rename(&other, &path)
             });
             if let Err(error) = written {

@@ -92,6 +92,8 @@ struct Start {
     tail: Tail,
     /// From here on the log may have been written in parts.
     doubted_from: u64,
+    /// But not what was stored until then: it was synced.
+    synced_until: Millis,
     /// What was noted when the log ended at the start.
     mark: Option<Mark>,
     /// A sync failed before the stop: what is read may be nowhere but in memory, and not taken for a change any more.
@@ -142,11 +144,12 @@ impl Recovery<'_> {
             .read(&self.paths.checkpoint())?
             .map(|bytes| Checkpoint::decode(&bytes))
             .unwrap_or_default();
-        let progress = self.read(&self.paths.progress())?.map(|bytes| {
-            Progress::decode(&bytes).unwrap_or_else(|| {
-                tracing::error!("the progress file is damaged, reading all of the log");
-                Progress::default()
-            })
+        let progress = self.read(&self.paths.progress())?.and_then(|bytes| {
+            let progress = Progress::decode(&bytes);
+            if progress.is_none() {
+                tracing::error!("the progress file is damaged, going by Apache's checkpoint");
+            }
+            progress
         });
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
         let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
@@ -210,6 +213,7 @@ impl Recovery<'_> {
         progress: Option<&Progress>,
         was_stopped: bool,
     ) -> Start {
+        let synced_until = checkpoint.trusted_until();
         let mut cursor = Cursor::new(chain, true);
         let mut speaks_of = |mark: &Mark| mark.end <= chain.min() || ends_at(&mut cursor, mark);
         if let Some(progress) = progress {
@@ -224,6 +228,7 @@ impl Recovery<'_> {
                     queues_trusted: true,
                     tail,
                     doubted_from,
+                    synced_until,
                     mark: Some(progress.written).filter(|mark| mark.end == at),
                     sync_failed: false,
                     clean_ends: FxHashMap::default(),
@@ -236,6 +241,7 @@ impl Recovery<'_> {
                     queues_trusted: true,
                     tail: Tail::Unknown,
                     doubted_from: progress.flushed,
+                    synced_until,
                     mark: Some(progress.synced).filter(|mark| mark.end == at),
                     sync_failed: progress.boot.is_empty(),
                     clean_ends: FxHashMap::default(),
@@ -248,6 +254,7 @@ impl Recovery<'_> {
                 queues_trusted: false,
                 tail: Tail::Unknown,
                 doubted_from: progress.flushed,
+                synced_until,
                 mark: None,
                 sync_failed: progress.boot.is_empty(),
                 clean_ends: FxHashMap::default(),
@@ -259,10 +266,9 @@ impl Recovery<'_> {
                 .get(segments.len().saturating_sub(3))
                 .map_or(0, |segment| segment.start())
         } else {
-            let trusted = checkpoint.trusted_until();
             let begins_before = |segment: &&Arc<Segment>| {
                 let time = first_time(segment);
-                time.is_some_and(|time| time > Millis(0) && time <= trusted)
+                time.is_some_and(|time| time > Millis(0) && time <= synced_until)
             };
             segments
                 .iter()
@@ -276,6 +282,7 @@ impl Recovery<'_> {
             queues_trusted: false,
             tail: Tail::Unknown,
             doubted_from,
+            synced_until,
             mark: None,
             sync_failed: false,
             clean_ends: FxHashMap::default(),
@@ -367,8 +374,10 @@ impl Recovery<'_> {
         start: &Start,
         told: &Told<'_>,
     ) -> Result<Position, StoreError> {
-        let new_cursor =
-            || Cursor::new(chain, self.config.check_crc_on_recover).doubting(start.doubted_from);
+        let new_cursor = || {
+            Cursor::new(chain, self.config.check_crc_on_recover)
+                .doubting(start.doubted_from, start.synced_until)
+        };
         let mut cursor = new_cursor();
         let mut position = Position {
             end: from,
@@ -420,7 +429,7 @@ impl Recovery<'_> {
                     let found = if start.ends_the_log(at, &reason) {
                         None
                     } else {
-                        self.go_past(chain, start.doubted_from, &reason, &position)?
+                        self.go_past(chain, start, &reason, &position)?
                     };
                     let Some(found) = found else {
                         if reason != Reason::Zeros {

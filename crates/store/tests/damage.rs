@@ -544,6 +544,85 @@ fn after_a_failed_sync_a_restart_believes_only_what_was_synced() {
     assert_eq!(put(&store, "T", 0, &body(16)).1, 16);
 }
 
+/// Stores messages whose properties end as those of a record with a hole do.
+fn fill_with_zeros_at_the_end(store: &Store, count: u64) {
+    let queue = store.queue("T", QueueId(0));
+    for n in 0..count {
+        let body = body(n);
+        let record = Record {
+            properties: b"a\x01b\0",
+            ..record("T", 0, &body)
+        };
+        let outcome = store.append(&queue, &record, Tags::Code(7));
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_damaged_progress_file_costs_no_message_and_leaves_the_log_as_it_is() {
+    for (name, damage) in [
+        ("empty", (|bytes: &mut Vec<u8>| bytes.clear()) as fn(&mut _)),
+        ("flipped", |bytes| bytes[30] ^= 1),
+        ("zeros", |bytes| bytes.fill(0)),
+    ] {
+        for clean in [true, false] {
+            let home = Home::new(1);
+            let store = home.open();
+            fill_with_zeros_at_the_end(&store, 300);
+            // What Apache's checkpoint says is three seconds old, as Apache allows itself.
+            home.now.fetch_add(4000, Ordering::Relaxed);
+            put(&store, "T", 0, &body(300));
+            let end = usize::try_from(store.max_offset().0).unwrap();
+            store.turn();
+            if clean {
+                store.shutdown().unwrap();
+            }
+            drop(store);
+            home.disk.kill();
+            home.change(Path::new(PROGRESS), damage);
+            // Segments that were made ahead come and go.
+            let log = |end: usize| {
+                let files = home.below(LOG).into_iter();
+                let mut bytes: Vec<u8> = files
+                    .flat_map(|path| home.disk.content(&path).unwrap())
+                    .collect();
+                bytes.truncate(end);
+                bytes
+            };
+            let before = log(end);
+            let store = home.open();
+            let when = format!("{name}, clean: {clean}");
+            same(&all(&store, "T", 0), &expected(301), &when);
+            assert!(log(end) == before, "{when}: the log is changed");
+            assert_eq!(put(&store, "T", 0, &body(301)).1, 301, "{when}");
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_after_a_failed_sync_leaves_a_progress_file_that_can_be_read() {
+    for seed in 1..40 {
+        let home = Home::new(seed);
+        let store = home.open();
+        fill(&store, 10);
+        store.turn();
+        put(&store, "T", 0, &body(10));
+        home.disk.fail(Operation::Sync, 1, EIO);
+        store.turn();
+        assert!(store.check_writable().is_err());
+        drop(store);
+        home.disk.power_cut();
+        let progress = home.disk.content(Path::new(PROGRESS)).unwrap();
+        let text = String::from_utf8_lossy(&progress);
+        assert!(
+            gantry_store::format::progress::Progress::decode(&progress).is_some(),
+            "seed {seed}: {text:?}"
+        );
+        let found = all(&home.open(), "T", 0);
+        same(&found[..10], &expected(10), &format!("seed {seed}"));
+    }
+}
+
 #[test]
 fn entries_that_a_power_cut_left_behind_zeros_do_not_come_back_later() {
     let home = Home::new(1);

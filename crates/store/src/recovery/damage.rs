@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use gantry_message::{Millis, QueueId, SysFlag, record, topic};
 
-use super::Recovery;
+use super::{Recovery, Start};
 use crate::chain::Chain;
 use crate::cursor::{Cursor, Reason};
 use crate::error::StoreError;
@@ -22,13 +22,13 @@ impl Recovery<'_> {
     pub(super) fn go_past(
         &self,
         chain: &Chain,
-        doubted_from: u64,
+        start: &Start,
         reason: &Reason,
         before: &Position,
     ) -> Result<Option<u64>, StoreError> {
         let at = before.end;
         let found = Cursor::new(chain, true)
-            .doubting(doubted_from)
+            .doubting(start.doubted_from, start.synced_until)
             .next_record(at, before.last_time)
             .map_err(|(path, error)| StoreError::io("read", &path)(error))?;
         if let Some(found) = found {
