@@ -189,6 +189,8 @@ pub trait File: Send + Sync + fmt::Debug {
     fn slice(&self, range: Range<u64>) -> io::Result<Bytes>;
     /// Dead as soon as nobody holds this open file or a slice of it.
     fn holders(&self) -> Weak<()>;
+    /// Whether the file still has a name somewhere, be it one that somebody else gave it.
+    fn has_name(&self) -> io::Result<bool>;
     /// Whether a slice of a range can be handed on without waiting for the disk.
     fn is_in_memory(&self, range: Range<u64>) -> bool {
         let _ = range;

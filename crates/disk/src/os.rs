@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
@@ -358,6 +358,10 @@ impl File for OsFile {
         Arc::downgrade(&self.held)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
+    }
+
     fn is_in_memory(&self, range: Range<u64>) -> bool {
         self.slice(range).is_ok_and(|part| map::is_resident(&part))
     }
@@ -508,6 +512,17 @@ mod tests {
         assert_eq!(holders.strong_count(), 1);
         drop(part);
         assert_eq!(holders.strong_count(), 0);
+    }
+
+    #[test]
+    fn a_file_has_a_name_until_the_last_of_them_is_removed() {
+        let (dir, file) = file(10);
+        let (name, link) = (dir.path().join("f"), dir.path().join("link"));
+        fs::hard_link(&name, &link).unwrap();
+        OsDisk.remove(&name).unwrap();
+        assert!(file.has_name().unwrap());
+        OsDisk.remove(&link).unwrap();
+        assert!(!file.has_name().unwrap());
     }
 
     #[test]

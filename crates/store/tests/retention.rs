@@ -327,10 +327,8 @@ fn a_queue_without_messages_knows_where_it_goes_on() {
     assert_eq!(harness.numbers(A), [(0, 0)]);
 }
 
-/// What readers hold of a deleted segment stays as it was, and its space comes back when they are done.
-#[test]
-fn readers_of_a_deleted_segment_keep_what_they_have() {
-    let dir = tempfile::tempdir().unwrap();
+/// A store with segments of 40 MiB on a real disk, two of them full; all but the newest may go at any time.
+fn large(dir: &Path) -> Arc<Store> {
     let config = StoreConfig {
         segment_size: 40 << 20,
         index_slots: 100,
@@ -340,7 +338,7 @@ fn readers_of_a_deleted_segment_keep_what_they_have() {
         // Everything may go at any hour.
         reserved_hours: 0,
         delete_when: (0..24).collect(),
-        ..StoreConfig::at(dir.path())
+        ..StoreConfig::at(dir)
     };
     let store = Store::open(Arc::new(OsDisk), config, Millis::now()).unwrap();
     let queue = store.queue(A.0, QueueId(0));
@@ -349,6 +347,15 @@ fn readers_of_a_deleted_segment_keep_what_they_have() {
         let stored = store.append(&queue, &record(A, &body, ""), Tags::Code(0));
         assert!(matches!(stored, Outcome::Stored { .. }));
     }
+    store
+}
+
+/// What readers hold of a deleted segment stays as it was, and its space comes back when they are done.
+#[test]
+fn readers_of_a_deleted_segment_keep_what_they_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = large(dir.path());
+    let queue = store.queue(A.0, QueueId(0));
     let held = store.read(&queue, QueueOffset(0), 1, &|_| true);
     assert_eq!((held.status, held.count), (ReadStatus::Found, 1));
     // How many files of ours without a name are mapped, and how many are open.
@@ -378,5 +385,21 @@ fn readers_of_a_deleted_segment_keep_what_they_have() {
     drop(held);
     store.turn();
     assert_eq!(nameless(), (0, 0));
+    store.shutdown().unwrap();
+}
+
+/// `cp -al` is how backups are made of files that never change again.
+#[test]
+fn a_hard_link_keeps_the_bytes_of_a_deleted_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = large(dir.path());
+    let segment = dir.path().join("commitlog/00000000000000000000");
+    let backup = dir.path().join("backup");
+    std::fs::hard_link(&segment, &backup).unwrap();
+    let before = std::fs::metadata(&backup).unwrap().len();
+    store.turn();
+    store.turn();
+    assert!(store.min_offset().0 > 0 && !segment.exists());
+    assert_eq!(std::fs::metadata(&backup).unwrap().len(), before);
     store.shutdown().unwrap();
 }

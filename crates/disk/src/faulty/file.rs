@@ -158,5 +158,11 @@ impl File for FaultyFile {
         Arc::downgrade(&self.held)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        let world = self.disk.world();
+        world.look()?;
+        Ok(world.names.files.values().any(|node| *node == self.node))
+    }
+
     fn advise(&self, _range: Range<u64>, _advice: Advice) {}
 }
