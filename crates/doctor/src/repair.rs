@@ -237,19 +237,20 @@ fn plan(target: &Target, found: &Found) -> Result<Plan, DoctorError> {
     }
     acts.extend(found.patches.iter().copied().map(Act::Patch));
     acts.extend(aside.into_iter().map(Act::SetAside));
-    let is_damaged = [
+    // Queues that are whole are not made again: those that Apache's broker deleted would come back.
+    let is_rebuilt = [
         Class::Commitlog,
         Class::Consumequeue,
         Class::ConsumequeueExt,
-        Class::Index,
+        // It may be what says that queue files are missing.
         Class::Checkpoint,
-    ]
-    .into_iter()
-    .any(faults);
-    let opening = match (is_damaged, report.clean_stop) {
-        (true, _) => Opening::Rebuild,
-        (false, false) => Opening::Recover,
-        (false, true) => Opening::None,
+    ];
+    let opening = if is_rebuilt.into_iter().any(faults) {
+        Opening::Rebuild
+    } else if faults(Class::Index) || !report.clean_stop {
+        Opening::Recover
+    } else {
+        Opening::None
     };
     let config = config(target, found)?;
     Ok(Plan {

@@ -718,6 +718,31 @@ fn a_topic_that_was_deleted_is_no_fault_and_does_not_come_back() {
     assert_eq!(home.open().topics(), ["Events"]);
 }
 
+#[test]
+fn a_queue_that_apache_deleted_and_began_anew_survives_a_repair_of_the_index() {
+    let home = Home::healthy();
+    let store = home.open();
+    store.delete_topic("Orders").unwrap();
+    for n in 0..3 {
+        harness::send(&store, n);
+    }
+    store.catch_up();
+    store.shutdown().unwrap();
+    drop(store);
+    // Apache's broker writes down nothing of what it deletes.
+    home.disk.take(&file("gantry.deleted"));
+    let before = consumed(&home.open());
+    home.open().shutdown().unwrap();
+    home.change(&index_file(&home), |bytes| {
+        let slot = used_slot(bytes);
+        bytes[slot] ^= 0x40;
+    });
+    assert_ne!(faults(&examine(&home.disk)), [""; 0]);
+    let (after, said) = mend(&home.disk);
+    assert_eq!(faults(&after), [""; 0], "{said}");
+    assert_eq!(consumed(&home.open()), before, "{said}");
+}
+
 /// Apache's store with its log in two directories.
 fn told(disk: &FaultyDisk) -> Target {
     let shape = Shape {
