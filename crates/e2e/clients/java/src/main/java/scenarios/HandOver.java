@@ -265,6 +265,9 @@ final class HandOver {
         Map<String, Integer> tries = new ConcurrentHashMap<>();
         DefaultMQPushConsumer consumer = stage.pushConsumer(RETRYING);
         consumer.setMaxReconsumeTimes(LAST - 1);
+        // In order: the first copy of a message is the one that is answered.
+        consumer.setConsumeThreadMin(1);
+        consumer.setConsumeThreadMax(1);
         consumer.subscribe(STUBBORN, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             MessageExt message = messages.get(0);
