@@ -346,7 +346,11 @@ impl Cleaner<'_> {
             if !is_gone(base) {
                 break;
             }
-            self.files.remove_file(queue, base)?;
+            let remove = || self.files.remove_file(queue, base);
+            self.files.unless_deleted(queue, remove)?;
+            if queue.is_deleted() {
+                return Ok(true);
+            }
             if !self.pause(between) {
                 return Ok(false);
             }
@@ -371,7 +375,8 @@ impl Cleaner<'_> {
                 return Ok(());
             }
         }
-        self.ext.clean(queue, first)
+        let clean = || self.ext.clean(queue, first);
+        self.files.unless_deleted(queue, clean)
     }
 }
 

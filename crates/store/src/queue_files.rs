@@ -36,6 +36,8 @@ pub(crate) struct QueueFiles {
     root: PathBuf,
     open: Mutex<OpenFiles>,
     unsynced: Mutex<Unsynced>,
+    /// Held while a file of a queue is removed or mended. Never across a pause; taken before the two above.
+    changing: Mutex<()>,
 }
 
 /// What is not yet durable.
@@ -63,6 +65,7 @@ impl QueueFiles {
             root,
             open: Mutex::default(),
             unsynced: Mutex::default(),
+            changing: Mutex::default(),
         }
     }
 
@@ -130,8 +133,22 @@ impl QueueFiles {
         self.dir(queue).join(name::of(at - at % queue.file_size()))
     }
 
+    /// Changes files of a queue, unless it is deleted: another one that began anew may have files of the same names.
+    pub(crate) fn unless_deleted(
+        &self,
+        queue: &Queue,
+        change: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _changing = lock(&self.changing);
+        if queue.is_deleted() { Ok(()) } else { change() }
+    }
+
     /// Writes an entry in place of a damaged one. The file keeps its time.
     pub(crate) fn mend(&self, queue: &Queue, at: u64, entry: &Entry) -> io::Result<()> {
+        self.unless_deleted(queue, || self.mend_now(queue, at, entry))
+    }
+
+    fn mend_now(&self, queue: &Queue, at: u64, entry: &Entry) -> io::Result<()> {
         let path = self.path(queue, at);
         let modified = self.disk.meta(&path)?.map(|meta| meta.modified);
         let at = at * entry::LEN;
@@ -306,8 +323,10 @@ impl QueueFiles {
         gone_is_fine(self.disk.remove(&self.dir(queue).join(name::of(base))))
     }
 
-    /// Removes all files of a queue, and the directories that are empty then.
+    /// Removes all files of a deleted queue, and the directories that are empty then. Behind this nobody changes files of
+    /// that name for its sake.
     pub(crate) fn remove(&self, queue: &Queue) -> io::Result<()> {
+        let _changing = lock(&self.changing);
         for base in self.bases(queue)? {
             self.remove_file(queue, base)?;
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gantry_disk::faulty::Operation;
+use gantry_disk::faulty::{FaultyDisk, Operation};
 use gantry_disk::{OsDisk, Usage};
 use gantry_message::{Millis, QueueId, QueueOffset};
 use gantry_store::{Outcome, ReadStatus, Store, StoreConfig, Tags};
@@ -325,6 +325,39 @@ fn a_queue_without_messages_knows_where_it_goes_on() {
     assert!(harness.store().find_queue(B.0, QueueId(B.1)).is_some());
     put_all(&mut harness, 0..1);
     assert_eq!(harness.numbers(A), [(0, 0)]);
+}
+
+/// The cleaner rests between a queue's files; what it meets afterwards under the same names is another queue's.
+#[test]
+fn cleaning_a_deleted_queue_spares_the_one_that_began_anew() {
+    let mut harness = with(10, |config| StoreConfig {
+        delete_queue_interval_ms: 200,
+        ..config
+    });
+    put_all(&mut harness, 0..60);
+    pass(&harness, 80);
+    for number in 0..60 {
+        harness.put(B, number);
+    }
+    harness.store().catch_up();
+    harness.store().delete_expired_now();
+    let file = |base: u64| PathBuf::from(format!("/store/consumequeue/A/0/{base:020}"));
+    let is_there = |disk: &FaultyDisk, base| disk.files().contains(&file(base));
+    std::thread::scope(|scope| {
+        let store = Arc::clone(harness.store());
+        let cleaning = scope.spawn(move || store.turn());
+        while is_there(&harness.disk, 0) {
+            assert!(!cleaning.is_finished(), "nothing was cleaned");
+            std::thread::yield_now();
+        }
+        harness.store().delete_topic(A.0).unwrap();
+        put_all(&mut harness, 0..60);
+        harness.store().catch_up();
+    });
+    for base in [0, 320, 640, 960] {
+        assert!(is_there(&harness.disk, base), "{base}");
+    }
+    assert_eq!(check_whole(&harness, 60, "anew"), 0);
 }
 
 /// A store with segments of 40 MiB on a real disk, two of them full; all but the newest may go at any time.
