@@ -11,6 +11,9 @@ use super::world::{Change, put, stopped};
 use super::{FaultyDisk, Operation};
 use crate::{Advice, File};
 
+/// What the system says of a bad sector.
+const EIO: i32 = 5;
+
 pub(super) struct FaultyFile {
     pub(super) disk: FaultyDisk,
     pub(super) node: u64,
@@ -83,6 +86,9 @@ impl File for FaultyFile {
         let Some(node) = world.nodes.get(&self.node) else {
             return Ok(0);
         };
+        if node.bad.start < at.saturating_add(into.len() as u64) && at < node.bad.end {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let from = node.live.len().min(Self::number(at)?);
         let count = into.len().min(node.live.len() - from);
         into[..count].copy_from_slice(&node.live[from..from + count]);

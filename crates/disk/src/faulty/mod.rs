@@ -22,6 +22,7 @@ mod tests;
 mod world;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -98,6 +99,15 @@ impl FaultyDisk {
     /// The next `times` operations of a kind fail with an errno.
     pub fn fail(&self, operation: Operation, times: u64, errno: i32) {
         self.world().failures.insert(operation, (times, errno));
+    }
+
+    /// Positional reads that touch these bytes of a file fail with EIO from now on; none does with an empty range.
+    pub fn spoil(&self, path: &Path, bytes: Range<u64>) {
+        let mut world = self.world();
+        let node = world.names.files.get(path).copied();
+        if let Some(node) = node.and_then(|node| world.nodes.get_mut(&node)) {
+            node.bad = bytes;
+        }
     }
 
     /// A disk that takes its time: syncs of files wait until this is called again with `false`.

@@ -225,3 +225,18 @@ fn a_move_that_is_durable_late_leaves_a_new_file_of_the_old_name_alone() {
         );
     }
 }
+
+#[test]
+fn a_bad_range_fails_the_reads_that_touch_it() {
+    let disk = FaultyDisk::new(1);
+    let path = Path::new("/file");
+    disk.put(path, &[7; 100]);
+    let file = disk.open(path, Open::Read).unwrap();
+    disk.spoil(path, 40..50);
+    let mut bytes = [0; 10];
+    for (at, fails) in [(30, false), (31, true), (40, true), (49, true), (50, false)] {
+        assert_eq!(file.read_at(&mut bytes, at).is_err(), fails, "{at}");
+    }
+    disk.spoil(path, 0..0);
+    assert_eq!(file.read_at(&mut bytes, 40).unwrap(), 10);
+}

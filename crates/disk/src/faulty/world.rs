@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub(super) struct Node {
     pub(super) durable: Vec<u8>,
     pub(super) pending: Vec<Change>,
     pub(super) modified: Duration,
+    /// Where reads fail.
+    pub(super) bad: Range<u64>,
 }
 
 #[derive(Clone)]
