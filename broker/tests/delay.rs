@@ -11,13 +11,15 @@ use gantry_broker::delay::{
     Delay, DelayConfig, DelayParts, Level, Levels, SCHEDULE_CONSUMER, postpone,
 };
 use gantry_broker::stats::{CommitTimes, Stats, StatsConfig};
-use gantry_disk::OsDisk;
+use gantry_disk::faulty::FaultyDisk;
+use gantry_disk::{Disk, OsDisk};
 use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag, topic};
 use gantry_store::{Clock, Outcome, Store, StoreConfig, Tags};
 
 /// A broker's home that outlives its restarts.
 struct Home {
     dir: tempfile::TempDir,
+    disk: Arc<dyn Disk>,
     now: Arc<AtomicI64>,
 }
 
@@ -34,8 +36,13 @@ const START: i64 = 1_700_000_000_000;
 
 impl Home {
     fn new() -> Self {
+        Self::on(Arc::new(OsDisk))
+    }
+
+    fn on(disk: Arc<dyn Disk>) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            disk,
             now: Arc::new(AtomicI64::new(START)),
         }
     }
@@ -61,7 +68,7 @@ impl Home {
             ..StoreConfig::at(self.dir.path())
         };
         let now = Millis(self.now.load(SeqCst));
-        let store = Store::open(Arc::new(OsDisk), config, now).unwrap();
+        let store = Store::open(Arc::clone(&self.disk), config, now).unwrap();
         let stats = StatsConfig {
             cluster: "C".into(),
             detail: true,
@@ -71,7 +78,7 @@ impl Home {
         let parts = DelayParts {
             store: Arc::clone(&store),
             stats: Arc::clone(&stats),
-            disk: Arc::new(OsDisk),
+            disk: Arc::clone(&self.disk),
             config_folder: self.dir.path().join("config"),
         };
         let config = DelayConfig {
@@ -165,7 +172,10 @@ impl Running {
         let Some(queue) = self.store.find_queue("T", QueueId(2)) else {
             return Vec::new();
         };
-        let entries = self.store.queue_entries(&queue, queue.min(), 1_000);
+        let entries = self
+            .store
+            .queue_entries(&queue, queue.min(), 1_000)
+            .unwrap();
         let key = |offset| {
             let bytes = self.store.record_at(offset).unwrap().unwrap();
             let view = RecordView::parse(&bytes).unwrap();
@@ -465,6 +475,44 @@ fn a_lost_message_is_passed_over_and_no_other_comes_in_its_place() {
     assert_eq!(running.delivered(), ["a", "c"]);
     assert_eq!(running.position(1), Some(3));
     running.stop();
+}
+
+/// Head or body of a record, a queue's entries: nothing of what the disk does not give is skipped, however long it takes.
+#[test]
+fn a_message_that_cannot_be_read_is_waited_for() {
+    for (file, first) in [("commitlog", 1), ("commitlog", 100), ("consumequeue", 0)] {
+        let disk = FaultyDisk::new(1);
+        let home = Home::on(Arc::new(disk.clone()));
+        let running = home.run("1s");
+        for key in ["a", "b", "c"] {
+            running.send(1, key);
+        }
+        let queue = running.store.queue(topic::SCHEDULE, QueueId(0));
+        let second = running.store.queue_entry(&queue, QueueOffset(1)).unwrap();
+        running.stop();
+        let dir = home.dir.path().join(file);
+        let files = disk.files();
+        let path = files.iter().find(|path| path.starts_with(&dir)).unwrap();
+        let (at, before) = if file == "commitlog" {
+            (second.log_offset.0 + first, &["a"][..])
+        } else {
+            (first, &[][..])
+        };
+        let running = home.run("1s");
+        disk.spoil(path, at..at + 1);
+        let mut now = START + 1_000;
+        for _ in 0..10 {
+            let next = running.at(now).unwrap();
+            assert!(now < next && next <= now + 10_000, "{next}");
+            assert_eq!(running.delivered(), before, "{file} {first}");
+            assert_eq!(running.position(1).unwrap_or(0), before.len() as u64);
+            now = next;
+        }
+        disk.spoil(path, 0..0);
+        running.at(now);
+        assert_eq!(running.delivered(), ["a", "b", "c"], "{file} {first}");
+        running.stop();
+    }
 }
 
 #[test]

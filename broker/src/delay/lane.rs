@@ -19,8 +19,6 @@ use crate::stats::{GroupTopicCounters, Stats};
 const ENTRIES_MAX: usize = 64;
 /// Bytes stored at once; one message may be larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-/// Tries to read a record before it is given up: a disk that fails once may not fail twice.
-const READ_TRIES: u32 = 3;
 
 /// What all lanes work with.
 pub(super) struct Shared {
@@ -36,8 +34,6 @@ pub(super) struct Lane {
     queue: Arc<Queue>,
     line: Line,
     counters: Arc<GroupTopicCounters>,
-    /// The entry whose record could not be read last, and how often.
-    unreadable: Option<(QueueOffset, u32)>,
 }
 
 /// One message staged for its real queue.
@@ -81,7 +77,6 @@ impl Lane {
             queue,
             line,
             counters,
-            unreadable: None,
         }
     }
 
@@ -106,12 +101,14 @@ impl Lane {
                 return None;
             }
         };
-        let entries = shared.store.queue_entries(&self.queue, from, ENTRIES_MAX);
-        if entries.is_empty() {
-            let error = "the queue entries cannot be read".to_owned();
-            self.failed(&Failure { at: from, error }, now, next);
-            return None;
-        }
+        let entries = match shared.store.queue_entries(&self.queue, from, ENTRIES_MAX) {
+            Ok(entries) => entries,
+            Err(error) => {
+                let error = error.to_string();
+                self.failed(&Failure { at: from, error }, now, next);
+                return None;
+            }
+        };
         let due: Vec<_> = entries
             .iter()
             .map(|entry| Millis(entry.tags_code))
@@ -208,17 +205,8 @@ impl Lane {
             Ok(None) => {
                 return Ok(self.passed_over(at, entry, &"the commit log has no record there"));
             }
-            Err(error) => {
-                let tries = self
-                    .unreadable
-                    .filter(|(failed, _)| *failed == at)
-                    .map_or(1, |(_, tries)| tries + 1);
-                self.unreadable = Some((at, tries));
-                if tries < READ_TRIES {
-                    return Err(error.to_string());
-                }
-                return Ok(self.passed_over(at, entry, &error));
-            }
+            // The message may well be there: it is waited for.
+            Err(error) => return Err(error.to_string()),
         };
         let view = match RecordView::parse(&bytes) {
             Ok(view) => view,

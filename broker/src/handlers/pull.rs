@@ -331,10 +331,13 @@ impl Admitted {
         else {
             return true;
         };
-        store
+        !store
             .queue_entries(&self.queue, from, count)
-            .iter()
-            .any(|entry| self.filter.matches(entry.tags_code))
+            // What cannot be read may be wanted; the read finds out and says so.
+            .is_ok_and(|entries| {
+                let mut entries = entries.iter();
+                !entries.any(|entry| self.filter.matches(entry.tags_code))
+            })
     }
 }
 

@@ -13,7 +13,7 @@ use gantry_message::{LogOffset, Millis, RecordView, record};
 use rustc_hash::FxHashSet;
 
 use crate::config::StoreConfig;
-use crate::cursor::{Cursor, Step};
+use crate::cursor::{Cursor, Reason, Step};
 use crate::ext::ExtFiles;
 use crate::figures::Counters;
 use crate::format::entry::Entry;
@@ -60,38 +60,42 @@ impl Entries<'_> {
             return Ok(None);
         }
         let read = queue.entry(self.files, at)?;
-        Ok(self.believe(queue, at, read))
+        self.believe(queue, at, read)
     }
 
-    /// What to make of `read`, which stands at an offset below the queue's end.
-    pub(crate) fn believe(&self, queue: &Queue, at: u64, read: Option<Entry>) -> Option<Entry> {
+    /// What to make of `read`, which stands at an offset below the queue's end. An error says nothing of the entry: it
+    /// may be right, and its message be read later.
+    pub(crate) fn believe(
+        &self,
+        queue: &Queue,
+        at: u64,
+        read: Option<Entry>,
+    ) -> io::Result<Option<Entry>> {
         let Some(entry) = read else {
             return self.mend(queue, at, "no entry");
         };
         if entry.is_filler() {
-            return None;
+            return Ok(None);
         }
         let place = ext::place(entry.tags_code);
         if place.is_none() && queue.is_warm(at) && self.is_recent(&entry) {
-            return Some(entry);
+            return Ok(Some(entry));
         }
         let is_gone = entry.log_offset.0 < self.log.chain.min();
-        if is_gone && !self.is_out_of_order(queue, at, &entry) {
-            return Some(entry);
+        if is_gone && !self.is_out_of_order(queue, at, &entry)? {
+            return Ok(Some(entry));
         }
-        match self.head(queue, &entry) {
-            Some(head) if head.queue_offset == at || self.is_in_order(queue, at, &entry) => {
-                Some(match place {
-                    Some(place) => self.complete(queue, &entry, place, head.store_time),
-                    None => entry,
-                })
-            }
-            _ => {
-                let mended = self.mend(queue, at, "it points to no record of its queue");
-                // A message that was cleaned away meanwhile.
-                mended.or(is_gone.then_some(entry))
-            }
+        if let Some(head) = self.head(queue, &entry)?
+            && (head.queue_offset == at || self.is_in_order(queue, at, &entry)?)
+        {
+            return Ok(Some(match place {
+                Some(place) => self.complete(queue, &entry, place, head.store_time)?,
+                None => entry,
+            }));
         }
+        let mended = self.mend(queue, at, "it points to no record of its queue")?;
+        // A message that was cleaned away meanwhile.
+        Ok(mended.or(is_gone.then_some(entry)))
     }
 
     /// [`Entries::believe`] without waiting for the disk; `None` when that cannot be told from memory.
@@ -105,7 +109,7 @@ impl Entries<'_> {
         let read = |segment: &Segment, into: &mut [u8], at| {
             segment.read_now(into, at).map(Option::unwrap_or_default)
         };
-        let head = self.head_by(queue, &entry, read)?;
+        let head = self.head_by(queue, &entry, read).ok()??;
         (head.queue_offset == at).then_some(entry)
     }
 
@@ -118,7 +122,7 @@ impl Entries<'_> {
     }
 
     /// What the record says that an entry points to, if it is a record of that length and queue.
-    fn head(&self, queue: &Queue, entry: &Entry) -> Option<Head> {
+    fn head(&self, queue: &Queue, entry: &Entry) -> io::Result<Option<Head>> {
         self.head_by(queue, entry, Segment::read)
     }
 
@@ -127,77 +131,110 @@ impl Entries<'_> {
         queue: &Queue,
         entry: &Entry,
         read: impl Fn(&Segment, &mut [u8], u64) -> io::Result<usize>,
-    ) -> Option<Head> {
+    ) -> io::Result<Option<Head>> {
         let at = entry.log_offset.0;
         if entry.end() > self.log.appended.value() {
-            return None;
+            return Ok(None);
         }
-        let segment = self.log.chain.find(at)?;
+        let Some(segment) = self.log.chain.find(at) else {
+            return Ok(None);
+        };
         let mut bytes = [0; record::HEAD_LEN_MAX];
-        let read = read(&segment, &mut bytes, at).ok()?;
-        let head = record::RecordHead::peek(&bytes[..read])?;
+        let read = read(&segment, &mut bytes, at)?;
+        let Some(head) = record::RecordHead::peek(&bytes[..read]) else {
+            return Ok(None);
+        };
         let fits = entry.end() <= segment.end()
             && head.len == entry.size
             && head.log_offset.0 == at
             && head.queue_id == queue.id();
-        fits.then_some(Head {
+        Ok(fits.then_some(Head {
             queue_offset: head.queue_offset.0,
             store_time: head.store_time,
-        })
+        }))
     }
 
     /// Whether a record that says another offset than that of its entry is the one: of this queue, and between those of
     /// the neighbours. (What a record says of its offset has no checksum either, and Apache goes on after a gap.)
-    fn is_in_order(&self, queue: &Queue, at: u64, entry: &Entry) -> bool {
+    fn is_in_order(&self, queue: &Queue, at: u64, entry: &Entry) -> io::Result<bool> {
         let mut cursor = Cursor::new(&self.log.chain, false);
-        let is_of_queue = matches!(cursor.step(entry.log_offset.0), Step::Record(view)
-            if view.topic() == queue.topic() && view.queue_id() == queue.id());
-        is_of_queue && !self.is_out_of_order(queue, at, entry)
+        let is_of_queue = match cursor.step(entry.log_offset.0) {
+            Step::Record(view) => view.topic() == queue.topic() && view.queue_id() == queue.id(),
+            Step::Unreadable(Reason::Disk(error)) => return Err(io::Error::other(error)),
+            _ => false,
+        };
+        Ok(is_of_queue && !self.is_out_of_order(queue, at, entry)?)
     }
 
     /// Whether an entry does not point between its neighbours' records.
-    fn is_out_of_order(&self, queue: &Queue, at: u64, entry: &Entry) -> bool {
+    fn is_out_of_order(&self, queue: &Queue, at: u64, entry: &Entry) -> io::Result<bool> {
         let neighbour = |at: Option<u64>| {
-            let at = at.filter(|&at| queue.min().0 <= at && at < queue.max().0)?;
-            let entry = queue.entry(self.files, at).ok().flatten()?;
-            (!entry.is_filler()).then_some(entry)
+            let Some(at) = at.filter(|&at| queue.min().0 <= at && at < queue.max().0) else {
+                return Ok(None);
+            };
+            let entry = self.stored(queue, at)?;
+            Ok::<_, io::Error>(entry.filter(|entry| !entry.is_filler()))
         };
-        let before = neighbour(at.checked_sub(1));
-        let behind = neighbour(at.checked_add(1));
-        before.is_some_and(|before| entry.log_offset <= before.log_offset)
-            || behind.is_some_and(|behind| behind.log_offset <= entry.log_offset)
+        let before = neighbour(at.checked_sub(1))?;
+        let behind = neighbour(at.checked_add(1))?;
+        Ok(
+            before.is_some_and(|before| entry.log_offset <= before.log_offset)
+                || behind.is_some_and(|behind| behind.log_offset <= entry.log_offset),
+        )
+    }
+
+    /// What stands at an offset, right or not; `None` also where the file does not have it.
+    fn stored(&self, queue: &Queue, at: u64) -> io::Result<Option<Entry>> {
+        match queue.entry(self.files, at) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     /// Puts the tags code in place of where it stands.
-    fn complete(&self, queue: &Queue, entry: &Entry, place: u64, time: Millis) -> Entry {
+    fn complete(
+        &self,
+        queue: &Queue,
+        entry: &Entry,
+        place: u64,
+        time: Millis,
+    ) -> io::Result<Entry> {
         let unit = self.ext.unit(queue, place).ok().flatten();
         let tags_code = match unit {
             Some(unit) if unit.store_time == time => unit.tags_code,
             // Nothing but the record itself knows better.
             _ => match Cursor::new(&self.log.chain, false).step(entry.log_offset.0) {
                 Step::Record(view) => recovery::tags_code(&view, &self.config.delay_levels),
+                Step::Unreadable(Reason::Disk(error)) => return Err(io::Error::other(error)),
                 _ => 0,
             },
         };
-        Entry {
+        Ok(Entry {
             tags_code,
             ..*entry
-        }
+        })
     }
 
     /// Makes an entry again from the log between its neighbours.
-    fn mend(&self, queue: &Queue, at: u64, why: &str) -> Option<Entry> {
+    fn mend(&self, queue: &Queue, at: u64, why: &str) -> io::Result<Option<Entry>> {
         if self.lost.has(queue, at) {
-            return None;
+            return Ok(None);
         }
-        let found = self.search(queue, at);
+        let found = self.search(queue, at)?;
         let (topic, id) = (queue.topic(), queue.id().0);
         let file = self.files.path(queue, at);
         let file = file.display();
         let Some(entry) = found else {
             self.lost.add(queue, at);
             tracing::error!(topic, id, at, %file, why, "a queue entry is damaged, and its message is not in the log");
-            return None;
+            return Ok(None);
         };
         self.counters.mended.fetch_add(1, Ordering::Relaxed);
         let log_offset = entry.log_offset.0;
@@ -205,20 +242,24 @@ impl Entries<'_> {
         if let Err(error) = self.files.mend(queue, at, &entry) {
             tracing::warn!(%file, %error, "cannot write a mended queue entry");
         }
-        Some(entry)
+        Ok(Some(entry))
     }
 
-    fn search(&self, queue: &Queue, at: u64) -> Option<Entry> {
+    fn search(&self, queue: &Queue, at: u64) -> io::Result<Option<Entry>> {
+        // A neighbour that cannot be read now is an error, too: without it the search may end too early.
         let is_right = |at: u64| {
-            let entry = queue.entry(self.files, at).ok().flatten()?;
-            let head = self.head(queue, &entry)?;
-            (head.queue_offset == at).then_some(entry)
+            let right = self.stored(queue, at).and_then(|entry| {
+                let Some(entry) = entry else { return Ok(None) };
+                let head = self.head(queue, &entry)?;
+                Ok(head.filter(|head| head.queue_offset == at).map(|_| entry))
+            });
+            right.transpose()
         };
         let (min, max) = (queue.min().0, queue.max().0);
         let first = min.max(at.saturating_sub(NEIGHBOURS_MAX));
         let last = max.min(at.saturating_add(1 + NEIGHBOURS_MAX));
-        let before = (first..at).rev().find_map(is_right);
-        let behind = (at + 1..last).find_map(is_right);
+        let before = (first..at).rev().find_map(is_right).transpose()?;
+        let behind = (at + 1..last).find_map(is_right).transpose()?;
         let log_min = self.log.chain.min();
         let from = before.map_or(log_min, |entry| entry.end().max(log_min));
         let to = behind.map_or(self.log.appended.value(), |entry| entry.log_offset.0);
@@ -232,7 +273,7 @@ impl Entries<'_> {
     }
 
     /// The entry of the message with that offset, if its record starts in `from..to`.
-    fn find_record(&self, queue: &Queue, at: u64, from: u64, to: u64) -> Option<Entry> {
+    fn find_record(&self, queue: &Queue, at: u64, from: u64, to: u64) -> io::Result<Option<Entry>> {
         let is_it = |view: &RecordView<'_>| {
             view.queue_offset().0 == at
                 && view.queue_id() == queue.id()
@@ -244,19 +285,27 @@ impl Entries<'_> {
         while place < to {
             place = match cursor.step(place) {
                 Step::Record(view) if is_it(&view) => {
-                    return Some(Entry {
+                    let tags_code = recovery::tags_code(&view, &self.config.delay_levels);
+                    return Ok(u32::try_from(view.len()).ok().map(|size| Entry {
                         log_offset: LogOffset(place),
-                        size: u32::try_from(view.len()).ok()?,
-                        tags_code: recovery::tags_code(&view, &self.config.delay_levels),
-                    });
+                        size,
+                        tags_code,
+                    }));
                 }
                 Step::Record(view) => place + wide(view.len()),
                 Step::Next(next) => next,
-                Step::End => return None,
-                Step::Unreadable(_) => cursor.next_record(place, Millis(i64::MIN)).ok()??,
+                Step::End => return Ok(None),
+                Step::Unreadable(Reason::Disk(error)) => return Err(io::Error::other(error)),
+                Step::Unreadable(_) => {
+                    let next = cursor.next_record(place, Millis(i64::MIN));
+                    let Some(next) = next.map_err(|(_, error)| error)? else {
+                        return Ok(None);
+                    };
+                    next
+                }
             };
         }
-        None
+        Ok(None)
     }
 }
 

@@ -727,10 +727,16 @@ impl Store {
     }
 
     /// Up to `max` entries of a queue from an offset on, one for each offset; a lost message has an entry that points to
-    /// no record.
-    #[must_use]
-    pub fn queue_entries(&self, queue: &Queue, from: QueueOffset, max: usize) -> Vec<Entry> {
-        self.reader().entries(queue, from.0, max)
+    /// no record. Ends before what cannot be read now; an error when that is the first one.
+    pub fn queue_entries(
+        &self,
+        queue: &Queue,
+        from: QueueOffset,
+        max: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.reader()
+            .entries(queue, from.0, max)
+            .map_err(StoreError::io("read", &self.paths.root))
     }
 
     /// When the oldest message in the log was stored. Waits for the disk.

@@ -244,7 +244,18 @@ impl Reader<'_> {
             for bytes in bytes {
                 let entry = Entry::decode(bytes);
                 let entry = match wait {
-                    Wait::ForDisk => self.entries.believe(queue, next, entry),
+                    Wait::ForDisk => match self.entries.believe(queue, next, entry) {
+                        Ok(entry) => entry,
+                        Err(error) => {
+                            let (topic, id) = (queue.topic(), queue.id().0);
+                            tracing::error!(topic, id, at = next, %error, "cannot read the log");
+                            // Nothing is skipped: the reader gets what lies before and comes back for this.
+                            if next == from {
+                                status = ReadStatus::OffsetFoundNull;
+                            }
+                            return (status, next);
+                        }
+                    },
                     Wait::Never => {
                         let sure = entry.and_then(|one| self.entries.believe_now(queue, next, one));
                         if sure.is_none() {
@@ -434,27 +445,31 @@ impl Reader<'_> {
         })
     }
 
-    /// Entries from an offset on; none where the disk gives none.
-    pub(crate) fn entries(&self, queue: &Queue, from: u64, max: usize) -> Vec<Entry> {
+    /// Entries from an offset on, as far as they can be read now; an error when the first one cannot.
+    pub(crate) fn entries(&self, queue: &Queue, from: u64, max: usize) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let mut next = from;
         let mut chunk = [0; CHUNK];
         while entries.len() < max {
             let room = CHUNK.min((max - entries.len()).saturating_mul(narrow(entry::LEN)));
-            let Ok(read @ 1..) = queue.read(self.files, next, &mut chunk[..room], Wait::ForDisk)
-            else {
-                break;
+            let read = match queue.read(self.files, next, &mut chunk[..room], Wait::ForDisk) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if entries.is_empty() => return Err(error),
+                Err(_) => break,
             };
             let bytes = &chunk[..narrow(read * entry::LEN)];
-            entries.extend((next..).zip(bytes.chunks_exact(narrow(entry::LEN))).map(
-                |(at, bytes)| {
-                    let entry = self.entries.believe(queue, at, Entry::decode(bytes));
-                    entry.unwrap_or(entry::FILLER)
-                },
-            ));
+            for (at, bytes) in (next..).zip(bytes.chunks_exact(narrow(entry::LEN))) {
+                match self.entries.believe(queue, at, Entry::decode(bytes)) {
+                    Ok(entry) => entries.push(entry.unwrap_or(entry::FILLER)),
+                    Err(error) if entries.is_empty() => return Err(error),
+                    // Whoever goes on from here is told.
+                    Err(_) => return Ok(entries),
+                }
+            }
             next += read;
         }
-        entries
+        Ok(entries)
     }
 }
 

@@ -422,7 +422,7 @@ fn check_tags(store: &Store) {
     let delayed = store
         .find_queue("SCHEDULE_TOPIC_XXXX", QueueId(17))
         .unwrap();
-    for entry in store.queue_entries(&delayed, delayed.min(), 2) {
+    for entry in store.queue_entries(&delayed, delayed.min(), 2).unwrap() {
         let record = store.record_at(entry.log_offset).unwrap().unwrap();
         let time = RecordView::parse(&record).unwrap().store_time();
         assert_eq!(entry.tags_code, time.plus(7_200_000).0);

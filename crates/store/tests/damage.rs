@@ -818,6 +818,7 @@ fn a_page_of_garbage_entries_is_made_again() {
         assert_eq!(
             store
                 .queue_entries(&store.queue("T", QueueId(0)), QueueOffset(0), 60)
+                .unwrap()
                 .len(),
             60
         );

@@ -619,3 +619,101 @@ fn an_asynchronous_flush_that_may_be_woken_comes_when_enough_is_waiting() {
     );
     store.shutdown().unwrap();
 }
+
+/// A store with messages in the given sizes of queue A, opened again: entries and records have to come from the disk.
+fn cold(count: u32) -> Harness {
+    let mut harness = filled(count);
+    harness.end(End::Clean);
+    harness.open();
+    harness
+}
+
+#[test]
+fn a_message_whose_head_cannot_be_read_is_waited_for_and_not_skipped() {
+    let harness = cold(12);
+    let store = harness.store();
+    let queue = store.find_queue(A.0, QueueId(A.1)).unwrap();
+    let at = offset_of(&harness, 5);
+    harness.disk.spoil(&segment(0), at..at + 1);
+    let found = store.read(&queue, QueueOffset(0), 32, &|_| true);
+    assert_eq!((found.count, found.next), (5, QueueOffset(5)));
+    for _ in 0..3 {
+        let found = store.read(&queue, QueueOffset(5), 32, &|_| true);
+        assert_eq!(found.status, ReadStatus::OffsetFoundNull);
+        assert_eq!((found.count, found.next), (0, QueueOffset(5)));
+        assert!(
+            store
+                .read_now(&queue, QueueOffset(5), 32, &|_| true)
+                .is_none()
+        );
+    }
+    // Whoever wants none of the messages before it does not get past it either.
+    let found = store.read(&queue, QueueOffset(3), 32, &|_| false);
+    assert_eq!(
+        (found.status, found.next),
+        (ReadStatus::NoMatchedMessage, QueueOffset(5))
+    );
+    assert_eq!(
+        store
+            .queue_entries(&queue, QueueOffset(0), 12)
+            .unwrap()
+            .len(),
+        5
+    );
+    let error = store.queue_entries(&queue, QueueOffset(5), 12).unwrap_err();
+    assert!(error.to_string().contains("Input/output error"), "{error}");
+    harness.disk.spoil(&segment(0), 0..0);
+    assert_eq!(harness.numbers(A), all(12));
+    assert_eq!(
+        store
+            .queue_entries(&queue, QueueOffset(0), 12)
+            .unwrap()
+            .len(),
+        12
+    );
+    assert_eq!(store.figures().mended_entries, 0);
+}
+
+#[test]
+fn a_damaged_entry_is_not_given_up_while_the_log_cannot_be_read() {
+    // The message's own record, one before it that the search reads, the heads of the neighbours.
+    for bad in [4, 5, 6] {
+        let harness = cold(12);
+        let store = harness.store();
+        let queue = store.find_queue(A.0, QueueId(A.1)).unwrap();
+        let at = offset_of(&harness, bad);
+        let path = PathBuf::from("/store/consumequeue/A/0/00000000000000000000");
+        let mut entries = harness.disk.content(&path).unwrap();
+        entries[5 * 20..6 * 20].fill(0x5A);
+        harness.disk.put(&path, &entries);
+        harness.disk.spoil(&segment(0), at..at + 1);
+        let from = QueueOffset(5.min(bad));
+        for _ in 0..3 {
+            let found = store.read(&queue, from, 32, &|_| true);
+            assert_eq!((found.count, found.next), (0, from), "{bad}");
+        }
+        harness.disk.spoil(&segment(0), 0..0);
+        assert_eq!(harness.numbers(A), all(12), "{bad}");
+        assert_eq!(store.figures().mended_entries, 1, "{bad}");
+    }
+}
+
+#[test]
+fn whichever_read_fails_no_message_is_skipped() {
+    for fails in 1..30 {
+        let harness = cold(12);
+        let store = harness.store();
+        let queue = store.find_queue(A.0, QueueId(A.1)).unwrap();
+        let armed = std::cell::Cell::new(false);
+        let found = store.read(&queue, QueueOffset(0), 32, &|_| {
+            if !armed.replace(true) {
+                harness.disk.fail(Operation::Read, fails, EIO);
+            }
+            true
+        });
+        harness.disk.fail(Operation::Read, 0, EIO);
+        assert_eq!(found.next.0, u64::from(found.count), "{fails}");
+        let rest = store.read(&queue, found.next, 32, &|_| true);
+        assert_eq!(found.count + rest.count, 12, "{fails}");
+    }
+}

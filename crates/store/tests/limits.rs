@@ -276,7 +276,11 @@ fn a_delayed_message_s_entry_says_when_it_is_due_also_after_recovery() {
     let place = ("SCHEDULE_TOPIC_XXXX", 2);
     let due = |harness: &Harness| {
         let queue = harness.store().queue(place.0, QueueId(place.1));
-        harness.store().queue_entries(&queue, QueueOffset(0), 10)[0].tags_code
+        harness
+            .store()
+            .queue_entries(&queue, QueueOffset(0), 10)
+            .unwrap()[0]
+            .tags_code
     };
     let queue = harness.store().queue(place.0, QueueId(place.1));
     let delayed = record(place, b"later", "DELAY\u{1}3");

@@ -63,6 +63,7 @@ impl Queues {
         };
         let wanted = usize::try_from(header.count).unwrap_or(0).min(ENTRIES_MAX);
         let entries = self.store.queue_entries(&queue, from, wanted);
+        let entries = entries.map_err(|error| Refusal::system_error(error.to_string()))?;
         body.queue_data = entries
             .iter()
             .map(|entry| ConsumeQueueData {
