@@ -109,7 +109,8 @@ impl QueueLoader<'_> {
                 .map_err(fail)?;
             return Ok(None);
         }
-        if first > 0 && self.chain.min() == 0 {
+        let begins_there = pages.entry(first) == Some(entry::FILLER);
+        if first > 0 && self.chain.min() == 0 && !begins_there {
             // Its first files are gone, and not because the log was cleaned: all of it is in the log.
             tracing::error!(topic, id = id.0, first, "a queue has lost its first files");
             return Ok(Some(0));

@@ -320,6 +320,41 @@ fn a_queue_offset_that_cannot_be_neither_stops_the_start_nor_loses_the_messages_
 }
 
 #[test]
+fn a_queue_whose_first_messages_are_lost_costs_one_long_start_and_no_more() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 30);
+    store.shutdown().unwrap();
+    drop(store);
+    // More than a file's: the queue begins in the middle of its second one.
+    let lost = usize::try_from(stored[20].0).unwrap();
+    home.change_log(0, |bytes| bytes[..lost].fill(0x5A));
+    for file in home.below("/store/consumequeue") {
+        home.disk.take(&file);
+    }
+    for start in 0..3 {
+        let read = Arc::new(AtomicI64::new(0));
+        let most = Arc::clone(&read);
+        let config = StoreConfig {
+            recovery_watch: RecoveryWatch::new(move |stage| {
+                if stage.phase == Phase::Log {
+                    most.fetch_max(i64::try_from(stage.total).unwrap(), Ordering::Relaxed);
+                }
+            }),
+            ..home.config()
+        };
+        let now = Millis(home.now.load(Ordering::Relaxed));
+        let store = Store::open(Arc::new(home.disk.clone()), config, now).unwrap();
+        store.mark_running().unwrap();
+        let when = format!("start {start}");
+        same(&all(&store, "T", 0), &expected(30)[20..], &when);
+        let reads_all = read.load(Ordering::Relaxed) >= i64::try_from(stored[20].0).unwrap();
+        assert_eq!(reads_all, start == 0, "{when}");
+        store.shutdown().unwrap();
+    }
+}
+
+#[test]
 fn a_wrong_store_time_neither_becomes_the_time_of_later_messages_nor_hides_them() {
     let home = Home::new(1);
     let store = home.open();
