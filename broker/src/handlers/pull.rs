@@ -319,7 +319,7 @@ impl Admitted {
         self.offset
     }
 
-    /// Whether the messages in `[from, to)` hold one that the filter wants, or are too many to say.
+    /// Whether the messages in `[from, to)` hold one that the filter wants, or that cannot be told at once.
     pub fn wants_any(&self, store: &Store, from: QueueOffset, to: QueueOffset) -> bool {
         if self.filter == TagFilter::All {
             return from < to;
@@ -331,12 +331,12 @@ impl Admitted {
         else {
             return true;
         };
-        !store
-            .queue_entries(&self.queue, from, count)
-            // What cannot be read may be wanted; the read finds out and says so.
-            .is_ok_and(|entries| {
+        // What is not in memory may be wanted: the read finds out, where it may wait for the disk.
+        store
+            .queue_entries_now(&self.queue, from, count)
+            .is_none_or(|entries| {
                 let mut entries = entries.iter();
-                !entries.any(|entry| self.filter.matches(entry.tags_code))
+                entries.any(|entry| self.filter.matches(entry.tags_code))
             })
     }
 }

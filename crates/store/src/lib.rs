@@ -739,6 +739,17 @@ impl Store {
             .map_err(StoreError::io("read", &self.paths.root))
     }
 
+    /// [`Store::queue_entries`] for threads that must not wait: `None` when one of them is not in memory, or not sure.
+    #[must_use]
+    pub fn queue_entries_now(
+        &self,
+        queue: &Queue,
+        from: QueueOffset,
+        max: usize,
+    ) -> Option<Vec<Entry>> {
+        self.reader().entries_now(queue, from.0, max)
+    }
+
     /// When the oldest message in the log was stored. Waits for the disk.
     #[must_use]
     pub fn earliest_time(&self) -> Option<Millis> {

@@ -660,6 +660,8 @@ fn a_message_whose_head_cannot_be_read_is_waited_for_and_not_skipped() {
             .len(),
         5
     );
+    let now = store.queue_entries_now(&queue, QueueOffset(4), 2);
+    assert_eq!(now, None, "one of two cannot be read");
     let error = store.queue_entries(&queue, QueueOffset(5), 12).unwrap_err();
     assert!(error.to_string().contains("Input/output error"), "{error}");
     harness.disk.spoil(&segment(0), 0..0);

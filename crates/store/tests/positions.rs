@@ -252,5 +252,8 @@ fn an_answer_is_the_log_s_own_memory_and_no_copy() {
         .read_now(&queue, QueueOffset(0), 32, &|_| true)
         .unwrap();
     assert_eq!(now.slices[0].as_ptr(), all[0].as_ptr());
+    let now = store.queue_entries_now(&queue, QueueOffset(2), 5).unwrap();
+    let waited = store.queue_entries(&queue, QueueOffset(2), 5).unwrap();
+    assert_eq!((now.len(), now), (5, waited));
     store.shutdown().unwrap();
 }
