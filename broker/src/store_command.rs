@@ -10,8 +10,8 @@ use gantry_doctor::Shape;
 use gantry_doctor::cli::{self, Configured};
 use gantry_service::startup;
 
-use crate::broker::store_config;
 use crate::config::boot;
+use crate::config::parts::store_config;
 
 /// Runs the command if the arguments (without the program's name) ask for it.
 pub fn run_if_asked(arguments: impl IntoIterator<Item = String>) -> Option<ExitCode> {

@@ -19,6 +19,7 @@ use gantry_wire::{
 };
 
 use super::*;
+use crate::config::FlushDiskType;
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);

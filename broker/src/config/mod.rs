@@ -6,6 +6,7 @@
 pub mod address;
 pub mod boot;
 pub mod outgoing;
+pub(crate) mod parts;
 pub mod store;
 
 use gantry_config::{ServerSettings, TlsSettings, choices, settings};

@@ -4,6 +4,8 @@
 
 use gantry_config::{choices, settings};
 
+use crate::delay::Levels;
+
 choices! {
     /// What this broker is to others of its name.
     pub enum BrokerRole {
@@ -299,30 +301,10 @@ fn hours(text: &str) -> Result<(), &'static str> {
 }
 
 fn delay_levels(text: &str) -> Result<(), &'static str> {
-    let levels = parse_delay_levels(text).map(|levels| levels.len());
-    if levels.is_some_and(|count| 0 < count && count <= 1_000) {
-        return Ok(());
+    match Levels::parse(text) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err("numbers with s, m, h or d, blanks between them (for example 1s 5s 10s 1m 2h)")
+        }
     }
-    Err("numbers with s, m, h or d, blanks between them (for example 1s 5s 10s 1m 2h)")
-}
-
-/// The delays of `messageDelayLevel` in milliseconds, level 1 first; `None` if it cannot be read.
-pub fn parse_delay_levels(text: &str) -> Option<Vec<u64>> {
-    text.split_whitespace().map(parse_delay).collect()
-}
-
-fn parse_delay(text: &str) -> Option<u64> {
-    let unit_at = text
-        .len()
-        .checked_sub(1)
-        .filter(|at| text.is_char_boundary(*at))?;
-    let (number, unit) = text.split_at(unit_at);
-    let unit_ms: u64 = match unit {
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit_ms)
 }
