@@ -95,7 +95,7 @@ impl Replicas {
     pub async fn stop(self) {
         self.accepting.abort();
         let LogOffset(end) = self.store.max_offset();
-        if !self.links.standings().is_empty() && end != 0 {
+        if self.links.count() != 0 && end != 0 {
             let has_all = self.links.replicated().beyond(end - 1);
             if time::timeout(STOP_PATIENCE, has_all).await.is_err() {
                 let behind = end.saturating_sub(self.links.replicated().value());

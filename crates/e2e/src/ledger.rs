@@ -261,6 +261,21 @@ pub fn read_queue(wire: &mut Wire, topic: &str, queue_id: u32, end: u64) -> Resu
     Ok(records)
 }
 
+/// Sends 400 messages to each queue of a topic and waits until all are acknowledged.
+pub fn fill(address: &str, topic: &str, queues: u32, round: u32) -> Result<Vec<Entry>> {
+    const EACH: u32 = 400;
+    let senders = Senders::start(&Plan {
+        address: address.to_owned(),
+        topic: topic.to_owned(),
+        queues,
+        senders: queues,
+        round,
+        each: Some(EACH),
+    });
+    senders.await_acked(u64::from(queues) * u64::from(EACH))?;
+    senders.finish()
+}
+
 /// Checks that each entry is where the broker said, as it was sent, and that queues have no gap.
 pub fn verify(address: &str, topic: &str, entries: &[Entry]) -> Result<()> {
     let mut wire = Wire::connect(address)?;

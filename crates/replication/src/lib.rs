@@ -12,7 +12,7 @@ mod refusal;
 mod slave;
 
 pub use frames::{HEAD_LEN, Head, REPORT_LEN, Reports, report};
-pub use links::{Links, Standing};
+pub use links::Links;
 pub use master::{Log, Master, Step};
 pub use refusal::Refusal;
 pub use slave::{Received, Slave};

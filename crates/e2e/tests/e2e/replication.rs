@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use gantry_e2e::frame::Wire;
-use gantry_e2e::ledger::{self, Entry, Plan, Senders, verify};
+use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
@@ -14,17 +14,7 @@ const QUEUES: u32 = 4;
 const NO_SLAVE: i64 = 11;
 
 fn fill(broker: &Server, round: u32) -> Result<Vec<Entry>> {
-    let plan = Plan {
-        address: broker.address(),
-        topic: TOPIC.to_owned(),
-        queues: QUEUES,
-        senders: QUEUES,
-        round,
-        each: Some(400),
-    };
-    let senders = Senders::start(&plan);
-    senders.await_acked(u64::from(QUEUES) * 400)?;
-    senders.finish()
+    ledger::fill(&broker.address(), TOPIC, QUEUES, round)
 }
 
 /// What a send is answered.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use gantry_e2e::ledger::{Entry, Plan, Senders, read_queue, verify};
+use gantry_e2e::ledger::{self, Entry, read_queue, verify};
 use gantry_e2e::programs::room;
 use gantry_e2e::record;
 use gantry_e2e::server::{Make, Server, create_topic};
@@ -26,17 +26,7 @@ fn owner_with(make: Make, room: &Path, turn: u32, settings: &[(&str, &str)]) -> 
 }
 
 fn fill(broker: &Server, round: u32) -> Result<Vec<Entry>> {
-    let plan = Plan {
-        address: broker.address(),
-        topic: TOPIC.to_owned(),
-        queues: QUEUES,
-        senders: QUEUES,
-        round,
-        each: Some(400),
-    };
-    let senders = Senders::start(&plan);
-    senders.await_acked(u64::from(QUEUES) * 400)?;
-    senders.finish()
+    ledger::fill(&broker.address(), TOPIC, QUEUES, round)
 }
 
 fn commit(broker: &Server, offset: &str) -> Result<()> {
