@@ -643,6 +643,19 @@ impl Store {
         LogOffset(self.log.appended.value())
     }
 
+    /// Length of a segment of the log.
+    #[must_use]
+    pub fn segment_size(&self) -> u64 {
+        self.log.preallocation.segment_size()
+    }
+
+    /// The last record of the log: where it starts and when it was stored; `None` of an empty log.
+    #[must_use]
+    pub fn last_record(&self) -> Option<(LogOffset, Millis)> {
+        let position = self.log.position();
+        (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
+    }
+
     /// How full the disks were when [`Store::figures`] asked last. Does not ask.
     #[must_use]
     pub fn disks_then(&self) -> DiskPercents {
