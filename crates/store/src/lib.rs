@@ -59,6 +59,7 @@ pub use format::entry::Entry;
 pub use health::Fault;
 pub use queue::Queue;
 pub use reader::{Found, QueryFound, ReadStatus};
+pub use reading::RecordPlace;
 pub use recovery::{Cut, Phase, RecoveryWatch, Stage};
 pub use watermark::{Beyond, Watermark};
 
