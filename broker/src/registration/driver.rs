@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Current, Master, Shared, Standing, State, announcement, encode, lock,
+    Current, Master, Shared, Standing, State, announcement, encode, fixed_ha_address, lock,
     session::{Action, Say, Session},
 };
 use crate::tables::Snapshot;
@@ -159,6 +159,9 @@ fn follow(
     let mut progress = lock(&shared.progress);
     progress
         .servers
+        .retain(|address, _| running.contains_key(address));
+    progress
+        .refusals
         .retain(|address, _| running.contains_key(address));
     for (rank, &address) in found.iter().enumerate() {
         let standing = progress.servers.entry(address).or_insert(Standing {
@@ -308,6 +311,7 @@ impl Server {
                 }
                 self.shared
                     .note(self.address, State::Has(current.revision.generation));
+                lock(&self.shared.progress).refusals.remove(&self.address);
                 self.take_answer(&reply).await;
             }
             Err(trouble) => self.note_trouble(&trouble),
@@ -319,9 +323,14 @@ impl Server {
         let (say, reason) = match trouble {
             Trouble::Unreachable(reason) => {
                 self.connection = None;
+                lock(&self.shared.progress).refusals.remove(&self.address);
                 (self.session.failed(reason, now), reason)
             }
-            Trouble::Refused(reason) => (self.session.refused(reason, now), reason),
+            Trouble::Refused(reason) => {
+                let mut progress = lock(&self.shared.progress);
+                progress.refusals.insert(self.address, reason.clone());
+                (self.session.refused(reason, now), reason)
+            }
         };
         if say == Say::Once {
             let refused = matches!(trouble, Trouble::Refused(_));
@@ -394,11 +403,12 @@ impl Server {
                 address: own(answer.master_addr),
                 ha_address: own(answer.ha_server_addr),
             };
-            if master != Master::default() && lock(&self.shared.progress).leads(self.address) {
-                lock(&self.shared.progress).master = master;
+            if lock(&self.shared.progress).leads(self.address) {
+                self.take_master(master);
             }
         }
-        if reply.body.is_empty() {
+        // A slave's topics, their order flags too, are its master's.
+        if reply.body.is_empty() || self.shared.is_slave() {
             return;
         }
         let ordered: BTreeSet<String> = match KvTable::parse(&reply.body) {
@@ -424,6 +434,27 @@ impl Server {
             }
             Err(error) => tracing::error!(%error, "setting the order flags of topics ended badly"),
         }
+    }
+
+    fn take_master(&self, said: Master) {
+        let fixed = fixed_ha_address(&self.shared.live.now());
+        self.shared.master.send_if_modified(|master| {
+            let new = Master {
+                address: said.address,
+                ha_address: fixed.or(said.ha_address).or(master.ha_address.take()),
+            };
+            let moved = *master != new;
+            if master.address != new.address {
+                tracing::info!(
+                    address = new.address.as_deref().unwrap_or("none"),
+                    ha_address = new.ha_address.as_deref().unwrap_or("none"),
+                    name_server = %self.address,
+                    "the master of this broker's name, as the name server says"
+                );
+            }
+            *master = new;
+            moved
+        });
     }
 
     async fn take_out(mut self) {
