@@ -17,7 +17,7 @@ use gantry_message::Millis;
 use gantry_net::server::{self, Server};
 use gantry_replication::Links;
 use gantry_service::Failure;
-use gantry_store::{AppendError, Store, StoreError};
+use gantry_store::{AppendError, Cut, Store, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     },
     delay::{Delay, DelayConfig, DelayParts, Levels},
     dispatch::Dispatch,
+    follow::Follow,
     gates::Gates,
     handlers::{
         admin::{
@@ -38,6 +39,7 @@ use crate::{
             copies::Copies,
             figures::Figures,
             groups::GroupAdmin,
+            link::LinkAdmin,
             positions::Positions,
             progress::Progress,
             queues::Queues,
@@ -59,7 +61,7 @@ use crate::{
     locks::Locks,
     metrics::{self, BrokerSource, Source, StoreSource},
     registration::{self, Registration},
-    replicas::Replicas,
+    replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
@@ -87,6 +89,8 @@ pub struct Broker {
     registration: Arc<Registration>,
     server: Server,
     replicas: Replicas,
+    /// Of a slave.
+    follow: Option<Follow>,
     timers: Timers,
     watch: JoinHandle<()>,
     metrics: Option<JoinHandle<std::io::Result<()>>>,
@@ -111,12 +115,22 @@ impl Broker {
         Self::start_on(Arc::new(OsDisk), config).await
     }
 
+    /// [`Broker::start`] after the end of the log was cut off, see [`Broker::cut`].
+    pub async fn start_cut(config: BrokerConfig, cut: Cut) -> Result<Broker, Failure> {
+        Self::start_with(Arc::new(OsDisk), config, Some(cut)).await
+    }
+
     /// [`Broker::start`] with the store and all tables on this disk.
-    pub async fn start_on(
+    pub async fn start_on(disk: Arc<dyn Disk>, config: BrokerConfig) -> Result<Broker, Failure> {
+        Self::start_with(disk, config, None).await
+    }
+
+    /// [`Broker::start_on`], after a cut if there is one.
+    pub async fn start_with(
         disk: Arc<dyn Disk>,
         mut config: BrokerConfig,
+        cut: Option<Cut>,
     ) -> Result<Broker, Failure> {
-        check_supported(&config)?;
         let started = Instant::now();
         let (listeners, address) = bind(&mut config)?;
         let ha_listener = bind_ha(&config)?;
@@ -127,9 +141,11 @@ impl Broker {
         let state = {
             let (live, disk) = (live.clone(), disk.clone());
             // Recovery reads files for as long as it takes.
-            tokio::task::spawn_blocking(move || State::open(disk, &config_folder, live))
-                .await
-                .map_err(|error| Failure::other(format!("opening the store: {error}")))??
+            tokio::task::spawn_blocking(move || {
+                State::open(disk, &config_folder, live, cut.as_ref())
+            })
+            .await
+            .map_err(|error| Failure::other(format!("opening the store: {error}")))??
         };
         let config = live.now();
         warn_if_open(&config);
@@ -146,15 +162,18 @@ impl Broker {
             state.topics.clone(),
             state.store.clone(),
         ));
-        state
-            .delay
-            .start()
-            .map_err(|error| Failure::other(format!("delayed messages: {error}")))?;
+        if config.store.broker_role != BrokerRole::Slave {
+            state
+                .delay
+                .start()
+                .map_err(|error| Failure::other(format!("delayed messages: {error}")))?;
+        }
         let timers = state
             .timers()
             .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
-        let dispatch = state.dispatch(registration.clone(), store_host, &disk);
         let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
+        let door = replicas.door().clone();
+        let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
         let parts = Arc::new(state.parts(dispatch, store_host, replicas.links().clone()));
         let levels = state.delay.levels().clone();
         let server = {
@@ -175,6 +194,14 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         registration.start();
+        let is_slave = config.store.broker_role == BrokerRole::Slave;
+        let follow = match is_slave {
+            true => {
+                let (live, store) = (live.clone(), state.store.clone());
+                Some(Follow::start(live, store, registration.clone())?)
+            }
+            false => None,
+        };
         let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
         let metrics = metrics_listener
             .map(|listener| tokio::spawn(metrics::serve(listener, state.metrics(started))));
@@ -190,6 +217,7 @@ impl Broker {
             registration,
             server,
             replicas,
+            follow,
             timers,
             watch,
             metrics,
@@ -231,6 +259,20 @@ impl Broker {
         }
     }
 
+    /// The configuration as it runs.
+    pub fn config(&self) -> BrokerConfig {
+        BrokerConfig::clone(&self.live.now())
+    }
+
+    /// Resolves when a slave's log has an end that its master's has not: stop the broker and start it again with
+    /// [`Broker::start_cut`].
+    pub async fn cut(&self) -> Cut {
+        match &self.follow {
+            Some(follow) => follow.cut().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -246,6 +288,9 @@ impl Broker {
     pub async fn stop(self) -> Result<(), Failure> {
         self.registration.stop().await;
         self.server.stop(STOP_PATIENCE).await;
+        if let Some(follow) = self.follow {
+            follow.stop().await;
+        }
         // Nothing is stored by clients any more; slaves get the end of the log.
         self.replicas.stop().await;
         let Broker {
@@ -285,12 +330,21 @@ impl Broker {
 
 impl State {
     /// Not cancellation-safe: recovery may be at work.
-    fn open(disk: Arc<dyn Disk>, folder: &Path, live: Arc<LiveConfig>) -> Result<State, Failure> {
+    fn open(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        live: Arc<LiveConfig>,
+        cut: Option<&Cut>,
+    ) -> Result<State, Failure> {
         let config = live.now();
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
-        let store = Store::open(disk.clone(), store_config(&config), now).map_err(store_failure)?;
+        let store = match cut {
+            None => Store::open(disk.clone(), store_config(&config), now),
+            Some(cut) => Store::open_cut(disk.clone(), store_config(&config), now, cut),
+        };
+        let store = store.map_err(store_failure)?;
         store.start().map_err(store_failure)?;
         let follower = Arc::downgrade(&store);
         live.follow(move |config| {
@@ -341,6 +395,7 @@ impl State {
     fn dispatch(
         &self,
         registration: Arc<Registration>,
+        door: Arc<Door>,
         store_host: SocketAddr,
         disk: &Arc<dyn Disk>,
     ) -> Dispatch {
@@ -430,6 +485,11 @@ impl State {
             },
             figures: Figures {
                 stats: stats.clone(),
+            },
+            link: LinkAdmin {
+                identity: identity.clone(),
+                door,
+                store: store.clone(),
             },
             positions: Positions {
                 offsets: offsets.clone(),
@@ -567,15 +627,6 @@ pub(crate) fn is_insecure(config: &BrokerConfig) -> bool {
         .and_then(|text| text.parse::<IpAddr>().ok())
         .is_some_and(|ip| ip.is_loopback());
     !loopback && config.server.admin_open
-}
-
-fn check_supported(config: &BrokerConfig) -> Result<(), Failure> {
-    if config.store.broker_role == BrokerRole::Slave {
-        return Err(Failure::config(
-            "brokerRole=SLAVE: this version serves slaves, but cannot be one yet",
-        ));
-    }
-    Ok(())
 }
 
 fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {

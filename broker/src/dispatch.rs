@@ -15,8 +15,9 @@ use crate::{
     handlers::{
         admin::{
             cleaning::Cleaning, config::ConfigAdmin, connections::Connections, copies::Copies,
-            figures::Figures, groups::GroupAdmin, positions::Positions, progress::Progress,
-            queues::Queues, relay::Relay, runtime::RuntimeInfo, topics::TopicAdmin,
+            figures::Figures, groups::GroupAdmin, link::LinkAdmin, positions::Positions,
+            progress::Progress, queues::Queues, relay::Relay, runtime::RuntimeInfo,
+            topics::TopicAdmin,
         },
         clients::ClientRequests,
         heartbeat::Heartbeat,
@@ -55,6 +56,7 @@ pub struct Dispatch {
     pub runtime: RuntimeInfo,
     pub cleaning: Cleaning,
     pub topics: Arc<Topics>,
+    pub link: LinkAdmin,
     pub groups: Arc<Groups>,
     pub clients: Arc<Clients>,
     pub registration: Arc<Registration>,
@@ -115,6 +117,7 @@ impl Dispatch {
             }
             // Only of interest to a transaction that was begun, and none can be: the send was refused (decision 6).
             END_TRANSACTION => return Ok(None),
+            HA_LINK => self.link.invite(peer, &request).await,
             _ => return self.administer(request, now).await.map(Some),
         };
         answer.map(Some)

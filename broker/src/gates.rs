@@ -28,6 +28,8 @@ impl Gates {
     /// Refuses a request that its sender may not make.
     pub fn pass(&self, peer: &Peer, code: i32) -> Result<(), Refusal> {
         if is_client_request(code)
+            // Who gets a link is decided where it is made.
+            || code == request::HA_LINK
             || peer.address().ip().is_loopback()
             || self.config.now().server.admin_open
         {

@@ -8,6 +8,7 @@ pub mod clients;
 pub mod config;
 pub mod delay;
 pub mod dispatch;
+pub mod follow;
 pub mod gates;
 pub mod handlers;
 pub mod latch;

@@ -41,13 +41,23 @@ fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
     runtime.block_on(async {
         let mut signals =
             Signals::take().map_err(|error| Failure::other(format!("signals: {error}")))?;
-        let broker = Broker::start(config).await?;
-        logging::banner(broker.banner());
-        notify::ready(broker.banner());
-        let signal = signals.stop(|| read_again(&broker, logging)).await;
-        notify::stopping(signal);
-        tracing::info!(signal, "stopping");
-        broker.stop().await
+        let mut broker = Broker::start(config).await?;
+        loop {
+            logging::banner(broker.banner());
+            notify::ready(broker.banner());
+            let cut = tokio::select! {
+                signal = signals.stop(|| read_again(&broker, logging)) => {
+                    notify::stopping(signal);
+                    tracing::info!(signal, "stopping");
+                    return broker.stop().await;
+                }
+                cut = broker.cut() => cut,
+            };
+            tracing::warn!(why = cut.why, "starting again without the end of the log");
+            let config = broker.config();
+            broker.stop().await?;
+            broker = Broker::start_cut(config, cut).await?;
+        }
     })
 }
 

@@ -4,7 +4,10 @@
 //! the value as well, they follow Java's words. A refusal is a normal value, never a fault: it is not logged above debug.
 //! Nothing here decides; the checks are in the handlers.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use gantry_message::{Millis, QueueId, perm, topic::TopicError};
 use gantry_store::{AppendError, DiskPercents};
@@ -40,6 +43,25 @@ impl Refusal {
     /// Code 1 with a text, for what has no code of its own.
     pub fn system_error(remark: impl Into<String>) -> Self {
         Refusal::new(response::SYSTEM_ERROR, remark)
+    }
+}
+
+/// Replication between two Gantrys.
+impl Refusal {
+    /// Only a slave of this broker's name may follow it.
+    pub fn no_slave_of_ours(theirs: &str, ours: &str) -> Self {
+        Refusal::new(
+            response::NO_PERMISSION,
+            format!("this is a broker of {ours}, a slave of {theirs} cannot follow it"),
+        )
+    }
+
+    /// Only registered or listed addresses get the log.
+    pub fn no_slave_there(address: IpAddr, ours: &str) -> Self {
+        Refusal::new(
+            response::NO_PERMISSION,
+            format!("no slave of {ours} is registered at {address}, and haPeers does not list it"),
+        )
     }
 }
 

@@ -36,13 +36,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The HA port and the links behind it.
 pub struct Replicas {
     address: SocketAddr,
-    links: Arc<Links>,
+    door: Arc<Door>,
     store: Arc<Store>,
     accepting: JoinHandle<()>,
 }
 
 /// Decides who may connect.
-struct Door {
+pub struct Door {
     live: Arc<LiveConfig>,
     links: Arc<Links>,
     asked: Semaphore,
@@ -68,14 +68,14 @@ impl Replicas {
         let address = listener.local_addr().map_err(failed)?;
         let door = Arc::new(Door {
             live,
-            links: links.clone(),
+            links,
             asked: Semaphore::new(ASKED_MAX),
             strangers: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, door));
+        let accepting = tokio::spawn(accept(listener, door.clone()));
         Ok(Replicas {
             address,
-            links,
+            door,
             store,
             accepting,
         })
@@ -88,21 +88,26 @@ impl Replicas {
 
     /// What is known of the slaves.
     pub fn links(&self) -> &Arc<Links> {
-        &self.links
+        &self.door.links
+    }
+
+    /// Who may connect.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 
     /// Gives a connected slave a moment to get the last bytes, then closes every link. Nothing may be stored any more.
     pub async fn stop(self) {
         self.accepting.abort();
         let LogOffset(end) = self.store.max_offset();
-        if self.links.count() != 0 && end != 0 {
-            let has_all = self.links.replicated().beyond(end - 1);
+        if self.links().count() != 0 && end != 0 {
+            let has_all = self.links().replicated().beyond(end - 1);
             if time::timeout(STOP_PATIENCE, has_all).await.is_err() {
-                let behind = end.saturating_sub(self.links.replicated().value());
+                let behind = end.saturating_sub(self.links().replicated().value());
                 tracing::warn!(behind, "no slave has the end of the log");
             }
         }
-        self.links.stop();
+        self.links().stop();
     }
 }
 
@@ -129,16 +134,8 @@ async fn accept(listener: tokio::net::TcpListener, door: Arc<Door>) {
 impl Door {
     async fn open(&self, socket: TcpStream, address: SocketAddr) {
         let slave = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let config = self.live.now();
-        if !is_listed(&config, slave.ip()) {
-            let Ok(_turn) = self.asked.try_acquire() else {
-                tracing::debug!(%slave, "too many strangers at the HA port at once");
-                return;
-            };
-            if !is_registered(&config, slave.ip()).await {
-                self.turn_away(slave.ip(), &config.broker_name);
-                return;
-            }
+        if !self.is_trusted(slave.ip()).await {
+            return;
         }
         let served = socket
             .into_std()
@@ -146,6 +143,28 @@ impl Door {
         if let Err(error) = served {
             tracing::error!(%slave, %error, "a slave cannot be served");
         }
+    }
+
+    /// What is known of the slaves.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// Whether the log may go to that address. The first no of an address is logged.
+    pub async fn is_trusted(&self, address: IpAddr) -> bool {
+        let config = self.live.now();
+        if is_listed(&config, address) {
+            return true;
+        }
+        let Ok(_turn) = self.asked.try_acquire() else {
+            tracing::debug!(%address, "too many strangers want the log at once");
+            return false;
+        };
+        let is_known = is_registered(&config, address).await;
+        if !is_known {
+            self.turn_away(address, &config.broker_name);
+        }
+        is_known
     }
 
     fn turn_away(&self, address: IpAddr, broker: &str) {

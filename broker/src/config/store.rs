@@ -29,7 +29,7 @@ choices! {
 }
 
 const NO_POOL: &str = "messages are written to files directly; there is no buffer pool";
-const NO_REPLICATION: &str = "this version cannot be a slave";
+const NO_CORRECTION: &str = "a slave takes its offsets from the log";
 const AS_MUCH: &str = "a slave is sent as much as there is, up to 1 MiB at once";
 const NO_DLEDGER: &str = "this version has no DLedger";
 const NO_LMQ: &str = "this version has no LMQ";
@@ -188,14 +188,16 @@ settings! {
         /// Bytes sent to a slave at once.
         ha_transfer_batch_size: u32 = 32_768, "haTransferBatchSize" [.without_effect(AS_MUCH)];
         /// Address of the master, for a slave that should not ask the name server.
-        ha_master_address: Option<String> = None, "haMasterAddress" [.important().without_effect(NO_REPLICATION)];
+        ha_master_address: Option<String> = None, "haMasterAddress" [.important()];
+        /// A slave acknowledges what it has synced, not what it has stored.
+        slave_ack_after_flush: bool = false, "slaveAckAfterFlush" [.ours()];
         /// Bytes a slave may be behind and still count for SYNC_MASTER.
         ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.live()];
         /// Addresses of slaves, `,` between them, that get the log without being registered under this broker's name; `*`:
         /// whoever connects. Links that are open stay open.
         ha_peers: Option<String> = None, "haPeers" [.check(peers).live().ours()];
         /// A slave corrects offsets.
-        offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_REPLICATION)];
+        offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_CORRECTION)];
 
         section "Store: without effect";
         /// A lock instead of a spin lock.

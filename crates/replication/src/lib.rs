@@ -3,16 +3,21 @@
 //! [`Master`] is the master's end of one link, [`Slave`] the slave's. Bytes, the time and what the log looks like are
 //! arguments; results say what to send, what to append, and when to look again. Neither end believes a number from its
 //! peer: what does not fit ends the link with a [`Refusal`] that says why. [`Links`] puts sockets and threads around the
-//! master's ends.
+//! master's ends, [`Follower`] around the slave's. Two Gantrys agree on their main ports to add checksums ([`Wire`]).
 
+mod follower;
 mod frames;
+mod lag;
 mod links;
 mod master;
 mod refusal;
 mod slave;
 
-pub use frames::{HEAD_LEN, Head, REPORT_LEN, Reports, report};
-pub use links::Links;
+pub use follower::{FollowState, FollowStatus, Follower, Following, Plan};
+pub use frames::{
+    CRC_LEN, HEAD_LEN, HELLO, Head, REPORT_LEN, Reports, Short, TOKEN_LEN, Wire, report,
+};
+pub use links::{LinkStatus, Links, Token};
 pub use master::{Log, Master, Step};
 pub use refusal::Refusal;
 pub use slave::{Received, Slave};

@@ -5,18 +5,20 @@
 //! They are threads because what a slave needs may have to come from the disk first, and slaves are few. Log bytes go
 //! from the page cache to the socket without a copy of ours. Whom to trust is decided before a socket comes here.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gantry_message::LogOffset;
 use gantry_store::{Store, Watermark};
 
-use crate::{HEAD_LEN, Log, Master, Patience, Refusal, Step};
+use crate::lag::Lag;
+use crate::{HELLO, Log, Master, Patience, REPORT_LEN, Refusal, Step, TOKEN_LEN, Wire};
 
 /// Apache's slave reads into 4 MiB; a block must fit with room to spare.
 const BLOCK_MAX: u32 = 1 << 20;
@@ -25,6 +27,64 @@ const BLOCK_MAX: u32 = 1 << 20;
 const LINKS_MAX: usize = 64;
 /// A slave that connects again while its old connection is not noticed to be dead needs two.
 const LINKS_PER_ADDRESS_MAX: usize = 8;
+
+/// An invitation is for a connection that comes at once.
+const INVITED_FOR: Duration = Duration::from_secs(10);
+/// More than so many are not open at once: the oldest goes.
+const INVITATIONS_MAX: usize = 64;
+/// So many ends of links are remembered for who asks.
+const ENDED_MAX: usize = 32;
+
+/// An invitation: who shows it is who was given it on the main port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token([u8; TOKEN_LEN]);
+
+impl Token {
+    /// Of random bytes, or as it came.
+    #[must_use]
+    pub fn new(bytes: [u8; TOKEN_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// As it travels.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; TOKEN_LEN] {
+        &self.0
+    }
+}
+
+/// Who was invited.
+#[derive(Debug)]
+struct Invitation {
+    token: Token,
+    address: IpAddr,
+    /// The slave's id under the master's name.
+    id: u64,
+    until: Instant,
+}
+
+/// What is known of one slave.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// Where it connected from.
+    pub slave: SocketAddr,
+    /// Its id, if it came with an invitation.
+    pub id: Option<u64>,
+    /// How the link's bytes are laid out.
+    pub wire: Wire,
+    /// Up to where it has the log; `None`: it said nothing yet.
+    pub acknowledged: Option<LogOffset>,
+    /// Up to where the log was sent to it.
+    pub sent: LogOffset,
+    /// Bytes it lacks.
+    pub behind_bytes: u64,
+    /// For how long the log has been longer than what it has.
+    pub behind: Duration,
+    /// Why the link ended; `None`: it has not.
+    pub ended: Option<String>,
+    /// Since when it is as it is.
+    pub since: Instant,
+}
 
 /// The links of one master.
 #[derive(Debug)]
@@ -35,6 +95,10 @@ pub struct Links {
     replicated: Watermark,
     /// Held while a watermark is advanced, so that it does not go back.
     open: Mutex<Vec<Arc<Link>>>,
+    invitations: Mutex<VecDeque<Invitation>>,
+    lag: Mutex<Lag>,
+    /// The last links that ended, the newest last.
+    ended: Mutex<VecDeque<LinkStatus>>,
     is_over: AtomicBool,
 }
 
@@ -42,6 +106,9 @@ pub struct Links {
 struct Link {
     slave: SocketAddr,
     socket: TcpStream,
+    since: Instant,
+    /// The slave's id, if it was invited.
+    id: OnceLock<u64>,
     master: Mutex<Master>,
 }
 
@@ -71,6 +138,9 @@ impl Links {
             patience,
             replicated: Watermark::new(0),
             open: Mutex::default(),
+            invitations: Mutex::default(),
+            lag: Mutex::default(),
+            ended: Mutex::default(),
             is_over: AtomicBool::new(false),
         })
     }
@@ -88,6 +158,75 @@ impl Links {
         is_there && end.0.saturating_sub(self.replicated.value()) < behind_max
     }
 
+    /// Invites the slave with that id at that address to a link with checksums; `random` must be that. Whom to trust is decided
+    /// before.
+    pub fn invite(&self, address: IpAddr, id: u64, random: [u8; TOKEN_LEN]) -> Token {
+        let (token, now) = (Token(random), Instant::now());
+        let mut invitations = lock(&self.invitations);
+        invitations.retain(|invitation| now < invitation.until);
+        if invitations.len() == INVITATIONS_MAX {
+            invitations.pop_front();
+        }
+        invitations.push_back(Invitation {
+            token,
+            address,
+            id,
+            until: now + INVITED_FOR,
+        });
+        token
+    }
+
+    /// Who was given this invitation; it counts once.
+    fn accept(&self, token: Token, address: IpAddr) -> Result<u64, Refusal> {
+        let now = Instant::now();
+        let mut invitations = lock(&self.invitations);
+        let is_it = |invitation: &Invitation| {
+            invitation.token == token && invitation.address == address && now < invitation.until
+        };
+        let at = invitations.iter().position(is_it);
+        let invitation = at.and_then(|at| invitations.remove(at));
+        Ok(invitation.ok_or(Refusal::NotInvited)?.id)
+    }
+
+    /// Every open link, and the last ones that ended and were not followed by another from the same address.
+    #[must_use]
+    pub fn status(&self) -> Vec<LinkStatus> {
+        let mut all: Vec<LinkStatus> = self
+            .lock()
+            .iter()
+            .map(|link| self.status_of(link, None))
+            .collect();
+        let ended = lock(&self.ended);
+        for one in ended.iter().rev() {
+            if !all
+                .iter()
+                .any(|known| known.slave.ip() == one.slave.ip() && known.id == one.id)
+            {
+                all.push(one.clone());
+            }
+        }
+        all
+    }
+
+    fn status_of(&self, link: &Link, ended: Option<String>) -> LinkStatus {
+        let (end, now) = (self.store.max_offset(), Instant::now());
+        let (next, acknowledged, wire) = {
+            let master = link.lock();
+            (master.next(), master.acknowledged(), master.wire())
+        };
+        LinkStatus {
+            slave: link.slave,
+            id: link.id.get().copied(),
+            wire,
+            acknowledged: next.map(|_| acknowledged),
+            sent: next.unwrap_or_default(),
+            behind_bytes: end.0.saturating_sub(acknowledged.0),
+            behind: lock(&self.lag).behind(acknowledged, end, now),
+            since: if ended.is_some() { now } else { link.since },
+            ended,
+        }
+    }
+
     /// How many slaves are connected.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -103,6 +242,8 @@ impl Links {
         let link = Arc::new(Link {
             slave,
             socket,
+            since: Instant::now(),
+            id: OnceLock::new(),
             master: Mutex::new(Master::new(self.patience, Instant::now())),
         });
         {
@@ -152,35 +293,69 @@ impl Links {
         self.replicated.close();
     }
 
+    /// Learns which kind of slave it is: one of Apache's begins with a report, an invited one with a hello.
+    fn greet(self: &Arc<Self>, link: &Arc<Link>) -> Result<(), End> {
+        let mut first = [0; REPORT_LEN];
+        self.read_exact(link, &mut first)?;
+        if first != HELLO {
+            return self.hear(link, &first);
+        }
+        let mut token = [0; TOKEN_LEN];
+        self.read_exact(link, &mut token)?;
+        let id = self.accept(Token(token), link.slave.ip())?;
+        link.lock().invited();
+        // Set once: this is the only place, at the beginning of the link.
+        let _ = link.id.set(id);
+        Ok(())
+    }
+
+    fn read_exact(&self, link: &Link, into: &mut [u8]) -> Result<(), End> {
+        (&link.socket)
+            .read_exact(into)
+            .map_err(|error| self.end_of(error))
+    }
+
+    fn end_of(&self, error: io::Error) -> End {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => End::Closed,
+            _ if is_timeout(&error) => Refusal::Silent(self.patience.silence).into(),
+            _ => error.into(),
+        }
+    }
+
     /// Hears what the slave has.
     fn listen(self: &Arc<Self>, link: &Arc<Link>) -> End {
+        if let Err(end) = self.greet(link) {
+            return end;
+        }
         let mut buffer = [0; 1024];
         loop {
             let bytes = match (&link.socket).read(&mut buffer) {
                 Ok(0) => return End::Closed,
                 Ok(len) => &buffer[..len],
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if is_timeout(&error) => {
-                    return Refusal::Silent(self.patience.silence).into();
-                }
-                Err(error) => return error.into(),
+                Err(error) => return self.end_of(error),
             };
-            let first = {
-                let mut master = link.lock();
-                let was_silent = master.next().is_none();
-                if let Err(refusal) = master.received(bytes, &self.log(), Instant::now()) {
-                    return refusal.into();
-                }
-                master.next().filter(|_| was_silent)
-            };
-            if let Some(from) = first {
-                tracing::info!(slave = %link.slave, %from, "a slave is connected");
-                if let Err(error) = self.spawn("ha-send", link, Self::send) {
-                    return error.into();
-                }
+            if let Err(end) = self.hear(link, bytes) {
+                return end;
             }
-            self.advance();
         }
+    }
+
+    fn hear(self: &Arc<Self>, link: &Arc<Link>, bytes: &[u8]) -> Result<(), End> {
+        let first = {
+            let mut master = link.lock();
+            let was_silent = master.next().is_none();
+            master.received(bytes, &self.log(), Instant::now())?;
+            master.next().filter(|_| was_silent)
+        };
+        if let Some(from) = first {
+            let (id, wire) = (link.id.get(), link.lock().wire().name());
+            tracing::info!(slave = %link.slave, id, %from, wire, "a slave is connected");
+            self.spawn("ha-send", link, Self::send)?;
+        }
+        self.advance();
+        Ok(())
     }
 
     /// Sends what the slave does not have.
@@ -218,7 +393,16 @@ impl Links {
             step
         };
         match step {
-            Step::Send(head) => Ok(write(&link.socket, &head.encode(), &bytes)?),
+            Step::Send(head) => {
+                let wire = link.lock().wire();
+                let sent = usize::try_from(head.len).unwrap_or(usize::MAX);
+                let bytes = &bytes[..sent.min(bytes.len())];
+                Ok(write(
+                    &link.socket,
+                    head.encode(wire, bytes).bytes(),
+                    bytes,
+                )?)
+            }
             Step::Wait(until) => {
                 self.store.appended().wait_blocking(next.0, Some(until));
                 Ok(())
@@ -236,6 +420,7 @@ impl Links {
     }
 
     fn advance(&self) {
+        lock(&self.lag).note(self.store.max_offset(), Instant::now());
         let open = self.lock();
         let most = open.iter().map(|link| link.lock().acknowledged().0).max();
         if let Some(most) = most.filter(|&most| self.replicated.value() < most) {
@@ -250,6 +435,16 @@ impl Links {
         };
         open.remove(at);
         drop(open);
+        {
+            let mut ended = lock(&self.ended);
+            ended.retain(|one| {
+                (one.slave.ip(), one.id) != (link.slave.ip(), link.id.get().copied())
+            });
+            if ended.len() == ENDED_MAX {
+                ended.pop_front();
+            }
+            ended.push_back(self.status_of(link, Some(end.to_string())));
+        }
         // Whoever is at work on it finds it closed; there may be nothing left to close.
         let _ = link.socket.shutdown(Shutdown::Both);
         let acknowledged = link.lock().acknowledged().0;
@@ -264,8 +459,12 @@ impl Links {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Link {
@@ -274,7 +473,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, Master> {
-        self.master.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.master)
     }
 }
 
@@ -283,7 +482,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Writes a block, head and bytes in one call as long as the socket takes them.
-fn write(mut socket: &TcpStream, head: &[u8; HEAD_LEN], bytes: &[u8]) -> io::Result<()> {
+fn write(mut socket: &TcpStream, head: &[u8], bytes: &[u8]) -> io::Result<()> {
     let mut slices = [IoSlice::new(head), IoSlice::new(bytes)];
     let mut left = &mut slices[..];
     while !left.is_empty() {

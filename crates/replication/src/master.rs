@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use gantry_message::LogOffset;
 
-use crate::{Head, Patience, Refusal, Reports};
+use crate::{Head, Patience, Refusal, Reports, Wire};
 
 /// What the master's log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Master {
     patience: Patience,
+    wire: Wire,
     reports: Reports,
     /// What comes next for the slave; `None` before its first report.
     next: Option<LogOffset>,
@@ -45,12 +46,26 @@ impl Master {
     pub fn new(patience: Patience, now: Instant) -> Self {
         Self {
             patience,
+            wire: Wire::Plain,
             reports: Reports::default(),
             next: None,
             acknowledged: LogOffset(0),
             read_at: now,
             written_at: now,
         }
+    }
+
+    /// The slave was invited: from here on the link has checksums. Comes before its first report.
+    pub fn invited(&mut self) {
+        assert_eq!(self.next, None, "a link changes its wire before it is used");
+        self.wire = Wire::Checked;
+        self.reports = Reports::new(self.wire);
+    }
+
+    /// How this link's bytes are laid out.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        self.wire
     }
 
     /// Up to where the slave has the log.
@@ -69,8 +84,9 @@ impl Master {
     pub fn received(&mut self, bytes: &[u8], log: &Log, now: Instant) -> Result<(), Refusal> {
         self.read_at = now;
         for position in self.reports.take(bytes) {
+            let position = position?;
             let next = match self.next {
-                None => first(position, log)?,
+                None => first(self.wire, position, log)?,
                 Some(next) if next < position => {
                     return Err(Refusal::NotSent {
                         position,
@@ -134,13 +150,14 @@ impl Master {
     }
 }
 
-/// Where a slave that ends at `position` goes on. An empty one starts with the newest segment, as Apache's master has it.
-fn first(position: LogOffset, log: &Log) -> Result<LogOffset, Refusal> {
+/// Where a slave that ends at `position` goes on. An empty one starts with the newest segment on Apache's wire, as Apache's
+/// master has it; between Gantrys it says where it wants to start.
+fn first(wire: Wire, position: LogOffset, log: &Log) -> Result<LogOffset, Refusal> {
     if log.end < position {
         let end = log.end;
         return Err(Refusal::BeyondEnd { position, end });
     }
-    if position.0 == 0 {
+    if position.0 == 0 && wire == Wire::Plain {
         return Ok(log.newest);
     }
     if position < log.min {
@@ -165,7 +182,7 @@ mod tests {
 
     fn after(position: u64, now: Instant) -> Result<Master, Refusal> {
         let mut master = Master::new(Patience::default(), now);
-        master.received(&report(LogOffset(position)), &LOG, now)?;
+        master.received(report(Wire::Plain, LogOffset(position)).bytes(), &LOG, now)?;
         Ok(master)
     }
 
@@ -218,12 +235,12 @@ mod tests {
         };
         master.sent(block, now);
         master
-            .received(&report(LogOffset(2_005)), &LOG, now)
+            .received(report(Wire::Plain, LogOffset(2_005)).bytes(), &LOG, now)
             .unwrap();
-        let beyond = master.received(&report(LogOffset(2_011)), &LOG, now);
+        let beyond = master.received(report(Wire::Plain, LogOffset(2_011)).bytes(), &LOG, now);
         let (position, sent) = (LogOffset(2_011), LogOffset(2_010));
         assert_eq!(beyond, Err(Refusal::NotSent { position, sent }));
-        let back = master.received(&report(LogOffset(2_004)), &LOG, now);
+        let back = master.received(report(Wire::Plain, LogOffset(2_004)).bytes(), &LOG, now);
         let (position, acknowledged) = (LogOffset(2_004), LogOffset(2_005));
         let refusal = Refusal::WentBack {
             acknowledged,

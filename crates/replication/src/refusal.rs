@@ -64,4 +64,18 @@ pub enum Refusal {
         /// Our segments' size.
         segment_size: u64,
     },
+    /// A report was changed on the way.
+    #[error("a report of the slave has another checksum than it says")]
+    ReportChecksum,
+    /// A block was changed on the way.
+    #[error("the master's block of {len} bytes at {start} has another checksum than it says")]
+    BlockChecksum {
+        /// Where the block starts.
+        start: LogOffset,
+        /// Its length.
+        len: u32,
+    },
+    /// Nobody was given this invitation, or it was used or too old.
+    #[error("the slave shows an invitation that is not valid")]
+    NotInvited,
 }

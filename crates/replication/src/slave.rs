@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use gantry_message::LogOffset;
 
-use crate::{HEAD_LEN, Head, Patience, REPORT_LEN, Refusal, report};
+use crate::{CRC_LEN, HEAD_LEN, Head, Patience, Refusal, Short, Wire, report};
 
 /// What came from the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +24,19 @@ pub enum Received<'a> {
 #[derive(Debug)]
 pub struct Slave {
     patience: Patience,
+    wire: Wire,
     segment_size: u64,
     /// Where the slave's log ends once everything that was handed out is appended.
     end: LogOffset,
+    /// Invariant: at most `end`; what is below came as it was sent, as far as the wire can tell.
+    verified: LogOffset,
     /// The head that is coming in, and how much of it is there (less than all).
-    head: [u8; HEAD_LEN],
+    head: [u8; HEAD_LEN + CRC_LEN],
     head_len: usize,
+    /// The checksum of the present block so far, and what it must be in the end.
+    checksum: Option<(crc32fast::Hasher, u32)>,
+    /// The present block as it was announced.
+    announced: Head,
     /// Where the rest of the present block belongs, and how much it is.
     block: Head,
     read_at: Instant,
@@ -40,14 +47,24 @@ pub struct Slave {
 impl Slave {
     /// Connected to the master, with a log that ends at `end`.
     #[must_use]
-    pub fn new(patience: Patience, segment_size: u64, end: LogOffset, now: Instant) -> Self {
+    pub fn new(
+        wire: Wire,
+        patience: Patience,
+        segment_size: u64,
+        end: LogOffset,
+        now: Instant,
+    ) -> Self {
         assert!(0 < segment_size, "segments of no size");
         Self {
             patience,
+            wire,
             segment_size,
             end,
-            head: [0; HEAD_LEN],
+            verified: end,
+            head: [0; HEAD_LEN + CRC_LEN],
             head_len: 0,
+            checksum: None,
+            announced: Head { start: end, len: 0 },
             block: Head { start: end, len: 0 },
             read_at: now,
             reported: None,
@@ -58,6 +75,12 @@ impl Slave {
     #[must_use]
     pub fn end(&self) -> LogOffset {
         self.end
+    }
+
+    /// What lies below came as it was sent: on a wire with checksums, whole blocks. Nothing beyond may be stored yet.
+    #[must_use]
+    pub fn verified(&self) -> LogOffset {
+        self.verified
     }
 
     /// Takes what it can use from the front of `bytes`; call it until it returns `None`, which means all were taken.
@@ -74,17 +97,22 @@ impl Slave {
                 let len = left.min(bytes.len());
                 let (piece, rest) = bytes.split_at(len);
                 *bytes = rest;
-                return Ok(Some(self.append(piece)));
+                return self.append(piece).map(Some);
             }
-            let (first, rest) = bytes.split_at(bytes.len().min(HEAD_LEN - self.head_len));
+            let head_len = self.wire.head_len();
+            let (first, rest) = bytes.split_at(bytes.len().min(head_len - self.head_len));
             *bytes = rest;
             self.head[self.head_len..self.head_len + first.len()].copy_from_slice(first);
             self.head_len += first.len();
-            if self.head_len == HEAD_LEN {
+            if self.head_len == head_len {
                 self.head_len = 0;
-                let head = Head::decode(self.head);
+                let [a, b, c, d, e, f, g, h, i, j, k, l, crc @ ..] = self.head;
+                let head = Head::decode([a, b, c, d, e, f, g, h, i, j, k, l]);
                 self.begin(head)?;
+                let crc = u32::from_be_bytes(crc);
+                self.checksum = (self.wire == Wire::Checked).then(|| (head.checksum(), crc));
                 if head.len == 0 {
+                    self.verify()?;
                     return Ok(Some(Received::Heartbeat));
                 }
             }
@@ -92,17 +120,23 @@ impl Slave {
         Ok(None)
     }
 
-    /// The report to send now, if one is due: at once after connecting and after an append, else as a sign of life.
-    pub fn report(&mut self, now: Instant) -> Option<[u8; REPORT_LEN]> {
+    /// The report to send now, if one is due: at once after connecting and when more is stored, else as a sign of life.
+    /// `stored` is where the slave's log ends, and what is below is as safe as the report shall promise.
+    pub fn report(&mut self, stored: LogOffset, now: Instant) -> Option<Short> {
+        assert!(
+            stored <= self.verified,
+            "stored up to {stored}, and only what is below {} came as it was sent",
+            self.verified
+        );
         let is_quiet = match self.reported {
-            Some((end, at)) => end == self.end && now < at + self.patience.heartbeat,
+            Some((end, at)) => end == stored && now < at + self.patience.heartbeat,
             None => false,
         };
         if is_quiet {
             return None;
         }
-        self.reported = Some((self.end, now));
-        Some(report(self.end))
+        self.reported = Some((stored, now));
+        Some(report(self.wire, stored))
     }
 
     /// When to look again if nothing comes; an error if the master has been silent for too long.
@@ -139,10 +173,23 @@ impl Slave {
             return Err(refusal);
         }
         self.block = Head { start, len };
+        self.announced = self.block;
         Ok(())
     }
 
-    fn append<'a>(&mut self, piece: &'a [u8]) -> Received<'a> {
+    /// Compares the checksum of a block that is complete.
+    fn verify(&mut self) -> Result<(), Refusal> {
+        if let Some((checksum, wanted)) = self.checksum.take()
+            && checksum.finalize() != wanted
+        {
+            let Head { start, len } = self.announced;
+            return Err(Refusal::BlockChecksum { start, len });
+        }
+        self.verified = self.end;
+        Ok(())
+    }
+
+    fn append<'a>(&mut self, piece: &'a [u8]) -> Result<Received<'a>, Refusal> {
         let at = self.block.start;
         // A piece is no longer than the block, whose end is a number.
         let len = u32::try_from(piece.len()).unwrap_or(self.block.len);
@@ -151,7 +198,14 @@ impl Slave {
             start: self.end,
             len: self.block.len - len,
         };
-        Received::Append { at, bytes: piece }
+        match &mut self.checksum {
+            Some((checksum, _)) => checksum.update(piece),
+            None => self.verified = self.end,
+        }
+        if self.block.len == 0 {
+            self.verify()?;
+        }
+        Ok(Received::Append { at, bytes: piece })
     }
 }
 
@@ -162,7 +216,7 @@ mod tests {
     use super::*;
 
     fn slave(end: u64, now: Instant) -> Slave {
-        Slave::new(Patience::default(), 1_000, LogOffset(end), now)
+        Slave::new(Wire::Plain, Patience::default(), 1_000, LogOffset(end), now)
     }
 
     fn block(start: u64, bytes: &[u8]) -> Vec<u8> {
@@ -170,7 +224,7 @@ mod tests {
             start: LogOffset(start),
             len: u32::try_from(bytes.len()).unwrap(),
         };
-        [&head.encode(), bytes].concat()
+        [head.encode(Wire::Plain, bytes).bytes(), bytes].concat()
     }
 
     #[test]
@@ -208,7 +262,8 @@ mod tests {
                 start: LogOffset(start),
                 len,
             }
-            .encode()
+            .encode(Wire::Plain, b"")
+            .bytes()
             .to_vec()
         };
         let out_of_step = |ours, theirs| Refusal::OutOfStep {
@@ -240,7 +295,8 @@ mod tests {
     fn an_empty_slave_takes_the_segment_it_is_given() {
         let now = Instant::now();
         let mut slave = slave(0, now);
-        assert_eq!(slave.report(now), Some([0; 8]));
+        let zero = LogOffset(0);
+        assert_eq!(slave.report(zero, now), Some(report(Wire::Plain, zero)));
         let bytes = [block(3_456, b""), block(3_000, b"abc")].concat();
         let mut bytes = &bytes[..];
         assert_eq!(
@@ -252,7 +308,8 @@ mod tests {
             slave.receive(&mut bytes, now),
             Ok(Some(Received::Append { at, bytes: b"abc" }))
         );
-        assert_eq!(slave.report(now), Some(report(LogOffset(3_003))));
+        let end = LogOffset(3_003);
+        assert_eq!(slave.report(end, now), Some(report(Wire::Plain, end)));
     }
 
     #[test]
@@ -260,11 +317,12 @@ mod tests {
         let now = Instant::now();
         let mut slave = slave(500, now);
         assert_eq!(slave.wait(now), Ok(now));
-        assert_eq!(slave.report(now), Some(report(LogOffset(500))));
-        assert_eq!(slave.report(now), None);
+        let end = LogOffset(500);
+        assert_eq!(slave.report(end, now), Some(report(Wire::Plain, end)));
+        assert_eq!(slave.report(end, now), None);
         let later = now + Duration::from_secs(5);
         assert_eq!(slave.wait(now), Ok(later));
-        assert_eq!(slave.report(later), Some(report(LogOffset(500))));
+        assert_eq!(slave.report(end, later), Some(report(Wire::Plain, end)));
         let dead = now + Duration::from_secs(20);
         assert_eq!(
             slave.wait(dead),

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use gantry_message::LogOffset;
-use gantry_replication::{Log, Master, Patience, Received, Refusal, Slave, Step};
+use gantry_replication::{Log, Master, Patience, Received, Refusal, Slave, Step, Wire};
 
 const SEGMENT: u64 = 512;
 
@@ -26,11 +26,14 @@ impl Random {
 struct Link {
     master: Master,
     slave: Slave,
+    /// What the slave was given and may not store yet.
+    waiting: Vec<u8>,
     to_slave: Vec<u8>,
     to_master: Vec<u8>,
 }
 
 struct World {
+    wire: Wire,
     random: Random,
     now: Instant,
     /// The master's whole history; `min` of it is deleted.
@@ -45,6 +48,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> World {
         World {
+            wire: [Wire::Plain, Wire::Checked][usize::try_from(seed % 2).unwrap()],
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             now: Instant::now(),
             log: Vec::new(),
@@ -74,9 +78,14 @@ impl World {
     fn connect(&mut self) {
         let patience = Patience::default();
         let end = LogOffset(self.copied_to());
+        let mut master = Master::new(patience, self.now);
+        if self.wire == Wire::Checked {
+            master.invited();
+        }
         self.link = Some(Link {
-            master: Master::new(patience, self.now),
-            slave: Slave::new(patience, SEGMENT, end, self.now),
+            master,
+            slave: Slave::new(self.wire, patience, SEGMENT, end, self.now),
+            waiting: Vec::new(),
             to_slave: Vec::new(),
             to_master: Vec::new(),
         });
@@ -102,7 +111,7 @@ impl World {
             let start = usize::try_from(head.start.0).unwrap();
             let bytes = &self.log[start..start + head.len as usize];
             assert!(view.min <= head.start, "deleted bytes are sent");
-            link.to_slave.extend(head.encode());
+            link.to_slave.extend(head.encode(self.wire, bytes).bytes());
             link.to_slave.extend(bytes);
             link.master.sent(head, now);
         }
@@ -118,15 +127,25 @@ impl World {
         let mut bytes = &arrived[..];
         while let Some(received) = link.slave.receive(&mut bytes, self.now)? {
             if let Received::Append { at, bytes } = received {
-                if self.copy.is_empty() {
+                if self.copy.is_empty() && link.waiting.is_empty() {
                     self.from = at.0;
                 }
-                assert_eq!(at.0, self.from + self.copy.len() as u64, "a gap");
-                self.copy.extend_from_slice(bytes);
+                let have = self.copy.len() + link.waiting.len();
+                assert_eq!(at.0, self.from + have as u64, "a gap");
+                link.waiting.extend_from_slice(bytes);
             }
         }
-        if let Some(report) = link.slave.report(self.now) {
-            link.to_master.extend(report);
+        let stored = self.from + self.copy.len() as u64;
+        let ready = link.slave.verified().0.saturating_sub(stored);
+        let ready = usize::try_from(ready).unwrap().min(link.waiting.len());
+        self.copy.extend(link.waiting.drain(..ready));
+        let stored = LogOffset(if self.copy.is_empty() {
+            0
+        } else {
+            self.from + self.copy.len() as u64
+        });
+        if let Some(report) = link.slave.report(stored, self.now) {
+            link.to_master.extend(report.bytes());
         }
         link.slave.wait(self.now)?;
         Ok(())
@@ -265,8 +284,15 @@ fn random_bytes_on_either_end_never_count_and_never_panic() {
         let mut master = Master::new(Patience::default(), now);
         master.received(&bytes, &log, now).unwrap_err();
         assert_eq!(master.acknowledged(), LogOffset(0));
-        let mut slave = Slave::new(Patience::default(), 1 << 16, LogOffset(1 << 29), now);
-        slave.receive(&mut &bytes[..], now).unwrap_err();
-        assert_eq!(slave.end(), LogOffset(1 << 29));
+        for wire in [Wire::Plain, Wire::Checked] {
+            let end = LogOffset(1 << 29);
+            let mut slave = Slave::new(wire, Patience::default(), 1 << 16, end, now);
+            slave.receive(&mut &bytes[..], now).unwrap_err();
+            assert_eq!(slave.end(), end);
+        }
+        let mut invited = Master::new(Patience::default(), now);
+        invited.invited();
+        invited.received(&bytes, &log, now).unwrap_err();
+        assert_eq!(invited.acknowledged(), LogOffset(0));
     }
 }

@@ -112,24 +112,35 @@ impl Dispatcher {
     }
 
     fn feed(&self, batch: &Batch, start: u64, end: u64, now: Millis) {
+        let keys = batch.keys.iter().filter_map(|key| {
+            let offset = batch.records[key.record].offset;
+            (offset != NOT_STORED).then_some(IndexKey {
+                hash: key.hash,
+                offset,
+                time: now,
+            })
+        });
+        self.take_keys(keys, batch.keys.len(), start, end);
+    }
+
+    /// Takes the keys of what was copied to `start..end`. Called under the log's lock.
+    pub(crate) fn deliver_keys(&self, keys: Vec<IndexKey>, start: u64, end: u64) {
+        if self.index_enabled {
+            let count = keys.len();
+            self.take_keys(keys.into_iter(), count, start, end);
+        }
+    }
+
+    fn take_keys(&self, keys: impl Iterator<Item = IndexKey>, count: usize, start: u64, end: u64) {
         let mut feed = lock(&self.feed);
-        let (feed_to, full) = (feed.to, feed.keys.len() + batch.keys.len() > KEYS_MAX);
+        let (feed_to, full) = (feed.to, feed.keys.len() + count > KEYS_MAX);
         if feed_to != start || full {
             // What is dropped here the index finds by reading the log up to `from`.
             feed.keys.clear();
             feed.from = start;
         }
         feed.to = end;
-        for key in &batch.keys {
-            let offset = batch.records[key.record].offset;
-            if offset != NOT_STORED {
-                feed.keys.push(IndexKey {
-                    hash: key.hash,
-                    offset,
-                    time: now,
-                });
-            }
-        }
+        feed.keys.extend(keys);
         drop(feed);
         self.index.ring();
     }

@@ -92,6 +92,14 @@ impl Health {
         }
     }
 
+    /// As [`Health::check`], but a disk that is too full for new messages does not count.
+    pub(crate) fn check_but_full(&self) -> Result<(), AppendError> {
+        match self.flags.load(Ordering::Acquire) & !DISK_FULL {
+            0 => Ok(()),
+            flags => Err(self.reason(flags)),
+        }
+    }
+
     fn reason(&self, flags: u32) -> AppendError {
         if flags & SHUT_DOWN != 0 {
             return AppendError::ShutDown;

@@ -10,6 +10,7 @@ mod bell;
 mod chain;
 mod cleaner;
 mod config;
+mod copy;
 mod cursor;
 mod dispatcher;
 mod entries;
@@ -49,6 +50,7 @@ use gantry_message::{LogOffset, Millis, QueueId, Record, topic};
 
 pub use batch::{Batch, Outcome, Tags};
 pub use config::{Clock, StoreConfig};
+pub use copy::CopyError;
 pub use error::{AppendError, StoreError};
 pub use figures::{
     COMMIT_TIME_ENDS_MS, DiskPercents, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures,
@@ -57,7 +59,8 @@ pub use format::entry::Entry;
 pub use health::Fault;
 pub use queue::Queue;
 pub use reader::{Found, QueryFound, ReadStatus};
-pub use recovery::{Phase, RecoveryWatch, Stage};
+pub use reading::RecordPlace;
+pub use recovery::{Cut, Phase, RecoveryWatch, Stage};
 pub use watermark::{Beyond, Watermark};
 
 use batch::Limits;
@@ -119,7 +122,17 @@ impl Store {
         config: StoreConfig,
         now: Millis,
     ) -> Result<Arc<Self>, StoreError> {
-        Self::open_with(disk, config, now, Replay::Lagging)
+        Self::open_with(disk, config, now, Replay::Lagging, None)
+    }
+
+    /// As [`Store::open`], but the log ends earlier: what is cut off is kept in the quarantine.
+    pub fn open_cut(
+        disk: Arc<dyn Disk>,
+        config: StoreConfig,
+        now: Millis,
+        cut: &Cut,
+    ) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(disk, config, now, Replay::Lagging, Some(cut))
     }
 
     /// As [`Store::open`], but every queue is made again from all of the log, whatever was noted of it: for repairs.
@@ -129,7 +142,7 @@ impl Store {
         config: StoreConfig,
         now: Millis,
     ) -> Result<Arc<Self>, StoreError> {
-        Self::open_with(disk, config, now, Replay::All)
+        Self::open_with(disk, config, now, Replay::All, None)
     }
 
     fn open_with(
@@ -137,6 +150,7 @@ impl Store {
         config: StoreConfig,
         now: Millis,
         replay: Replay,
+        cut: Option<&Cut>,
     ) -> Result<Arc<Self>, StoreError> {
         let config = config.checked()?;
         let paths = Paths {
@@ -163,6 +177,7 @@ impl Store {
             counters: &counters,
             deletions: &deletions,
             replay,
+            cut,
         };
         let recovered = recovery.run(segment_size, segments)?;
         let position = recovered.position;
@@ -174,7 +189,15 @@ impl Store {
                 "the newest message is from the future: is the clock right?"
             );
         }
-        let durable = durable_index(&recovered);
+        let durable = match cut.and_then(|cut| cut.last) {
+            // Files that know of what is gone are made again.
+            Some((_, time)) => Durable {
+                log_end: position.end,
+                trusted_until: Some(time.plus(-1)),
+                ..Durable::default()
+            },
+            None => durable_index(&recovered),
+        };
         let progress = progress_after(&recovered, disk.boot(), &durable);
         let layout = Layout {
             slots: config.index_slots,
@@ -619,6 +642,19 @@ impl Store {
     #[must_use]
     pub fn max_offset(&self) -> LogOffset {
         LogOffset(self.log.appended.value())
+    }
+
+    /// Length of a segment of the log.
+    #[must_use]
+    pub fn segment_size(&self) -> u64 {
+        self.log.preallocation.segment_size()
+    }
+
+    /// The last record of the log: where it starts and when it was stored; `None` of an empty log.
+    #[must_use]
+    pub fn last_record(&self) -> Option<(LogOffset, Millis)> {
+        let position = self.log.position();
+        (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
     }
 
     /// How full the disks were when [`Store::figures`] asked last. Does not ask.

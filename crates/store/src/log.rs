@@ -14,6 +14,7 @@ use gantry_message::{LogOffset, Millis, QueueOffset, patch};
 use crate::batch::{Batch, NOT_STORED, Outcome, Tags};
 use crate::chain::Chain;
 use crate::config::Clock;
+use crate::copy::{Copy, CopyError};
 use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
 use crate::figures::{Counters, SyncTimes};
@@ -158,6 +159,97 @@ impl Log {
         }
         state.runs.clear();
         self.locked_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Stores what was copied from another log, and makes it visible; false, and nothing is done: one of its queues was
+    /// deleted meanwhile.
+    pub(crate) fn copy(&self, copy: Copy<'_>, dispatcher: &Dispatcher) -> Result<bool, CopyError> {
+        let mut state = self.lock();
+        if copy.growth.iter().any(|grown| grown.queue.is_deleted()) {
+            return Ok(false);
+        }
+        // A disk that is too full for new messages may still take what a master has already acknowledged.
+        self.health.check_but_full()?;
+        let (at, end) = (copy.at, copy.at + wide(copy.bytes.len()));
+        let is_first = state.end == 0 && state.active.is_none();
+        if !is_first && at != state.end {
+            let (at, end) = (LogOffset(at), LogOffset(state.end));
+            return Err(CopyError::NotNext { at, end });
+        }
+        let segment = self.segment_of_copy(&state, at)?;
+        if let Err(error) = segment.write(copy.bytes, at) {
+            let path = Arc::clone(segment.path());
+            if let Err(error) = segment.zero(at..end) {
+                self.health.latch(Fault::Zero, &path, &error);
+            }
+            if is_no_space(&error) {
+                let error = error.to_string().into();
+                return Err(AppendError::NoSpace { path, error }.into());
+            }
+            return Err(self.health.latch(Fault::Write, &path, &error).into());
+        }
+        if state
+            .active
+            .as_ref()
+            .is_none_or(|active| active.end() <= at)
+        {
+            state.active = Some(Arc::clone(&segment));
+            self.chain.push(segment);
+        }
+        if let Some((record, time)) = copy.last {
+            (state.last_record, state.last_time) = (record, time);
+        }
+        let start = state.end;
+        state.end = end;
+        for grown in copy.growth {
+            let queue = &grown.queue;
+            let before = queue.max().0;
+            if let Some(first) = grown.begins_at {
+                queue.begin_at(first);
+            }
+            for (entry, time) in &grown.entries {
+                dispatcher.note(queue, queue.push(entry, *time));
+            }
+            state.entries += grown.next - before;
+        }
+        dispatcher.deliver_keys(copy.keys, start.max(at), end);
+        self.appended.advance(end);
+        for grown in copy.growth {
+            grown.queue.dispatched().advance(grown.next);
+        }
+        self.want_next(&mut state);
+        Ok(true)
+    }
+
+    /// The segment that holds the byte at `at`, made if the log goes on in a new one.
+    fn segment_of_copy(&self, state: &State, at: u64) -> Result<Arc<Segment>, CopyError> {
+        let size = self.preallocation.segment_size();
+        if let Some(active) = state.active.as_ref().filter(|active| at < active.end()) {
+            return Ok(Arc::clone(active));
+        }
+        if !at.is_multiple_of(size) {
+            let at = LogOffset(at);
+            return Err(CopyError::WithinSegment {
+                at,
+                segment_size: size,
+            });
+        }
+        if i64::try_from(at.saturating_add(size)).is_err() {
+            return Err(AppendError::LogFull { end: LogOffset(at) }.into());
+        }
+        let made = self.preallocation.take(at);
+        Ok(made.map_err(|(path, error)| self.cannot_create(&path, &error))?)
+    }
+
+    /// Has the next segment made once half of this one is filled.
+    fn want_next(&self, state: &mut State) {
+        if let Some(active) = &state.active
+            && active.end() - state.end < active.len() / 2
+            && state.wanted != active.end()
+        {
+            state.wanted = active.end();
+            self.preallocation.want(active.end());
+        }
     }
 
     /// How long the running commit has held the log.
@@ -380,13 +472,7 @@ impl Log {
             state.entries += touched.next - touched.queue.max().0;
             touched.queue.dispatched().advance(touched.next);
         }
-        if let Some(active) = &state.active
-            && active.end() - end < active.len() / 2
-            && state.wanted != active.end()
-        {
-            state.wanted = active.end();
-            self.preallocation.want(active.end());
-        }
+        self.want_next(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,11 +5,24 @@
 use bytes::Bytes;
 use gantry_message::{LogOffset, Millis, QueueOffset, RecordView, properties};
 
+use crate::cursor::{Cursor, Step};
 use crate::format::entry::Entry;
 use crate::queue::Queue;
 use crate::reader::Found;
 use crate::recovery;
+use crate::width::wide;
 use crate::{QueryFound, Store, StoreError};
+
+/// Where a record lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// Where it starts.
+    pub start: LogOffset,
+    /// Where it ends.
+    pub end: LogOffset,
+    /// When it was stored.
+    pub time: Millis,
+}
 
 impl Store {
     /// Where the segment starts that an offset belongs to, which for the end of a full one is that one still.
@@ -20,6 +33,36 @@ impl Store {
             .find(at.0)
             .or_else(|| chain.find(at.0.saturating_sub(1)));
         LogOffset(segment.map_or(at.0, |segment| segment.start()))
+    }
+
+    /// Where the segments of the log start.
+    #[must_use]
+    pub fn segment_starts(&self) -> Vec<LogOffset> {
+        let segments = self.log.chain.all();
+        segments
+            .iter()
+            .map(|segment| LogOffset(segment.start()))
+            .collect()
+    }
+
+    /// The records from a place on to the end of its segment, as far as they can be read. Reads all of it.
+    #[must_use]
+    pub fn records_from(&self, at: LogOffset) -> Vec<RecordPlace> {
+        let end = self.max_offset();
+        let (mut places, mut at) = (Vec::new(), at);
+        let mut cursor = Cursor::new(&self.log.chain, false);
+        while at < end
+            && let Step::Record(view) = cursor.step(at.0)
+        {
+            let place = RecordPlace {
+                start: at,
+                end: LogOffset(at.0 + wide(view.len())),
+                time: view.store_time(),
+            };
+            at = place.end;
+            places.push(place);
+        }
+        places
     }
 
     /// Bytes of the log from an offset on: at most `max`, and no further than its segment and the end go. `None` when

@@ -8,6 +8,7 @@
 //! below 4096; the log is read from 4096, two whole records are found and put into their queues, the third is torn: the
 //! log ends before it and the rest of the segment is zeroed.
 
+mod cut;
 mod damage;
 mod gaps;
 mod told;
@@ -39,6 +40,7 @@ use crate::queue_loader::QueueLoader;
 use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
+pub use cut::Cut;
 use told::Told;
 pub use told::{Phase, RecoveryWatch, Stage};
 
@@ -60,6 +62,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) counters: &'a Counters,
     pub(crate) deletions: &'a Deletions,
     pub(crate) replay: Replay,
+    /// What is to be taken away before anything is looked at.
+    pub(crate) cut: Option<&'a Cut>,
 }
 
 /// How much of the log is put into queues again.
@@ -153,7 +157,10 @@ impl Recovery<'_> {
         });
         let was_stopped = self.meta(&self.paths.abort())?.is_none();
         let mut start = self.start(&chain, &checkpoint, progress.as_ref(), was_stopped);
-        let is_noted = start.queues_trusted;
+        if let Some(cut) = self.cut {
+            self.cut(&chain, cut, &mut start)?;
+        }
+        let is_noted = start.queues_trusted && self.cut.is_none();
         if self.replay == Replay::All {
             start.read_all(&chain);
         }
@@ -387,6 +394,9 @@ impl Recovery<'_> {
         };
         if let Some(mark) = start.mark.filter(|mark| mark.end == from) {
             (position.last_record, position.last_time) = (mark.record, mark.time);
+        }
+        if let Some((record, time)) = self.cut.and_then(|cut| cut.last) {
+            (position.last_record, position.last_time) = (record.0, time);
         }
         let (mut at, mut waiting) = (from, 0);
         if chain.len() == 0 {

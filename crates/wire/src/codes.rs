@@ -172,6 +172,7 @@ pub mod request {
         3008 AUTH_DELETE_ACL "5.x.",
         3009 AUTH_GET_ACL "5.x.",
         3010 AUTH_LIST_ACL "5.x.",
+        46001 HA_LINK "Gantry: a slave asks its master's broker for a link.",
         200050 POP_MESSAGE "5.x.",
         200051 ACK_MESSAGE "5.x.",
         200052 PEEK_MESSAGE "5.x.",

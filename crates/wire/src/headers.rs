@@ -10,12 +10,14 @@ mod admin;
 mod client;
 mod consume;
 mod name_server;
+mod replication;
 mod send;
 
 pub use admin::*;
 pub use client::*;
 pub use consume::*;
 pub use name_server::*;
+pub use replication::*;
 pub use send::*;
 
 use crate::fields::{FIELDS_MAX, FieldSink};

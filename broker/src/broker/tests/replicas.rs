@@ -1,7 +1,7 @@
 //! Slaves: who gets the log, and what a send to a SYNC_MASTER is answered.
 
 use gantry_message::LogOffset;
-use gantry_replication::{Patience, Received, Slave, report};
+use gantry_replication::{Patience, Received, Slave, Wire, report};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -22,6 +22,7 @@ impl Follower {
         Follower {
             socket: TcpStream::connect(broker.ha_address()).await.unwrap(),
             core: Slave::new(
+                Wire::Plain,
                 Patience::default(),
                 1 << 20,
                 LogOffset(0),
@@ -33,8 +34,8 @@ impl Follower {
 
     async fn report(&mut self) {
         let now = std::time::Instant::now();
-        if let Some(report) = self.core.report(now) {
-            self.socket.write_all(&report).await.unwrap();
+        if let Some(report) = self.core.report(self.core.verified(), now) {
+            self.socket.write_all(report.bytes()).await.unwrap();
         }
     }
 
@@ -140,7 +141,9 @@ fn strangers_get_nothing_and_count_for_nothing() {
         for end in [0, broker.store.max_offset().0] {
             let mut socket = TcpStream::connect(broker.ha_address()).await.unwrap();
             // It may be closed before this is written.
-            let _ = socket.write_all(&report(LogOffset(end))).await;
+            let _ = socket
+                .write_all(report(Wire::Plain, LogOffset(end)).bytes())
+                .await;
             let read = socket.read(&mut [0; 16]).await;
             assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
         }
@@ -157,7 +160,10 @@ fn a_peer_s_numbers_are_checked() {
         let end = broker.store.max_offset().0;
         for lie in [u64::MAX, end + 1, 1 << 40] {
             let mut socket = TcpStream::connect(broker.ha_address()).await.unwrap();
-            socket.write_all(&report(LogOffset(lie))).await.unwrap();
+            socket
+                .write_all(report(Wire::Plain, LogOffset(lie)).bytes())
+                .await
+                .unwrap();
             let read = socket.read(&mut [0; 16]).await;
             assert!(matches!(read, Ok(0) | Err(_)), "{lie}: {read:?}");
         }

@@ -10,6 +10,7 @@ pub mod connections;
 pub mod copies;
 pub mod figures;
 pub mod groups;
+pub mod link;
 pub mod positions;
 pub mod progress;
 pub mod queues;

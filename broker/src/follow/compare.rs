@@ -1,0 +1,220 @@
+//! Whether our log is a copy of the master's, and up to where: by asking for single records.
+//!
+//! Logs grow at the end only, so two that hold the same record at one place are the same up to there. Which records are
+//! asked for is decided here; asking is the caller's.
+
+use gantry_message::{LogOffset, Millis};
+use gantry_store::{RecordPlace, Store};
+
+/// What is known of the master's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Theirs {
+    pub(super) min: LogOffset,
+    pub(super) end: LogOffset,
+}
+
+/// What our log has to say.
+pub(super) trait Ours {
+    /// Where it ends.
+    fn end(&self) -> LogOffset;
+    /// The last record.
+    fn last(&self) -> Option<(LogOffset, Millis)>;
+    /// Where its segments start.
+    fn segments(&self) -> Vec<LogOffset>;
+    /// The records of the segment that starts there.
+    fn records(&self, segment: LogOffset) -> Vec<RecordPlace>;
+}
+
+impl Ours for Store {
+    fn end(&self) -> LogOffset {
+        self.max_offset()
+    }
+
+    fn last(&self) -> Option<(LogOffset, Millis)> {
+        self.last_record()
+    }
+
+    fn segments(&self) -> Vec<LogOffset> {
+        self.segment_starts()
+    }
+
+    fn records(&self, segment: LogOffset) -> Vec<RecordPlace> {
+        self.records_from(segment)
+    }
+}
+
+/// What follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Ours is the beginning of theirs: go on at its end.
+    GoOn,
+    /// Ours is theirs up to there, where this record ends; what is behind they do not have.
+    CutAt(RecordPlace),
+    /// All of ours was deleted there.
+    TooOld,
+    /// Ours has nothing of theirs.
+    Strangers,
+}
+
+/// Compares the logs; `is_same` asks whether the master has our record at that place.
+pub(super) fn compare<E>(
+    ours: &dyn Ours,
+    theirs: Theirs,
+    mut is_same: impl FnMut(LogOffset) -> Result<bool, E>,
+) -> Result<Verdict, E> {
+    let (end, Some((last, _))) = (ours.end(), ours.last()) else {
+        return Ok(Verdict::GoOn);
+    };
+    if end < theirs.min {
+        return Ok(Verdict::TooOld);
+    }
+    // The last record may be of a segment that is deleted there: then there is nothing to compare.
+    if end <= theirs.end && (last < theirs.min || is_same(last)?) {
+        return Ok(Verdict::GoOn);
+    }
+    let comparable = |place: &RecordPlace| theirs.min <= place.start && place.end <= theirs.end;
+    let mut segments = ours.segments();
+    segments.retain(|&start| start < end);
+    for &segment in segments.iter().rev() {
+        let records = ours.records(segment);
+        let records: Vec<RecordPlace> = records.into_iter().filter(comparable).collect();
+        let Some(first) = records.first() else {
+            continue;
+        };
+        if !is_same(first.start)? {
+            continue;
+        }
+        // Invariant: the record at `same` is the same, the one at `other`, if there is one, is not.
+        let (mut same, mut other) = (0, records.len());
+        while other - same > 1 {
+            let middle = same + (other - same) / 2;
+            if is_same(records[middle].start)? {
+                same = middle;
+            } else {
+                other = middle;
+            }
+        }
+        return Ok(Verdict::CutAt(records[same]));
+    }
+    Ok(Verdict::Strangers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// A log of segments of 1 000 bytes with 10 records each; a record is a number.
+    struct Log {
+        min: u64,
+        records: Vec<u32>,
+    }
+
+    fn place(number: usize) -> RecordPlace {
+        let start = number as u64 * 100;
+        RecordPlace {
+            start: LogOffset(start),
+            end: LogOffset(start + 100),
+            time: Millis(i64::try_from(start).unwrap()),
+        }
+    }
+
+    impl Ours for Log {
+        fn end(&self) -> LogOffset {
+            LogOffset(self.records.len() as u64 * 100)
+        }
+        fn last(&self) -> Option<(LogOffset, Millis)> {
+            let last = place(self.records.len().checked_sub(1)?);
+            Some((last.start, last.time))
+        }
+        fn segments(&self) -> Vec<LogOffset> {
+            let starts = (self.min..self.end().0).step_by(1_000);
+            starts.map(LogOffset).collect()
+        }
+        fn records(&self, segment: LogOffset) -> Vec<RecordPlace> {
+            let to = self.end().0.min(segment.0 + 1_000);
+            let starts = (segment.0..to).step_by(100);
+            starts
+                .map(|start| place(usize::try_from(start / 100).unwrap()))
+                .collect()
+        }
+    }
+
+    /// Both have `common` records, then ours and theirs have others; the first bytes are deleted on either side.
+    fn check(ours: (u64, usize), theirs: (u64, usize), common: usize, expected: Verdict) {
+        let log = |len: usize, mark: u32| -> Vec<u32> {
+            (0..len)
+                .map(|number| if number < common { 0 } else { mark })
+                .collect()
+        };
+        let (our_log, their_log) = (log(ours.1, 1), log(theirs.1, 2));
+        let asked = Cell::new(0);
+        let is_same = |at: LogOffset| -> Result<bool, Infallible> {
+            asked.set(asked.get() + 1);
+            assert!(theirs.0 <= at.0, "asked for what is deleted");
+            let at = usize::try_from(at.0 / 100).unwrap();
+            assert!(at < their_log.len(), "asked for what is beyond the end");
+            Ok(our_log[at] == their_log[at])
+        };
+        let ours = Log {
+            min: ours.0,
+            records: our_log.clone(),
+        };
+        let end = LogOffset(their_log.len() as u64 * 100);
+        let found = compare(
+            &ours,
+            Theirs {
+                min: LogOffset(theirs.0),
+                end,
+            },
+            is_same,
+        );
+        assert_eq!(found, Ok(expected));
+        assert!(
+            asked.get() <= ours.segments().len() + 5,
+            "{} questions",
+            asked.get()
+        );
+    }
+
+    #[test]
+    fn a_log_that_is_the_beginning_of_the_other_goes_on() {
+        check((0, 0), (0, 0), 0, Verdict::GoOn);
+        check((0, 0), (5_000, 70), 0, Verdict::GoOn);
+        check((0, 37), (0, 37), 37, Verdict::GoOn);
+        check((0, 37), (3_000, 99), 37, Verdict::GoOn);
+        check((2_000, 37), (0, 99), 37, Verdict::GoOn);
+        // What could be compared is deleted there.
+        check((0, 30), (3_000, 99), 30, Verdict::GoOn);
+    }
+
+    #[test]
+    fn another_end_is_found_at_its_first_record() {
+        for ours in 2..60 {
+            for theirs in 1..60 {
+                for common in 1..=ours.min(theirs) {
+                    if common < ours {
+                        let cut = Verdict::CutAt(place(common - 1));
+                        check((0, ours), (0, theirs), common, cut);
+                    }
+                }
+            }
+        }
+        check((2_000, 44), (1_000, 40), 33, Verdict::CutAt(place(32)));
+    }
+
+    #[test]
+    fn logs_without_a_common_record_are_strangers() {
+        check((0, 37), (0, 50), 0, Verdict::Strangers);
+        // The master lost everything.
+        check((0, 37), (0, 0), 0, Verdict::Strangers);
+        check((0, 37), (3_000, 33), 20, Verdict::Strangers);
+    }
+
+    #[test]
+    fn a_log_whose_end_is_deleted_there_is_too_old() {
+        check((0, 29), (3_000, 99), 29, Verdict::TooOld);
+    }
+}

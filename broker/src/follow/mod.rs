@@ -1,0 +1,351 @@
+//! A slave finds its master, makes sure that its own log is a copy of the master's, and agrees on a link.
+//!
+//! All of that goes over the master's main port, and is asked again before each link: 46001 to a Gantry, which gives an
+//! invitation and says where its log is; 28 to Apache's broker, which says the latter. Whether the logs are the same, 33
+//! tells record by record (`compare`). What is shipped then is the business of [`gantry_replication::Follower`].
+
+mod compare;
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gantry_message::LogOffset;
+use gantry_net::client::{Connection, Options, Reply};
+use gantry_replication::{Follower, Following, Patience, Plan, TOKEN_LEN, Token};
+use gantry_service::Failure;
+use gantry_store::{Cut, Store};
+use gantry_wire::{
+    HeaderEncode,
+    bodies::KvTable,
+    codes::{request, response},
+    frame::FieldWriter,
+    headers::{HaLink, HaLinkAnswer, ViewMessage},
+};
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{config::BrokerConfig, live::LiveConfig, registration::Registration};
+use compare::{Theirs, Verdict, compare};
+
+/// How long the master may take to answer a question.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The slave's side of replication in a broker.
+pub struct Follow {
+    follower: Follower,
+    cut: watch::Receiver<Option<Cut>>,
+}
+
+/// What finding out where to go on needs.
+struct Scout {
+    runtime: Handle,
+    live: Arc<LiveConfig>,
+    store: Arc<Store>,
+    registration: Arc<Registration>,
+}
+
+/// What the master says of itself.
+struct Found {
+    theirs: Theirs,
+    segment_size: Option<u64>,
+    invitation: Option<Token>,
+}
+
+impl Follow {
+    /// Starts to follow. Must be called on the control runtime.
+    pub fn start(
+        live: Arc<LiveConfig>,
+        store: Arc<Store>,
+        registration: Arc<Registration>,
+    ) -> Result<Follow, Failure> {
+        let config = live.now();
+        let following = Following {
+            patience: Patience {
+                heartbeat: Duration::from_millis(config.store.ha_send_heartbeat_interval),
+                silence: Duration::from_millis(config.store.ha_housekeeping_interval),
+            },
+            syncs: config.store.slave_ack_after_flush,
+        };
+        let scout = Scout {
+            runtime: Handle::current(),
+            live,
+            store: store.clone(),
+            registration,
+        };
+        let (wanted, cut) = watch::channel(None);
+        let follower = Follower::start(
+            store,
+            following,
+            move || scout.plan(),
+            move |cut| {
+                wanted.send_replace(Some(cut));
+            },
+        )
+        .map_err(|error| Failure::other(format!("the thread that follows the master: {error}")))?;
+        Ok(Follow { follower, cut })
+    }
+
+    /// What it does.
+    pub fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
+    /// Resolves when the log has an end that the master's has not: the store must be closed and cut.
+    pub fn cut(&self) -> impl Future<Output = Cut> + use<> {
+        let mut cut = self.cut.clone();
+        async move {
+            match cut.wait_for(Option::is_some).await.map(|cut| cut.clone()) {
+                Ok(Some(cut)) => cut,
+                // It ended without asking for that.
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends the link.
+    pub async fn stop(self) {
+        let stopped = tokio::task::spawn_blocking(move || self.follower.stop());
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "the follower ended badly");
+        }
+    }
+}
+
+impl Scout {
+    /// What to do now. Runs on the follower's thread and waits for answers.
+    fn plan(&self) -> Plan {
+        let config = self.live.now();
+        self.find(&config).unwrap_or_else(Plan::Wait)
+    }
+
+    fn find(&self, config: &BrokerConfig) -> Result<Plan, String> {
+        let (master, ha) = self.addresses(config)?;
+        let ask = async {
+            let options = Options {
+                connect_timeout: ASK_TIMEOUT,
+                ..Options::default()
+            };
+            Connection::connect(&master, &options).await
+        };
+        let connection = self
+            .runtime
+            .block_on(ask)
+            .map_err(|error| format!("cannot connect to the master at {master}: {error}"))?;
+        let asked = Master {
+            scout: self,
+            address: &master,
+            connection: &connection,
+        };
+        let found = asked.found(config)?;
+        let (ours, size) = (self.store.max_offset(), self.store.segment_size());
+        if let Some(theirs) = found.segment_size.filter(|&theirs| theirs != size) {
+            return Err(format!(
+                "the master's segments have {theirs} bytes, ours {size}: mappedFileSizeCommitLog must be the same"
+            ));
+        }
+        let verdict = compare(&*self.store, found.theirs, |at| asked.has_same(at))?;
+        let Theirs { min, end } = found.theirs;
+        let why = |what: &str| {
+            format!("{what} (ours ends at {ours}, that of {master} is {min} to {end})")
+        };
+        match verdict {
+            Verdict::GoOn => {
+                let from = if ours.0 == 0 && found.invitation.is_some() {
+                    min
+                } else {
+                    ours
+                };
+                Ok(Plan::Follow {
+                    address: resolve(&ha)?,
+                    master,
+                    from,
+                    invitation: found.invitation,
+                })
+            }
+            Verdict::CutAt(last) => Ok(Plan::Cut(Cut {
+                from: last.end,
+                to: ours,
+                last: Some((last.start, last.time)),
+                why: why("the master's log goes on otherwise"),
+            })),
+            Verdict::TooOld => Ok(Plan::Cut(Cut {
+                from: LogOffset(0),
+                to: ours,
+                last: None,
+                why: why("the master has deleted what comes next"),
+            })),
+            Verdict::Strangers => Err(why(
+                "the logs have nothing in common; nothing of ours is given up: promote this slave if it has what the master \
+                 lost, or move its store away to begin anew",
+            )),
+        }
+    }
+
+    /// The master's main port and HA port.
+    fn addresses(&self, config: &BrokerConfig) -> Result<(String, String), String> {
+        if let Some(ha) = config.store.ha_master_address.as_deref()
+            && HA_ADDRESS_LEN_MIN <= ha.len()
+        {
+            // RocketMQ's main port is the one below, always.
+            let main = ha.rsplit_once(':').and_then(|(host, port)| {
+                Some(format!(
+                    "{host}:{}",
+                    port.parse::<u16>().ok()?.checked_sub(1)?
+                ))
+            });
+            let main = main.ok_or_else(|| format!("haMasterAddress: {ha} is no host:port"))?;
+            return Ok((main, ha.to_owned()));
+        }
+        let master = self.registration.master();
+        match (master.address, master.ha_address) {
+            (Some(main), Some(ha)) if !main.is_empty() && !ha.is_empty() => Ok((main, ha)),
+            _ => Err(format!(
+                "no name server knows a master of {}",
+                config.broker_name
+            )),
+        }
+    }
+}
+
+/// A shorter haMasterAddress counts as none, as in RocketMQ.
+const HA_ADDRESS_LEN_MIN: usize = 6;
+
+/// A master that is asked.
+struct Master<'a> {
+    scout: &'a Scout,
+    address: &'a str,
+    connection: &'a Connection,
+}
+
+impl Master<'_> {
+    fn call(&self, code: i32, header: Option<&dyn HeaderEncode>) -> Result<Reply, String> {
+        let write = |fields: &mut FieldWriter<'_>| {
+            if let Some(header) = header {
+                header.encode(fields);
+            }
+        };
+        let call = self.connection.call(code, write, [], ASK_TIMEOUT);
+        self.scout
+            .runtime
+            .block_on(call)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Asks a Gantry for a link, and who is none what it says to everybody.
+    fn found(&self, config: &BrokerConfig) -> Result<Found, String> {
+        let header = HaLink {
+            broker_name: &config.broker_name,
+            broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
+            segment_size: i64::try_from(self.scout.store.segment_size()).unwrap_or(i64::MAX),
+        };
+        let reply = self.call(request::HA_LINK, Some(&header))?;
+        match reply.code {
+            response::SUCCESS => self.invited(&reply),
+            response::REQUEST_CODE_NOT_SUPPORTED => self.figures(),
+            code => Err(format!(
+                "the master at {} refuses a link with code {code}: {}",
+                self.address,
+                reply.remark.unwrap_or_default()
+            )),
+        }
+    }
+
+    fn invited(&self, reply: &Reply) -> Result<Found, String> {
+        let answer: HaLinkAnswer<'_> = reply.fields.header().map_err(|error| error.to_string())?;
+        let offset = |field: &str, value: i64| {
+            u64::try_from(value)
+                .map(LogOffset)
+                .map_err(|_| format!("the master at {} says {field}={value}", self.address))
+        };
+        let token = token_of(answer.token)
+            .ok_or_else(|| format!("the master at {} gives a broken invitation", self.address))?;
+        Ok(Found {
+            theirs: Theirs {
+                min: offset("minOffset", answer.min_offset)?,
+                end: offset("maxOffset", answer.max_offset)?,
+            },
+            segment_size: Some(offset("segmentSize", answer.segment_size)?.0),
+            invitation: Some(token),
+        })
+    }
+
+    /// What Apache's broker tells.
+    fn figures(&self) -> Result<Found, String> {
+        let reply = self.call(request::GET_BROKER_RUNTIME_INFO, None)?;
+        let table = KvTable::parse(&reply.body).map_err(|error| error.to_string())?;
+        let offset = |key: &str| {
+            let value = table.table.get(key);
+            let number = value.and_then(|value| value.parse().ok());
+            number.map(LogOffset).ok_or_else(|| {
+                format!(
+                    "the master at {} does not say its {key}: {value:?}",
+                    self.address
+                )
+            })
+        };
+        // -1: no file yet.
+        let min = offset("commitLogMinOffset").unwrap_or_default();
+        Ok(Found {
+            theirs: Theirs {
+                min,
+                end: offset("commitLogMaxOffset")?,
+            },
+            segment_size: None,
+            invitation: None,
+        })
+    }
+
+    /// Whether the master has the record that we have at this place.
+    fn has_same(&self, at: LogOffset) -> Result<bool, String> {
+        let header = ViewMessage {
+            offset: i64::try_from(at.0).unwrap_or(i64::MAX),
+        };
+        let reply = self.call(request::VIEW_MESSAGE_BY_ID, Some(&header))?;
+        let ours = self.ours(at)?;
+        Ok(reply.code == response::SUCCESS && reply.body == ours)
+    }
+
+    fn ours(&self, at: LogOffset) -> Result<Bytes, String> {
+        let store = &self.scout.store;
+        let record = store.record_at(at).map_err(|error| error.to_string())?;
+        record.ok_or_else(|| format!("our record at {at} cannot be read"))
+    }
+}
+
+fn token_of(text: &str) -> Option<Token> {
+    let mut bytes = [0; TOKEN_LEN];
+    if text.len() != 2 * TOKEN_LEN || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(Token::new(bytes))
+}
+
+fn resolve(address: &str) -> Result<SocketAddr, String> {
+    let found = address.to_socket_addrs().map(|mut found| found.next());
+    match found {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(format!("the master's HA address {address} has no address")),
+        Err(error) => Err(format!("the master's HA address {address}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_is_32_hexadecimal_digits() {
+        let text = "000102030405060708090a0b0c0d0eff";
+        let token = token_of(text).unwrap();
+        assert_eq!(token.bytes()[15], 255);
+        for broken in ["", "00", &text[1..], "g00102030405060708090a0b0c0d0eff"] {
+            assert_eq!(token_of(broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A slave asks for a link with checksums (46001): who is trusted gets an invitation to the HA port.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use gantry_net::Peer;
+use gantry_store::Store;
+use gantry_wire::headers::{HaLink, HaLinkAnswer};
+use gantry_wire::{Request, Response};
+
+use super::Identity;
+use crate::refusal::Refusal;
+use crate::replicas::Door;
+
+/// The parts that an invitation needs.
+pub struct LinkAdmin {
+    /// Who this broker is.
+    pub identity: Arc<Identity>,
+    /// Who may replicate.
+    pub door: Arc<Door>,
+    /// The log that is offered.
+    pub store: Arc<Store>,
+}
+
+impl LinkAdmin {
+    /// Serves 46001. Asks name servers about an address that is not listed.
+    pub async fn invite(&self, peer: &Peer, request: &Request) -> Result<Response, Refusal> {
+        let address = peer.address().ip();
+        let id = {
+            let header: HaLink<'_> = request.header()?;
+            if header.broker_name != self.identity.name {
+                return Err(Refusal::no_slave_of_ours(
+                    header.broker_name,
+                    &self.identity.name,
+                ));
+            }
+            u64::try_from(header.broker_id).unwrap_or_default()
+        };
+        if !self.door.is_trusted(address).await {
+            return Err(Refusal::no_slave_there(address, &self.identity.name));
+        }
+        let mut random = [0; gantry_replication::TOKEN_LEN];
+        getrandom::fill(&mut random)
+            .map_err(|error| Refusal::system_error(format!("no random bytes: {error}")))?;
+        let token = self.door.links().invite(address, id, random);
+        let text = token.bytes().iter().fold(String::new(), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Ok(Response::ok().header(&HaLinkAnswer {
+            token: &text,
+            min_offset: number(self.store.min_offset().0),
+            max_offset: number(self.store.max_offset().0),
+            segment_size: number(self.store.segment_size()),
+        }))
+    }
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,417 @@
+//! The slave's side in a running broker: one thread that keeps a link to the master and stores what comes.
+//!
+//! Where the master is, and whether its log is the one that ours is a copy of, is found out by whoever made the [`Follower`]
+//! (a [`Plan`]); what bytes mean decides [`Slave`]; what is stored decides [`Store::copy`]. This thread moves bytes between
+//! them, waits, and says why nothing moves.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use gantry_message::LogOffset;
+use gantry_store::{CopyError, Cut, Store};
+
+use crate::{HELLO, Patience, Received, Refusal, Slave, Token, Wire};
+
+/// As much is read from the socket at once.
+const READ: usize = 1 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// So long it waits before it tries again, at first and at most.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What to do next, as found out on the master's main port.
+#[derive(Debug)]
+pub enum Plan {
+    /// Connect to the master and go on from there.
+    Follow {
+        /// Its main port, for people.
+        master: String,
+        /// Its HA port.
+        address: SocketAddr,
+        /// Where to go on: our log's end; of an empty log, where it shall begin, or 0 to leave that to the master.
+        from: LogOffset,
+        /// From a master that is a Gantry.
+        invitation: Option<Token>,
+    },
+    /// The end of our log is not the master's: it has to be cut, which needs a store that nobody uses. The follower ends.
+    Cut(Cut),
+    /// There is nobody to follow, or nobody who may be followed, for this reason.
+    Wait(String),
+}
+
+/// What a follower does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FollowState {
+    /// It stores what the master sends.
+    Following,
+    /// It tries again; this is why it does not follow.
+    Waiting(String),
+    /// It ended.
+    Ended,
+}
+
+/// What is known of a follower.
+#[derive(Clone, Debug)]
+pub struct FollowStatus {
+    /// The master's main port, once one was found.
+    pub master: Option<String>,
+    /// What it does.
+    pub state: FollowState,
+    /// How the link's bytes are laid out.
+    pub wire: Wire,
+    /// When the master was heard last.
+    pub heard: Option<Instant>,
+    /// How often a link ended.
+    pub ended_links: u64,
+}
+
+/// A slave's side.
+#[derive(Debug)]
+pub struct Follower {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    status: FollowStatus,
+    socket: Option<TcpStream>,
+    is_over: bool,
+}
+
+/// How a follower works.
+#[derive(Clone, Copy, Debug)]
+pub struct Following {
+    /// How long the link may be quiet.
+    pub patience: Patience,
+    /// What is reported was synced before.
+    pub syncs: bool,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Copy(#[from] CopyError),
+    #[error("cannot connect to the master's HA port {0}: {1}")]
+    Connect(SocketAddr, io::Error),
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    #[error(
+        "the master closed the link: its log says why (is this host registered under its name, or in its haPeers?)"
+    )]
+    Closed,
+    #[error("this broker stops")]
+    Stopping,
+}
+
+struct Link<'a> {
+    store: &'a Store,
+    shared: &'a Shared,
+    socket: &'a TcpStream,
+    slave: Slave,
+    syncs: bool,
+    /// What came and is not stored yet: the beginning of a record, or of a block whose checksum is not there.
+    waiting: Vec<u8>,
+    /// Where the log ends; of an empty one, where it shall begin.
+    stored: LogOffset,
+    /// A record with a wrong checksum that came twice is what the master has.
+    trusted: Option<LogOffset>,
+}
+
+impl Follower {
+    /// Starts the thread. `plan` is asked before each link and may take its time; `cut` is told when the follower ended
+    /// because the log has to be cut.
+    pub fn start(
+        store: Arc<Store>,
+        following: Following,
+        plan: impl FnMut() -> Plan + Send + 'static,
+        cut: impl FnOnce(Cut) + Send + 'static,
+    ) -> io::Result<Follower> {
+        let status = FollowStatus {
+            master: None,
+            state: FollowState::Waiting("the master is not known yet".into()),
+            wire: Wire::Plain,
+            heard: None,
+            ended_links: 0,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                status,
+                socket: None,
+                is_over: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("ha-follow".into())
+            .spawn(move || {
+                let wanted = theirs.run(&store, following, plan);
+                theirs.lock().status.state = FollowState::Ended;
+                if let Some(wanted) = wanted {
+                    cut(wanted);
+                }
+            })?;
+        Ok(Follower { shared, thread })
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn status(&self) -> FollowStatus {
+        self.shared.lock().status.clone()
+    }
+
+    /// Ends the link, and the thread. What came is stored as far as it is whole.
+    pub fn stop(self) {
+        {
+            let mut state = self.shared.lock();
+            state.is_over = true;
+            if let Some(socket) = &state.socket {
+                // It may be closed already.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+        }
+        self.shared.changed.notify_all();
+        // A thread that panicked has said so.
+        let _ = self.thread.join();
+    }
+}
+
+impl Shared {
+    /// Until it is stopped, or the log has to be cut.
+    fn run(
+        &self,
+        store: &Store,
+        following: Following,
+        mut plan: impl FnMut() -> Plan,
+    ) -> Option<Cut> {
+        let (mut pause, mut trusted, mut doubted) = (PAUSE, None, None);
+        while !self.lock().is_over {
+            let before = store.max_offset();
+            let end = match plan() {
+                Plan::Cut(cut) => return Some(cut),
+                Plan::Wait(reason) => {
+                    self.wait_because(reason);
+                    self.pause(PAUSE_MAX / 5);
+                    continue;
+                }
+                Plan::Follow {
+                    master,
+                    address,
+                    from,
+                    invitation,
+                } => {
+                    self.lock().status.master = Some(master);
+                    self.follow(store, following, (address, from, invitation), trusted)
+                }
+            };
+            if let End::Copy(CopyError::Checksum { at }) = &end {
+                if doubted == Some(*at) {
+                    tracing::error!(%at, "a record came twice with a body that its checksum does not fit: it is as the master has it, and is kept so");
+                    trusted = Some(*at);
+                }
+                doubted = Some(*at);
+            }
+            if matches!(end, End::Stopping) {
+                return None;
+            }
+            self.lock().status.ended_links += 1;
+            self.wait_because(end.to_string());
+            pause = if store.max_offset() == before {
+                (pause * 2).min(PAUSE_MAX)
+            } else {
+                PAUSE
+            };
+            self.pause(pause);
+        }
+        None
+    }
+
+    fn follow(
+        &self,
+        store: &Store,
+        following: Following,
+        (address, from, invitation): (SocketAddr, LogOffset, Option<Token>),
+        trusted: Option<LogOffset>,
+    ) -> End {
+        let socket = match connect(address, following.patience) {
+            Ok(socket) => socket,
+            Err(error) => return End::Connect(address, error),
+        };
+        match socket.try_clone() {
+            Ok(clone) => {
+                let mut state = self.lock();
+                if state.is_over {
+                    return End::Stopping;
+                }
+                state.socket = Some(clone);
+            }
+            Err(error) => return error.into(),
+        }
+        let wire = if invitation.is_some() {
+            Wire::Checked
+        } else {
+            Wire::Plain
+        };
+        let mut link = Link {
+            store,
+            shared: self,
+            socket: &socket,
+            slave: Slave::new(
+                wire,
+                following.patience,
+                store.segment_size(),
+                from,
+                Instant::now(),
+            ),
+            syncs: following.syncs,
+            waiting: Vec::new(),
+            stored: from,
+            trusted,
+        };
+        let end = link
+            .greet(invitation)
+            .err()
+            .unwrap_or_else(|| link.run(wire));
+        let mut state = self.lock();
+        state.socket = None;
+        if state.is_over { End::Stopping } else { end }
+    }
+
+    fn wait_because(&self, reason: String) {
+        let mut state = self.lock();
+        let waiting = FollowState::Waiting(reason);
+        if state.status.state != waiting {
+            if let FollowState::Waiting(reason) = &waiting {
+                tracing::warn!(
+                    master = state.status.master,
+                    "not following the master: {reason}"
+                );
+            }
+            state.status.state = waiting;
+        }
+    }
+
+    fn pause(&self, pause: Duration) {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, pause, |state| !state.is_over);
+        drop(waited);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link<'_> {
+    fn greet(&mut self, invitation: Option<Token>) -> Result<(), End> {
+        if let Some(token) = invitation {
+            let mut socket = self.socket;
+            socket.write_all(&[&HELLO[..], token.bytes()].concat())?;
+        }
+        self.report()
+    }
+
+    fn run(&mut self, wire: Wire) -> End {
+        let mut buffer = vec![0; READ];
+        let mut is_heard = false;
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => {}
+                Ok(len) => {
+                    if let Err(end) = self.take(&buffer[..len]) {
+                        return end;
+                    }
+                    let mut state = self.shared.lock();
+                    state.status.heard = Some(Instant::now());
+                    if !is_heard {
+                        is_heard = true;
+                        state.status.wire = wire;
+                        state.status.state = FollowState::Following;
+                        let (master, from) = (&state.status.master, self.stored);
+                        tracing::info!(master, %from, wire = wire.name(), "following the master");
+                    }
+                }
+                Err(end) => return end,
+            }
+            if let Err(end) = self.report() {
+                return end;
+            }
+        }
+    }
+
+    /// Reads what there is; nothing if it is time for a report.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, End> {
+        let now = Instant::now();
+        let until = self.slave.wait(now)?;
+        let wait = until.saturating_duration_since(now);
+        self.socket
+            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+        let mut socket = self.socket;
+        match socket.read(buffer) {
+            Ok(0) => Err(End::Closed),
+            Ok(len) => Ok(len),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(0),
+                ErrorKind::ConnectionReset => Err(End::Closed),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Stores what came, as far as it is whole.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), End> {
+        let now = Instant::now();
+        while let Some(received) = self.slave.receive(&mut bytes, now)? {
+            if let Received::Append { at, bytes } = received {
+                if self.waiting.is_empty() && self.store.max_offset().0 == 0 {
+                    self.stored = at;
+                }
+                self.waiting.extend_from_slice(bytes);
+            }
+        }
+        let ready = self.slave.verified().0.saturating_sub(self.stored.0);
+        let ready = usize::try_from(ready).unwrap_or(usize::MAX);
+        let ready = &self.waiting[..ready.min(self.waiting.len())];
+        let taken = self.store.copy(self.stored, ready, self.trusted)?;
+        if taken != 0 {
+            self.stored = self.store.max_offset();
+            self.waiting.drain(..taken);
+            // One giant message should not keep its memory.
+            self.waiting.shrink_to(4 * READ);
+            if self.syncs {
+                self.store.flush().map_err(CopyError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<(), End> {
+        if let Some(report) = self.slave.report(self.stored, Instant::now()) {
+            let mut socket = self.socket;
+            socket.write_all(report.bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn connect(address: SocketAddr, patience: Patience) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    socket.set_nodelay(true)?;
+    socket.set_write_timeout(Some(patience.silence))?;
+    Ok(socket)
+}

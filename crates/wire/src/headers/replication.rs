@@ -1,0 +1,26 @@
+//! What one Gantry asks another about replication. No server of Apache knows these codes.
+
+use super::headers;
+
+headers! {
+    /// 46001: a slave would like a link with checksums.
+    HaLink<'a> "HaLinkRequestHeader" {
+        broker_name: &'a str, "brokerName";
+        /// The slave's.
+        broker_id: i64, "brokerId";
+        /// Length of a segment of the slave's log.
+        segment_size: i64, "segmentSize";
+    }
+
+    /// Answer to 46001.
+    HaLinkAnswer<'a> "HaLinkResponseHeader" {
+        /// What the slave shows on the HA port, 32 hexadecimal digits; once, and soon.
+        token: &'a str, "token";
+        /// Where the master's log starts.
+        min_offset: i64, "minOffset";
+        /// Where it ends.
+        max_offset: i64, "maxOffset";
+        /// Length of a segment of the master's log.
+        segment_size: i64, "segmentSize";
+    }
+}
