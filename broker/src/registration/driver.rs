@@ -12,6 +12,7 @@ use std::{
 
 use gantry_message::Millis;
 use gantry_net::client::{CallError, Connection, Options, Reply};
+use gantry_service::notify;
 use gantry_wire::{
     HeaderEncode,
     bodies::{DataVersion, KvTable, TopicConfig},
@@ -27,9 +28,10 @@ use tokio::{
 
 use super::{
     Current, Master, Shared, Standing, State, announcement, encode, fixed_ha_address, lock,
+    refusal_text,
     session::{Action, Say, Session},
 };
-use crate::tables::Snapshot;
+use crate::{latch, tables::Snapshot};
 
 /// How often host names are looked up again; when one could not be, sooner.
 const LOOKUP_PERIOD: Duration = Duration::from_secs(120);
@@ -311,7 +313,7 @@ impl Server {
                 }
                 self.shared
                     .note(self.address, State::Has(current.revision.generation));
-                lock(&self.shared.progress).refusals.remove(&self.address);
+                self.taken();
                 self.take_answer(&reply).await;
             }
             Err(trouble) => self.note_trouble(&trouble),
@@ -335,8 +337,26 @@ impl Server {
         if say == Say::Once {
             let refused = matches!(trouble, Trouble::Refused(_));
             tracing::warn!(name_server = %self.address, reason, refused, "the broker is not registered; trying again");
+            if refused {
+                self.show(&refusal_text(self.address, reason));
+            }
         }
         self.shared.note(self.address, State::Away);
+    }
+
+    /// A refusal is over.
+    fn taken(&self) {
+        let mut progress = lock(&self.shared.progress);
+        if progress.refusals.remove(&self.address).is_some() && progress.refusals.is_empty() {
+            self.show("serving; no name server refuses this broker any more");
+        }
+    }
+
+    /// Shows this in the status, unless it says already that the store has failed.
+    fn show(&self, status: &str) {
+        if !latch::is_latched(&self.shared.store) {
+            notify::status(status);
+        }
     }
 
     async fn register(
@@ -441,7 +461,9 @@ impl Server {
         self.shared.master.send_if_modified(|master| {
             let new = Master {
                 address: said.address,
-                ha_address: fixed.or(said.ha_address).or(master.ha_address.take()),
+                ha_address: fixed
+                    .or(said.ha_address)
+                    .or_else(|| master.ha_address.clone()),
             };
             let moved = *master != new;
             if master.address != new.address {

@@ -199,7 +199,7 @@ impl Registration {
         let mut refusals = progress.refusals.iter();
         refusals
             .next()
-            .map(|(server, why)| format!("name server {server} refuses this broker: {why}"))
+            .map(|(server, why)| refusal_text(*server, why))
     }
 }
 
@@ -291,6 +291,10 @@ impl Shared {
         });
         body
     }
+}
+
+fn refusal_text(name_server: SocketAddr, why: &str) -> String {
+    format!("name server {name_server} refuses this broker: {why}")
 }
 
 /// `haMasterAddress`; Java does not look at one of fewer than six characters.
