@@ -15,7 +15,6 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
-use gantry_replication::Links;
 use gantry_service::Failure;
 use gantry_store::{AppendError, Cut, Store, StoreError};
 use tokio::task::JoinHandle;
@@ -63,6 +62,7 @@ use crate::{
     registration::{self, Registration},
     replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
+    slave::{self, Slave},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
     timers::{Step, Timers},
@@ -91,6 +91,8 @@ pub struct Broker {
     replicas: Replicas,
     /// Of a slave.
     follow: Option<Follow>,
+    /// Of a slave.
+    slave: Option<Slave>,
     timers: Timers,
     watch: JoinHandle<()>,
     metrics: Option<JoinHandle<std::io::Result<()>>>,
@@ -174,7 +176,7 @@ impl Broker {
         let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
         let door = replicas.door().clone();
         let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
-        let parts = Arc::new(state.parts(dispatch, store_host, replicas.links().clone()));
+        let parts = Arc::new(state.parts(dispatch, store_host, replicas.door().clone()));
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -192,6 +194,10 @@ impl Broker {
                 Rc::new(RcShard(Shard::start(parts.clone(), send)))
             })
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
+        };
+        let slave = match config.store.broker_role {
+            BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
+            _ => None,
         };
         registration.start();
         let is_slave = config.store.broker_role == BrokerRole::Slave;
@@ -218,6 +224,7 @@ impl Broker {
             server,
             replicas,
             follow,
+            slave,
             timers,
             watch,
             metrics,
@@ -233,7 +240,10 @@ impl Broker {
     pub fn status(&self) -> String {
         match self.store.check_writable() {
             Err(AppendError::Latched { error }) => latch::status(&error),
-            _ => self.banner.clone(),
+            _ => self
+                .registration
+                .refusal()
+                .unwrap_or_else(|| self.banner.clone()),
         }
     }
 
@@ -288,6 +298,9 @@ impl Broker {
     pub async fn stop(self) -> Result<(), Failure> {
         self.registration.stop().await;
         self.server.stop(STOP_PATIENCE).await;
+        if let Some(slave) = self.slave {
+            slave.stop().await;
+        }
         if let Some(follow) = self.follow {
             follow.stop().await;
         }
@@ -392,6 +405,32 @@ impl State {
         })
     }
 
+    async fn start_slave(
+        &self,
+        disk: &Arc<dyn Disk>,
+        registration: &Registration,
+    ) -> Result<Slave, Failure> {
+        let config = self.live.now();
+        let tables = slave::Tables {
+            topics: self.topics.clone(),
+            groups: self.groups.clone(),
+            offsets: self.offsets.clone(),
+            delay: self.delay.clone(),
+            store: self.store.clone(),
+            stats: self.stats.clone(),
+        };
+        let folder = Path::new(&config.store.store_path_root_dir).join("config");
+        let (disk, address) = (disk.clone(), config.broker_address());
+        let copier = tokio::task::spawn_blocking(move || {
+            slave::Copier::load(disk, &folder, tables, address, Millis::now())
+        });
+        let copier = copier
+            .await
+            .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
+            .map_err(|error| Failure::other(error.to_string()))?;
+        Ok(Slave::start(copier, registration.masters()))
+    }
+
     fn dispatch(
         &self,
         registration: Arc<Registration>,
@@ -423,6 +462,7 @@ impl State {
             paths => paths,
         };
         Dispatch {
+            is_slave: config.store.broker_role == BrokerRole::Slave,
             heartbeat: Heartbeat {
                 topics: topics.clone(),
                 groups: groups.clone(),
@@ -542,7 +582,8 @@ impl State {
         }
     }
 
-    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, links: Arc<Links>) -> Parts {
+    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, door: Arc<Door>) -> Parts {
+        let links = door.links().clone();
         Parts {
             config: self.live.clone(),
             store: self.store.clone(),
@@ -559,6 +600,7 @@ impl State {
             dispatch: Arc::new(dispatch),
             gates: Gates {
                 config: self.live.clone(),
+                door,
             },
             stats: self.stats.clone(),
             store_host,

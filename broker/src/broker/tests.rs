@@ -5,6 +5,7 @@ mod latch;
 mod pulls;
 mod replicas;
 mod sends;
+mod slave;
 
 use std::{io::Read, net::TcpStream, path::Path, time::Duration};
 

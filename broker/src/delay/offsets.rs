@@ -50,6 +50,11 @@ impl OffsetsFile {
         }
     }
 
+    /// Takes over all positions at once.
+    pub(super) fn replace(&mut self, offsets: DelayOffsets) {
+        self.offsets = offsets;
+    }
+
     pub(super) fn is_changed(&self) -> bool {
         self.offsets != self.written
     }

@@ -18,7 +18,7 @@ use gantry_wire::{
 use rustc_hash::FxHashMap;
 
 use crate::{
-    config::BrokerConfig,
+    config::{BrokerConfig, BrokerRole},
     delay::{Levels, postpone},
     live::{LiveConfig, Snapshot},
     refusal::{DiskUse, Refusal},
@@ -135,6 +135,11 @@ impl Send {
         body: &[u8],
     ) -> Result<Stage, Refusal> {
         self.check_busy()?;
+        if self.config().store.broker_role == BrokerRole::Slave {
+            // Before anything is made for it.
+            let disks = DiskUse::of(self.store.disks_then());
+            return Err(Refusal::not_stored_by_a_slave(disks));
+        }
         let message = SendMessage::read(header.code, &header.fields)?;
         let place = match self.admit(sender, &message)? {
             Ok(place) => place,

@@ -141,6 +141,21 @@ impl Groups {
         })
     }
 
+    /// Takes over a master's table with its version. Blocks until it is on disk.
+    pub fn replace(&self, table: SubscriptionGroupTable) -> Result<(), TableError> {
+        let entries = table.subscription_group_table;
+        TableError::check_room(
+            "subscription groups",
+            entries.len().saturating_sub(1),
+            GROUPS_MAX,
+        )?;
+        let entries = entries
+            .into_iter()
+            .map(|(name, config)| (name.into(), Arc::new(config)))
+            .collect();
+        self.table.replace(entries, table.data_version)
+    }
+
     /// All groups at this moment.
     pub fn all(&self) -> Arc<Snapshot<SubscriptionGroupConfig>> {
         self.table.snapshot()

@@ -255,6 +255,17 @@ impl Topics {
         })
     }
 
+    /// Takes over a master's table with its version. Blocks until it is on disk.
+    pub fn replace(&self, table: TopicConfigTable) -> Result<(), TableError> {
+        let entries = table.topic_config_table;
+        TableError::check_room("topics", entries.len().saturating_sub(1), TOPICS_MAX)?;
+        let entries = entries
+            .into_iter()
+            .map(|(name, config)| (name.into(), Arc::new(config)))
+            .collect();
+        self.table.replace(entries, table.data_version)
+    }
+
     /// Gives the table a new data version without changing a topic: for what name servers must take anew. Blocks.
     pub fn touch(&self, now: Millis) -> Result<(), TableError> {
         self.table.change(now, |_| Ok(Edit::Changed(())))
