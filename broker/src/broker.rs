@@ -307,10 +307,11 @@ impl State {
         let stats = Arc::new(Stats::new(stats_config, now));
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+        topics.make_again(queues_of(&store), now).map_err(table)?;
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
-        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period, now).map_err(table)?);
+        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period).map_err(table)?);
         let clients = Arc::new(Clients::new(live.clone()));
         let locks = Arc::new(Locks::new(Duration::from_millis(config.lock_max_live_time)));
         let delay_parts = DelayParts {
@@ -324,7 +325,7 @@ impl State {
                 .unwrap_or(i64::MAX),
             stats_enabled: config.store.enable_schedule_message_stats,
         };
-        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config, now).map_err(table)?;
+        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config).map_err(table)?;
         Ok(State {
             live,
             store,
@@ -548,6 +549,14 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
     if !matches!(waited.await, Ok(true)) {
         tracing::warn!("serving, but not every name server has acknowledged the registration yet");
     }
+}
+
+/// The topics that the store has queues of, with how many.
+fn queues_of(store: &Store) -> impl Iterator<Item = (String, i32)> {
+    store.topics().into_iter().filter_map(|topic| {
+        let last = store.queues_of(&topic).last()?.id();
+        Some((topic, i32::try_from(last.0).ok()?.checked_add(1)?))
+    })
 }
 
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
