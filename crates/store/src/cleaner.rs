@@ -17,6 +17,7 @@ use gantry_message::Millis;
 use crate::bell::Bell;
 use crate::config::{Settings, StoreConfig};
 use crate::ext::ExtFiles;
+use crate::flusher::{QueueWriter, WriterView};
 use crate::format::{entry, ext};
 use crate::health::Health;
 use crate::index::Index;
@@ -106,6 +107,8 @@ pub(crate) struct Cleaner<'a> {
     pub(crate) opened: Instant,
     pub(crate) cleaning: &'a Cleaning,
     pub(crate) space: &'a Space,
+    pub(crate) writer: &'a QueueWriter,
+    pub(crate) writer_view: WriterView<'a>,
 }
 
 impl Cleaner<'_> {
@@ -233,6 +236,7 @@ impl Cleaner<'_> {
             return false;
         }
         let path = oldest.path();
+        self.writer.note_log_begin(&self.writer_view, oldest.end());
         // Without it the file goes all the same, only less gently.
         let file = self.disk.open(path, Open::Write).ok();
         if let Err(error) = self.unlink(config, path) {

@@ -270,6 +270,16 @@ impl QueueWriter {
         state.is_stale = true;
     }
 
+    /// Writes down, before what lies below is deleted, that the log begins there: where it is found to begin later,
+    /// segments are missing. Without the note, a later start says so of those that were deleted, and that is all.
+    pub(crate) fn note_log_begin(&self, store: &WriterView<'_>, begin: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.progress.begin = Some(begin);
+        if store.health.latched().is_none() {
+            self.note_progress(store, &mut state);
+        }
+    }
+
     /// Writes down how far everything is when the store begins to run. Where there is no space for that, what was noted
     /// before goes: no note costs a long recovery at worst, a wrong one messages.
     pub(crate) fn begin(&self) -> io::Result<()> {

@@ -401,6 +401,8 @@ impl Store {
             opened: self.opened,
             cleaning: &self.cleaning,
             space: &self.space,
+            writer: &self.writer,
+            writer_view: self.writer_view(),
         }
     }
 
@@ -728,6 +730,7 @@ fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) 
         flushed: position.end,
         written,
         index_offset: index.offset,
+        begin: Some(recovered.chain.min()),
         clean: false,
         ..before
     }

@@ -170,6 +170,9 @@ impl Recovery<'_> {
             "recovery starts"
         );
         let position = self.replay(&chain, from, &start, &told)?;
+        if let Some(noted) = &progress {
+            self.name_what_is_missing(&chain, segment_size, position.end, noted);
+        }
         let replayed = position.end - from;
         told.tell(Phase::Finish, replayed, replayed);
         self.finish_log(&chain, position.end, &start)?;
@@ -190,6 +193,19 @@ impl Recovery<'_> {
             was_stopped,
             unwritten: self.dispatcher.take_dirty(),
         })
+    }
+
+    /// Names what was noted to be there and is not: segments that were lost whole leave no other trace at the log's ends.
+    fn name_what_is_missing(&self, chain: &Chain, size: u64, end: u64, noted: &Progress) {
+        let min = chain.min();
+        if let Some(from) = noted.begin.filter(|&begin| begin < min) {
+            let file = self.place_of(from, size);
+            tracing::error!(file = %file.display(), from, to = min, "the log's first segments are missing, their messages are lost");
+        }
+        if end < noted.flushed {
+            let file = self.place_of(end, size);
+            tracing::error!(file = %file.display(), from = end, to = noted.flushed, "the log was durable further than it goes now, the messages behind are lost");
+        }
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
@@ -488,14 +504,10 @@ impl Recovery<'_> {
             }
             Some(lost) => {
                 let to = wanted;
-                tracing::error!(
-                    topic,
-                    id,
-                    from = present,
-                    to,
-                    "messages of a queue are lost"
-                );
                 let segment = chain.find(at);
+                let path = segment.as_ref().map_or(&*self.paths.root, |it| it.path());
+                let file = path.display();
+                tracing::error!(topic, id, from = present, to, before = at, %file, "messages of a queue are lost");
                 let before = segment.map_or(0, |it| it.start().saturating_sub(it.len()));
                 for _ in 0..lost {
                     let pushed = queue.push(&Entry::lost(before), view.store_time());
