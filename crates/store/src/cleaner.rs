@@ -127,7 +127,8 @@ impl Cleaner<'_> {
             let is_due = Instant::now() >= due;
             if asked || is_due || (is_crowded && !is_first) {
                 self.step();
-                is_first &= !is_due;
+                // Who asks wants everything gone that may go, not what fits into one round.
+                is_first &= !is_due && !asked;
                 if !is_first {
                     due = Instant::now() + Duration::from_millis(config.clean_interval_ms.max(100));
                 }
