@@ -184,6 +184,12 @@ impl QueueWriter {
         self.written_to.load(Ordering::Relaxed)
     }
 
+    /// Queue files hold everything below, durably.
+    pub(crate) fn synced_to(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.progress.synced.end
+    }
+
     /// One round. Returns whether everything is written, synced and written down.
     pub(crate) fn step(&self, store: &WriterView<'_>, pace: Pace) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

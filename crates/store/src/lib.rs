@@ -166,6 +166,10 @@ impl Store {
         };
         let recovered = recovery.run(segment_size, segments)?;
         let position = recovered.position;
+        let is_settled = |progress: &Progress| progress.clean && recovered.was_stopped;
+        if !recovered.progress.as_ref().is_some_and(is_settled) {
+            files.distrust();
+        }
         if position.last_time > now.plus(MINUTE_MS) {
             let (newest, now) = (position.last_time.0, now.0);
             tracing::warn!(
