@@ -6,6 +6,7 @@
 //! there, it counts as lost. So does a message that is not whole any more: a stock client that meets one drops all that
 //! came with it. Entries of Apache's that only point to their tags code ([`crate::ext`]) get it here.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,10 @@ use crate::width::{narrow, wide};
 
 /// So much of the log is read for one entry at most.
 const SEARCHED_MAX: u64 = 64 << 20;
+/// After so much a question is answered with what it has: the next one begins with the next entry.
+const SEARCHED_ENOUGH: u64 = 8 << 20;
+/// So many messages of a queue that come too late, one behind the other, say that an earlier one does not come any more.
+const LATER_MAX: u32 = 2;
 /// So many entries in a row may be damaged and still be mended.
 const NEIGHBOURS_MAX: u64 = 64;
 /// A longer record is looked at by a thread that may take its time.
@@ -48,6 +53,8 @@ pub(crate) struct Entries<'a> {
     pub(crate) ext: &'a ExtFiles,
     pub(crate) lost: &'a Lost,
     pub(crate) counters: &'a Counters,
+    /// So much of the log was read for this question to find messages of damaged entries.
+    pub(crate) searched: Cell<u64>,
 }
 
 /// What a record's head says.
@@ -87,6 +94,11 @@ impl Entries<'_> {
         self.believe(queue, at, read)
     }
 
+    /// Whether damaged entries have cost so much that the rest should wait for the next question.
+    pub(crate) fn is_tired(&self) -> bool {
+        self.searched.get() >= SEARCHED_ENOUGH
+    }
+
     /// What to make of `read`, which stands at an offset below the queue's end. An error says nothing of the entry: it
     /// may be right, and its message be read later.
     pub(crate) fn believe(
@@ -121,6 +133,9 @@ impl Entries<'_> {
         if let Some(head) = head
             && (head.queue_offset == at || self.is_in_order(queue, at, &entry)?)
         {
+            if head.queue_offset != at && self.is_alone(queue, at)? {
+                self.put_right(queue, at, &entry, head.queue_offset);
+            }
             return Ok(Some(match place {
                 Some(place) => self.complete(queue, &entry, place, head.store_time)?,
                 None => entry,
@@ -228,6 +243,39 @@ impl Entries<'_> {
             _ => false,
         };
         Ok(is_of_queue && !self.is_out_of_order(queue, at, entry)?)
+    }
+
+    /// Whether the records on both sides, as far as there are any, say the places that they are read at: then one that
+    /// does not is damaged. (Where Apache went on behind a gap, all say another one.)
+    fn is_alone(&self, queue: &Queue, at: u64) -> io::Result<bool> {
+        let says_so = |at: Option<u64>| {
+            let Some(at) = at.filter(|&at| queue.min().0 <= at && at < queue.max().0) else {
+                return Ok(None);
+            };
+            let Some(entry) = self.stored(queue, at)? else {
+                return Ok(None);
+            };
+            let head = self.head(queue, &entry)?;
+            Ok::<_, io::Error>(head.map(|head| head.queue_offset == at))
+        };
+        let (before, behind) = (says_so(at.checked_sub(1))?, says_so(at.checked_add(1))?);
+        Ok(before != Some(false) && behind != Some(false) && before.or(behind).is_some())
+    }
+
+    /// Consumers go on behind the place that a record says: a wrong one would lead them past others.
+    fn put_right(&self, queue: &Queue, at: u64, entry: &Entry, says: u64) {
+        let log_offset = entry.log_offset.0;
+        let segment = self.log.chain.find(log_offset);
+        let Some(segment) = segment.filter(|segment| !segment.is_read_only()) else {
+            return;
+        };
+        let (topic, id, file) = (queue.topic(), queue.id().0, segment.path().display());
+        let within = log_offset - segment.start();
+        self.counters.mended.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(topic, id, at, %file, within, says, "a message's place in its queue was damaged and is put right");
+        if let Err(error) = segment.put_queue_offset(log_offset, at) {
+            tracing::warn!(%file, within, %error, "cannot write a message's place in its queue");
+        }
     }
 
     /// Whether an entry does not point between its neighbours' records.
@@ -351,9 +399,16 @@ impl Entries<'_> {
                 && view.topic() == queue.topic()
                 && view.sys_flag().is_queued()
         };
+        let is_later = |view: &RecordView<'_>| {
+            view.queue_offset().0 > at
+                && view.queue_id() == queue.id()
+                && view.topic() == queue.topic()
+                && view.sys_flag().is_queued()
+        };
         let mut cursor = Cursor::new(&self.log.chain, true);
-        let mut place = from;
-        while place < to {
+        let (mut place, mut later) = (from, 0);
+        while place < to && later < LATER_MAX {
+            let before = place;
             place = match cursor.step(place) {
                 Step::Record(view) if is_it(&view) => {
                     let tags_code = recovery::tags_code(&view, &self.config.delay_levels);
@@ -363,7 +418,10 @@ impl Entries<'_> {
                         tags_code,
                     }));
                 }
-                Step::Record(view) => place + wide(view.len()),
+                Step::Record(view) => {
+                    later += u32::from(is_later(&view));
+                    place + wide(view.len())
+                }
                 Step::Next(next) => next,
                 Step::End => return Ok(None),
                 Step::Unreadable(Reason::Disk(error)) => return Err(io::Error::other(error)),
@@ -375,6 +433,8 @@ impl Entries<'_> {
                     next
                 }
             };
+            let searched = self.searched.get() + (place - before);
+            self.searched.set(searched);
         }
         Ok(None)
     }

@@ -38,6 +38,7 @@ mod space;
 mod watermark;
 mod width;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -438,6 +439,7 @@ impl Store {
             ext: &self.ext,
             lost: &self.lost,
             counters: &self.counters,
+            searched: Cell::default(),
         }
     }
 

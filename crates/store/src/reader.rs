@@ -242,6 +242,9 @@ impl Reader<'_> {
                 );
             }
             for bytes in bytes {
+                if self.entries.is_tired() && next > from {
+                    return (status, next);
+                }
                 let entry = Entry::decode(bytes);
                 let entry = match wait {
                     Wait::ForDisk => match self.entries.believe(queue, next, entry) {
