@@ -209,16 +209,32 @@ impl Broker {
         }
     }
 
-    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
-    pub fn reload(&self, fresh: &BrokerConfig) {
-        let reload = plan_reload(&*self.live.now(), fresh);
-        tracing::info!(
-            "configuration read again; taken up: {:?}; what needs a restart: {:?}",
-            reload.taken_up,
-            reload.need_restart
-        );
-        let before = self.live.now().broker_permission;
-        self.live.replace(reload.config);
+    /// Grows with every change of the configuration.
+    pub fn config_generation(&self) -> u64 {
+        self.live.generation()
+    }
+
+    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP), unless the running one
+    /// has changed since it had that generation: what was read may lack the change. Returns whether it did.
+    #[must_use]
+    pub fn reload(&self, fresh: &BrokerConfig, generation: u64) -> bool {
+        let mut before = 0;
+        let taken_up = self.live.change(|running, present| {
+            if present != generation {
+                return None;
+            }
+            let reload = plan_reload(running, fresh);
+            tracing::info!(
+                "configuration read again; taken up: {:?}; what needs a restart: {:?}",
+                reload.taken_up,
+                reload.need_restart
+            );
+            before = running.broker_permission;
+            Some(reload.config)
+        });
+        if !taken_up {
+            return false;
+        }
         // Name servers look at the permission only with a new version of the topics, which is written first: not here,
         // for a disk that hangs must not keep the control runtime from what is to be done about it.
         if before != self.live.now().broker_permission {
@@ -229,6 +245,7 @@ impl Broker {
                 }
             });
         }
+        true
     }
 
     /// Where it listens.
