@@ -956,6 +956,29 @@ fn a_message_that_is_lost_with_its_entry_is_skipped_and_the_rest_is_given() {
 }
 
 #[test]
+fn a_search_for_a_lost_message_ends_at_later_ones_of_its_queue() {
+    let home = Home::new(1);
+    let store = home.open();
+    let stored = fill(&store, 200);
+    store.shutdown().unwrap();
+    drop(store);
+    let store = home.open();
+    home.change_log(stored[32].0, |bytes| bytes[5] ^= 1);
+    // No neighbour says how far the message may be: 80 entries are garbage.
+    for file in 2..7 {
+        let path = format!("/store/consumequeue/T/0/{:020}", file * QUEUE_FILE);
+        home.change(Path::new(&path), |bytes| bytes.fill(0x5A));
+    }
+    // Who reads all of the log for it comes by here.
+    let far = stored[80].0 - stored[80].0 % SEGMENT;
+    assert!(far > stored[40].0);
+    home.disk
+        .spoil(&Path::new(LOG).join(format!("{far:020}")), 0..SEGMENT);
+    let found = store.read(&store.queue("T", QueueId(0)), QueueOffset(32), 1, &|_| true);
+    assert!(found.next > QueueOffset(32), "{found:?}");
+}
+
+#[test]
 fn a_damaged_entry_leads_no_search_by_time_astray() {
     for at in 0..59 {
         let home = Home::new(1);
