@@ -6,7 +6,7 @@
 //! there, it counts as lost. So does a message that is not whole any more: a stock client that meets one drops all that
 //! came with it. Entries of Apache's that only point to their tags code ([`crate::ext`]) get it here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,8 @@ const SEARCHED_ENOUGH: u64 = 8 << 20;
 const LATER_MAX: u32 = 2;
 /// So many entries in a row may be damaged and still be mended.
 const NEIGHBOURS_MAX: u64 = 64;
+/// A size beyond this is not to be believed before a head says the same.
+const BELIEVED_SIZE: usize = 4096;
 /// A longer record is looked at by a thread that may take its time.
 const LOOKED_AT_NOW_MAX: u32 = 64 << 10;
 /// So many lost entries are remembered.
@@ -45,7 +47,7 @@ const LOST_MAX: usize = 4096;
 pub(crate) struct Lost(Mutex<FxHashSet<(usize, u64)>>);
 
 /// Reads entries; borrows what it needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Entries<'a> {
     pub(crate) config: Arc<StoreConfig>,
     pub(crate) log: &'a Log,
@@ -55,6 +57,8 @@ pub(crate) struct Entries<'a> {
     pub(crate) counters: &'a Counters,
     /// So much of the log was read for this question to find messages of damaged entries.
     pub(crate) searched: Cell<u64>,
+    /// Records are looked at in here; kept, for filling it with zeros costs as much as looking.
+    pub(crate) scratch: RefCell<Vec<u8>>,
 }
 
 /// What a record's head says.
@@ -191,20 +195,31 @@ impl Entries<'_> {
         let Some(segment) = self.segment_of(entry) else {
             return Ok(Looked::Other);
         };
-        let (mut near, mut far, size) = ([0; 4096], Vec::new(), narrow(u64::from(entry.size)));
-        let bytes = if size <= near.len() {
-            &mut near[..size]
-        } else {
-            // The size is not to be believed before a head says the same.
-            let head = &mut near[..record::HEAD_LEN_MAX];
-            let read = read(&segment, head, entry.log_offset.0)?.unwrap_or_default();
+        let size = narrow(u64::from(entry.size));
+        let mut scratch = self.scratch.borrow_mut();
+        self.look(queue, entry, &segment, (&mut scratch, size), read)
+    }
+
+    fn look(
+        &self,
+        queue: &Queue,
+        entry: &Entry,
+        segment: &Segment,
+        (scratch, size): (&mut Vec<u8>, usize),
+        read: impl Fn(&Segment, &mut [u8], u64) -> io::Result<Option<usize>>,
+    ) -> io::Result<Looked> {
+        if size > BELIEVED_SIZE {
+            let mut head = [0; record::HEAD_LEN_MAX];
+            let read = read(segment, &mut head, entry.log_offset.0)?.unwrap_or_default();
             if head_of(queue, entry, &head[..read]).is_none() {
                 return Ok(Looked::Other);
             }
-            far.resize(size, 0);
-            &mut far[..]
-        };
-        let read = read(&segment, bytes, entry.log_offset.0)?.unwrap_or_default();
+        }
+        if scratch.len() < size {
+            scratch.resize(size, 0);
+        }
+        let bytes = &mut scratch[..size];
+        let read = read(segment, bytes, entry.log_offset.0)?.unwrap_or_default();
         let bytes = &bytes[..read];
         let Some(head) = head_of(queue, entry, bytes) else {
             return Ok(Looked::Other);

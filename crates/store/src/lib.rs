@@ -38,7 +38,7 @@ mod space;
 mod watermark;
 mod width;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -440,6 +440,7 @@ impl Store {
             lost: &self.lost,
             counters: &self.counters,
             searched: Cell::default(),
+            scratch: RefCell::default(),
         }
     }
 

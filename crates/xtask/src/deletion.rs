@@ -19,8 +19,8 @@ use crate::shell;
 
 /// Sends a second: a tenth of what the broker takes, so that a stall is a stall and no backlog.
 const RATE: &str = "5000";
-/// A file takes about a second; the rest is for what comes behind the last one.
-const SECONDS_A_FILE: f64 = 1.25;
+/// A file takes about a second on an idle machine; the rest is for what comes behind the last one.
+const SECONDS_A_FILE: f64 = 1.75;
 
 /// What is measured, and where.
 pub(crate) struct Deletion {
