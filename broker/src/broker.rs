@@ -247,16 +247,32 @@ impl Broker {
         }
     }
 
-    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
-    pub fn reload(&self, fresh: &BrokerConfig) {
-        let reload = plan_reload(&*self.live.now(), fresh);
-        tracing::info!(
-            "configuration read again; taken up: {:?}; what needs a restart: {:?}",
-            reload.taken_up,
-            reload.need_restart
-        );
-        let before = self.live.now().broker_permission;
-        self.live.replace(reload.config);
+    /// Grows with every change of the configuration.
+    pub fn config_generation(&self) -> u64 {
+        self.live.generation()
+    }
+
+    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP), unless the running one
+    /// has changed since it had that generation: what was read may lack the change. Returns whether it did.
+    #[must_use]
+    pub fn reload(&self, fresh: &BrokerConfig, generation: u64) -> bool {
+        let mut before = 0;
+        let taken_up = self.live.change(|running, present| {
+            if present != generation {
+                return None;
+            }
+            let reload = plan_reload(running, fresh);
+            tracing::info!(
+                "configuration read again; taken up: {:?}; what needs a restart: {:?}",
+                reload.taken_up,
+                reload.need_restart
+            );
+            before = running.broker_permission;
+            Some(reload.config)
+        });
+        if !taken_up {
+            return false;
+        }
         // Name servers look at the permission only with a new version of the topics, which is written first: not here,
         // for a disk that hangs must not keep the control runtime from what is to be done about it.
         if before != self.live.now().broker_permission {
@@ -267,6 +283,7 @@ impl Broker {
                 }
             });
         }
+        true
     }
 
     /// The configuration as it runs.
@@ -374,10 +391,11 @@ impl State {
         let stats = Arc::new(Stats::new(stats_config, now));
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+        topics.make_again(queues_of(&store), now).map_err(table)?;
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
-        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period, now).map_err(table)?);
+        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period).map_err(table)?);
         let clients = Arc::new(Clients::new(live.clone()));
         let locks = Arc::new(Locks::new(Duration::from_millis(config.lock_max_live_time)));
         let delay_parts = DelayParts {
@@ -391,7 +409,7 @@ impl State {
                 .unwrap_or(i64::MAX),
             stats_enabled: config.store.enable_schedule_message_stats,
         };
-        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config, now).map_err(table)?;
+        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config).map_err(table)?;
         Ok(State {
             live,
             store,
@@ -650,6 +668,14 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
     if !matches!(waited.await, Ok(true)) {
         tracing::warn!("serving, but not every name server has acknowledged the registration yet");
     }
+}
+
+/// The topics that the store has queues of, with how many.
+fn queues_of(store: &Store) -> impl Iterator<Item = (String, i32)> {
+    store.topics().into_iter().filter_map(|topic| {
+        let last = store.queues_of(&topic).last()?.id();
+        Some((topic, i32::try_from(last.0).ok()?.checked_add(1)?))
+    })
 }
 
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).

@@ -117,7 +117,6 @@ impl Delay {
         parts: DelayParts,
         levels: Arc<Levels>,
         config: DelayConfig,
-        now: Millis,
     ) -> Result<Arc<Self>, TableError> {
         let DelayParts {
             store,
@@ -125,7 +124,7 @@ impl Delay {
             disk,
             config_folder,
         } = parts;
-        let file = OffsetsFile::load(disk, &config_folder, now)?;
+        let file = OffsetsFile::load(disk, &config_folder)?;
         let shared = Shared {
             store,
             stats,

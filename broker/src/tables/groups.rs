@@ -57,7 +57,7 @@ impl Groups {
             counter: 0,
             timestamp: now.0,
         };
-        if let Some(stored) = file.load(now, SubscriptionGroupTable::parse)? {
+        if let Some(stored) = file.load(SubscriptionGroupTable::parse)? {
             version = stored.data_version;
             let stored = stored.subscription_group_table;
             entries.extend(

@@ -72,17 +72,12 @@ pub enum CommitError {
 impl Offsets {
     /// Loads `consumerOffset.json` from the configuration folder; it is written back every `period_ms`
     /// (`flushConsumerOffsetInterval`) by [`Offsets::step`]. Blocks.
-    pub fn load(
-        disk: Arc<dyn Disk>,
-        folder: &Path,
-        period_ms: i64,
-        now: Millis,
-    ) -> Result<Offsets, TableError> {
+    pub fn load(disk: Arc<dyn Disk>, folder: &Path, period_ms: i64) -> Result<Offsets, TableError> {
         let file = JsonFile::new(disk, folder.join("consumerOffset.json"));
         let mut topics: HashMap<Box<str>, OfTopic> = HashMap::new();
         let mut positions = 0;
         for (key, queues) in file
-            .load(now, ConsumerOffsets::parse)?
+            .load(ConsumerOffsets::parse)?
             .unwrap_or_default()
             .offset_table
         {

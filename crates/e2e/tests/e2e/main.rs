@@ -5,6 +5,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod damages;
 mod disk_errors;
 mod hand_over;
 mod home;
