@@ -440,7 +440,7 @@ impl State {
         let folder = Path::new(&config.store.store_path_root_dir).join("config");
         let (disk, address) = (disk.clone(), config.broker_address());
         let copier = tokio::task::spawn_blocking(move || {
-            slave::Copier::load(disk, &folder, tables, address, Millis::now())
+            slave::Copier::load(disk, &folder, tables, address)
         });
         let copier = copier
             .await

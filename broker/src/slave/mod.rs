@@ -15,7 +15,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gantry_disk::Disk;
-use gantry_message::{Millis, QueueId, QueueOffset};
+use gantry_message::{QueueId, QueueOffset};
 use gantry_net::client::{Connection, Options};
 use gantry_store::Store;
 use gantry_wire::{
@@ -162,10 +162,9 @@ impl Copier {
         folder: &Path,
         tables: Tables,
         own_address: String,
-        now: Millis,
     ) -> Result<Copier, TableError> {
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
-        let stored = file.load(now, ConsumerOffsets::parse)?;
+        let stored = file.load(ConsumerOffsets::parse)?;
         let saved = stored.is_some();
         let table = match stored {
             Some(seen) => seen.offset_table,

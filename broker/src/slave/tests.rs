@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
 use gantry_config::{Host, Settings};
 use gantry_disk::OsDisk;
+use gantry_message::Millis;
 use gantry_net::{
     Peer,
     server::{Handler, Limits, Server, Verdict, listen},
@@ -156,11 +157,10 @@ fn open(folder: &Path) -> Copier {
             flush_interval_ms: 1_000,
             stats_enabled: true,
         },
-        NOW,
     );
     let topics = Topics::load(disk.clone(), &config_folder, live.clone(), NOW);
     let groups = Groups::load(disk.clone(), &config_folder, live, NOW);
-    let offsets = Offsets::load(disk.clone(), &config_folder, 5_000, NOW);
+    let offsets = Offsets::load(disk.clone(), &config_folder, 5_000);
     let tables = Tables {
         topics: Arc::new(topics.unwrap()),
         groups: Arc::new(groups.unwrap()),
@@ -169,7 +169,7 @@ fn open(folder: &Path) -> Copier {
         store,
         stats,
     };
-    Copier::load(disk, &config_folder, tables, "me:1".to_owned(), NOW).unwrap()
+    Copier::load(disk, &config_folder, tables, "me:1".to_owned()).unwrap()
 }
 
 fn run(test: impl AsyncFnOnce(&Path, Master)) {
