@@ -16,8 +16,8 @@ use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
 use gantry_replication::Links;
-use gantry_service::Failure;
-use gantry_store::{AppendError, Store, StoreError};
+use gantry_service::{Failure, Sockets, notify};
+use gantry_store::{Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -61,6 +61,7 @@ use crate::{
     registration::{self, Registration},
     replicas::Replicas,
     shard::{Parts, RcShard, Shard},
+    standing::{self, Standing},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
     timers::{Step, Timers},
@@ -88,7 +89,9 @@ pub struct Broker {
     server: Server,
     replicas: Replicas,
     timers: Timers,
-    watch: JoinHandle<()>,
+    standing: Arc<Standing>,
+    /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
+    watches: Vec<JoinHandle<()>>,
     metrics: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -108,19 +111,26 @@ struct State {
 impl Broker {
     /// Binds, opens the store, recovers, serves, registers. Must run on the control runtime.
     pub async fn start(config: BrokerConfig) -> Result<Broker, Failure> {
-        Self::start_on(Arc::new(OsDisk), config).await
+        Self::start_on(Arc::new(OsDisk), config, Sockets::none()).await
     }
 
-    /// [`Broker::start`] with the store and all tables on this disk.
+    /// [`Broker::start`] with the store and all tables on this disk, and with listening sockets of the process before.
     pub async fn start_on(
         disk: Arc<dyn Disk>,
         mut config: BrokerConfig,
+        mut sockets: Sockets,
     ) -> Result<Broker, Failure> {
         check_supported(&config)?;
         let started = Instant::now();
-        let (listeners, address) = bind(&mut config)?;
-        let ha_listener = bind_ha(&config)?;
-        let metrics_listener = metrics::bind(&config)?;
+        let (listeners, address) = bind(&mut config, &mut sockets)?;
+        let ha_listener = bind_ha(&config, &mut sockets)?;
+        let metrics_listener = metrics::bind(&config, &mut sockets)?;
+        if 0 < sockets.adopted() {
+            tracing::info!(
+                sockets = sockets.adopted(),
+                "listening on where clients wait since the stop"
+            );
+        }
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
@@ -174,11 +184,23 @@ impl Broker {
             })
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
+        notify::status("Registering at the name servers");
         registration.start();
-        let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
+        let standing = Standing::new(
+            live.clone(),
+            state.store.clone(),
+            state.stats.clone(),
+            registration.clone(),
+        );
+        let watches = vec![
+            tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
+            tokio::spawn(standing.clone().tell()),
+            tokio::spawn(standing.clone().live()),
+        ];
         let metrics = metrics_listener
             .map(|listener| tokio::spawn(metrics::serve(listener, state.metrics(started))));
         announce(&registration, &state.topics).await;
+        sockets.keep();
         Ok(Broker {
             banner: banner(&config),
             address,
@@ -191,7 +213,8 @@ impl Broker {
             server,
             replicas,
             timers,
-            watch,
+            standing,
+            watches,
             metrics,
         })
     }
@@ -203,10 +226,7 @@ impl Broker {
 
     /// What it does, for `systemctl status`.
     pub fn status(&self) -> String {
-        match self.store.check_writable() {
-            Err(AppendError::Latched { error }) => latch::status(&error),
-            _ => self.banner.clone(),
-        }
+        self.standing.text()
     }
 
     /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
@@ -217,6 +237,7 @@ impl Broker {
             reload.taken_up,
             reload.need_restart
         );
+        self.standing.needs_restart(reload.need_restart);
         let before = self.live.now().broker_permission;
         self.live.replace(reload.config);
         // Name servers look at the permission only with a new version of the topics, which is written first: not here,
@@ -244,30 +265,38 @@ impl Broker {
     /// Stops in the order that loses nothing: leave the routes, answer what was read, write everything, mark the store
     /// clean.
     pub async fn stop(self) -> Result<(), Failure> {
+        notify::status("Stopping: leaving the name servers");
         self.registration.stop().await;
+        stopping("answering what was read");
         self.server.stop(STOP_PATIENCE).await;
         // Nothing is stored by clients any more; slaves get the end of the log.
+        stopping("giving slaves the end of the log");
         self.replicas.stop().await;
         let Broker {
             store,
             offsets,
             delay,
             timers,
-            watch,
+            watches,
             metrics,
             ..
         } = self;
-        watch.abort();
+        watches.iter().for_each(JoinHandle::abort);
         if let Some(metrics) = metrics {
             metrics.abort();
         }
+        let unflushed = store.appended().value() - store.flushed().value();
+        stopping(&format!(
+            "writing {} KiB and the positions",
+            unflushed >> 10
+        ));
         let stopped = tokio::task::spawn_blocking(move || {
             timers.stop();
             delay.stop();
             let saved = offsets.flush();
             store
                 .shutdown()
-                .map_err(|error| Failure::other(format!("closing the store: {error}")))?;
+                .map_err(|error| Failure::caused(format!("closing the store: {error}"), &error))?;
             saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))?;
             Ok(store.is_clean())
         });
@@ -290,7 +319,11 @@ impl State {
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
-        let store = Store::open(disk.clone(), store_config(&config), now).map_err(store_failure)?;
+        let told = StoreConfig {
+            recovery_watch: standing::recovering(),
+            ..store_config(&config)
+        };
+        let store = Store::open(disk.clone(), told, now).map_err(store_failure)?;
         store.start().map_err(store_failure)?;
         let follower = Arc::downgrade(&store);
         live.follow(move |config| {
@@ -550,23 +583,20 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
     }
 }
 
+/// The next step of a stop; the one before is done, so it gets on.
+fn stopping(step: &str) {
+    notify::status(&format!("Stopping: {step}"));
+    notify::extend_timeout(standing::MORE_TIME);
+}
+
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
 fn warn_if_open(config: &BrokerConfig) {
-    if is_insecure(config) {
+    if config.server.is_insecure() {
         tracing::warn!(
             "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
              bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
         );
     }
-}
-
-/// Whether strangers may administer this broker.
-pub(crate) fn is_insecure(config: &BrokerConfig) -> bool {
-    let bound = config.server.bind_address.as_deref().map(str::trim);
-    let loopback = bound
-        .and_then(|text| text.parse::<IpAddr>().ok())
-        .is_some_and(|ip| ip.is_loopback());
-    !loopback && config.server.admin_open
 }
 
 fn check_supported(config: &BrokerConfig) -> Result<(), Failure> {
@@ -588,33 +618,33 @@ fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
 }
 
 /// Binds the port for slaves.
-fn bind_ha(config: &BrokerConfig) -> Result<TcpListener, Failure> {
+fn bind_ha(config: &BrokerConfig, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(bind_address(config)?, config.store.ha_listen_port);
-    server::listen(address, HA_BACKLOG).map_err(|error| {
-        Failure::other(format!(
-            "cannot listen on {} port {}: {error} (haListenPort)",
-            address.ip(),
-            address.port()
-        ))
+    let listener = sockets.listen("ha", address, HA_BACKLOG, server::listen);
+    listener.map_err(|error| {
+        let (ip, port) = (address.ip(), address.port());
+        let reason = format!("cannot listen on {ip} port {port}: {error} (haListenPort)");
+        Failure::caused(reason, &error)
     })
 }
 
 /// Binds the main port and the one two below; nothing was touched before.
-fn bind(config: &mut BrokerConfig) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
+fn bind(
+    config: &mut BrokerConfig,
+    sockets: &mut Sockets,
+) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
     let ip = bind_address(config)?;
     let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
     let mut listeners = Vec::new();
-    for port in [Some(config.server.listen_port), config.vip_port()]
-        .into_iter()
-        .flatten()
-    {
-        let listener = server::listen(SocketAddr::new(ip, port), backlog).map_err(|error| {
-            Failure::other(format!(
-                "cannot listen on {ip} port {port}: {error} (listenPort {})",
-                config.server.listen_port
-            ))
-        })?;
-        listeners.push(listener);
+    let main = config.server.listen_port;
+    for (name, port) in [("remoting", Some(main)), ("vip", config.vip_port())] {
+        let Some(port) = port else { continue };
+        let address = SocketAddr::new(ip, port);
+        let listener = sockets.listen(name, address, backlog, server::listen);
+        listeners.push(listener.map_err(|error| {
+            let reason = format!("cannot listen on {ip} port {port}: {error} (listenPort {main})");
+            Failure::caused(reason, &error)
+        })?);
     }
     let address = listeners
         .first()
@@ -638,7 +668,7 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
 }
 
 fn store_failure(error: StoreError) -> Failure {
-    Failure::other(error)
+    Failure::from_error(error)
 }
 
 fn banner(config: &BrokerConfig) -> String {

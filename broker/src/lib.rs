@@ -18,6 +18,7 @@ pub mod refusal;
 pub mod registration;
 pub mod replicas;
 pub mod shard;
+mod standing;
 pub mod stats;
 pub mod store_command;
 pub mod tables;

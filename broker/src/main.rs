@@ -1,6 +1,6 @@
 //! The `mqbroker` program: options and logs, then a broker until a signal says stop; or one of its commands.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use gantry_broker::{
     broker::Broker,
@@ -8,7 +8,8 @@ use gantry_broker::{
     store_command,
 };
 use gantry_config::options;
-use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
+use gantry_disk::OsDisk;
+use gantry_service::{Failure, Logging, Signals, Sockets, Start, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
     if let Some(code) = store_command::run_if_asked(arguments()) {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Start::Run(loaded) => loaded,
         Start::Exit(code) => return code,
     };
+    let sockets = Sockets::inherited();
     let plan = logging::Plan {
         name: "broker",
         folder: loaded.config.log_folder(),
@@ -25,13 +27,13 @@ fn main() -> ExitCode {
     };
     let logging = logging::start(&plan);
     startup::announce(boot::PROGRAM.name, &loaded.findings);
-    match run(loaded.config, &logging) {
+    match run(loaded.config, sockets, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(boot::PROGRAM.name),
     }
 }
 
-fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
+fn run(config: BrokerConfig, sockets: Sockets, logging: &Logging) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,11 +43,11 @@ fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
     runtime.block_on(async {
         let mut signals =
             Signals::take().map_err(|error| Failure::other(format!("signals: {error}")))?;
-        let broker = Broker::start(config).await?;
+        let broker = Broker::start_on(Arc::new(OsDisk), config, sockets).await?;
         logging::banner(broker.banner());
-        notify::ready(broker.banner());
+        notify::ready(&broker.status());
         let signal = signals.stop(|| read_again(&broker, logging)).await;
-        notify::stopping(signal);
+        notify::stopping("Stopping");
         tracing::info!(signal, "stopping");
         broker.stop().await
     })
@@ -54,18 +56,21 @@ fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
 /// SIGHUP: the same options, files and environment, read again.
 fn read_again(broker: &Broker, logging: &Logging) {
     notify::reloading();
+    let mut status = String::new();
     // The arguments were parsed at the start, so they parse.
     if let Ok(options) = options::parse(arguments()) {
         let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
         startup::announce(boot::PROGRAM.name, &fresh.findings);
-        if fresh.refused() {
+        if let Some(error) = fresh.first_error() {
             tracing::error!("the configuration has errors; everything stays as it was");
+            status = format!("NOT RELOADED: {error}; ");
         } else {
             logging.set_level(fresh.config.server.log_level);
             broker.reload(&fresh.config);
         }
     }
-    notify::ready(&broker.status());
+    status += &broker.status();
+    notify::ready(&status);
 }
 
 fn arguments() -> impl Iterator<Item = String> {

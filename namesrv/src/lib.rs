@@ -12,5 +12,6 @@ mod name_server;
 pub mod refusal;
 pub mod reload;
 pub mod routes;
+mod standing;
 
 pub use name_server::NameServer;

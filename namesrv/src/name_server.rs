@@ -13,7 +13,7 @@ use std::time::Duration;
 use gantry_config::ServerSettings;
 use gantry_disk::Disk;
 use gantry_net::server::{Limits, Server, listen};
-use gantry_service::Failure;
+use gantry_service::{Failure, Sockets};
 use tokio::task::JoinHandle;
 
 use crate::config::NamesrvConfig;
@@ -22,6 +22,7 @@ use crate::handlers::{Config, KvRequests, Lookups, Registrations, Table, TopicCh
 use crate::kv::Kv;
 use crate::live::Live;
 use crate::routes::{FIRST_SWEEP_MS, SWEEP_EVERY_MS};
+use crate::standing::Standing;
 
 /// How long a stop waits for answers under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,18 +31,24 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct NameServer {
     server: Server,
     address: SocketAddr,
-    sweep: JoinHandle<()>,
+    standing: Arc<Standing>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl NameServer {
-    /// Starts on the current runtime. `settings` may change while it runs; port and paths are read once.
-    pub fn start(settings: Arc<Live<NamesrvConfig>>, disk: Arc<dyn Disk>) -> Result<Self, Failure> {
+    /// Starts on the current runtime. `settings` may change while it runs; port and paths are read once. `sockets` are
+    /// those of the process before.
+    pub fn start(
+        settings: Arc<Live<NamesrvConfig>>,
+        disk: Arc<dyn Disk>,
+        mut sockets: Sockets,
+    ) -> Result<Self, Failure> {
         let config = settings.get();
-        let listener = bind(&config.server)?;
+        let listener = bind(&config.server, &mut sockets)?;
         let address = listener.local_addr().map_err(Failure::other)?;
         let kv = Arc::new(
             Kv::load(disk.clone(), PathBuf::from(&config.kv_config_path))
-                .map_err(Failure::other)?,
+                .map_err(Failure::from_error)?,
         );
         let routes = Table::default();
         let clock = Uptime::start();
@@ -67,13 +74,30 @@ impl NameServer {
         let shared = handlers.clone();
         let make = move |_| Rc::new(Dispatch::new(shared.clone()));
         let server = Server::start(vec![listener], threads, limits(&config.server), make)
-            .map_err(Failure::other)?;
-        let sweep = tokio::spawn(sweep(handlers, routes, clock));
+            .map_err(Failure::from_error)?;
+        let standing = Arc::new(Standing::new(routes.clone(), settings));
+        let tasks = vec![
+            tokio::spawn(sweep(handlers, routes, clock)),
+            tokio::spawn(standing.clone().tell()),
+            tokio::spawn(standing.clone().live()),
+        ];
+        sockets.keep();
         Ok(Self {
             server,
             address,
-            sweep,
+            standing,
+            tasks,
         })
+    }
+
+    /// What it does, for `systemctl status`.
+    pub fn status(&self) -> String {
+        self.standing.text()
+    }
+
+    /// Names what waits for a restart; [`NameServer::status`] repeats it.
+    pub fn needs_restart(&self, keys: Vec<&'static str>) {
+        self.standing.needs_restart(keys);
     }
 
     /// Where it listens.
@@ -84,9 +108,11 @@ impl NameServer {
     /// Answers what was read, hangs up and ends.
     pub async fn stop(self) {
         self.server.stop(PATIENCE).await;
-        self.sweep.abort();
-        // Aborted just now: the error says so.
-        let _ = self.sweep.await;
+        for task in self.tasks {
+            task.abort();
+            // Aborted just now: the error says so.
+            let _ = task.await;
+        }
     }
 }
 
@@ -112,7 +138,7 @@ async fn sweep(handlers: Arc<Handlers>, routes: Table, clock: Uptime) {
     }
 }
 
-fn bind(server: &ServerSettings) -> Result<TcpListener, Failure> {
+fn bind(server: &ServerSettings, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
     let text = server.bind_address.as_deref().map_or("", str::trim);
     let ip = match text {
         "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -122,12 +148,16 @@ fn bind(server: &ServerSettings) -> Result<TcpListener, Failure> {
     };
     let address = SocketAddr::new(ip, server.listen_port);
     let backlog = i32::try_from(server.server_socket_backlog).unwrap_or(i32::MAX);
-    listen(address, backlog).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::other(format!(
-            "port {} is in use (listenPort): another program listens on it",
-            address.port()
-        )),
-        _ => Failure::other(format!("cannot listen on {address}: {error}")),
+    let listener = sockets.listen("remoting", address, backlog, listen);
+    listener.map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "port {} is in use (listenPort): another program listens on it",
+                address.port()
+            ),
+            _ => format!("cannot listen on {address}: {error}"),
+        };
+        Failure::caused(reason, &error)
     })
 }
 

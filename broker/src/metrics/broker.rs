@@ -7,7 +7,7 @@ use gantry_store::Store;
 use gantry_wire::version;
 
 use super::families::{Families, float};
-use crate::{broker::is_insecure, latch, live::LiveConfig};
+use crate::{latch, live::LiveConfig};
 
 /// The parts that say so.
 pub struct BrokerSource {
@@ -72,7 +72,7 @@ impl BrokerSource {
             "gantry_insecure_mode",
             "1 while everybody who reaches this host may administer the broker.",
             &[],
-            f64::from(u8::from(is_insecure(&config))),
+            f64::from(u8::from(config.server.is_insecure())),
         );
     }
 }

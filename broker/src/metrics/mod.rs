@@ -13,7 +13,7 @@ mod store;
 use std::{io, net::TcpListener, sync::Arc};
 
 use gantry_service::{
-    Failure,
+    Failure, Sockets,
     http::{self, Page},
 };
 
@@ -32,13 +32,13 @@ pub type Source = Box<dyn Fn(&mut Families) + Send + Sync>;
 
 /// Binds the port for metrics. `None`: there will be none, by configuration, or because nobody asked for them and the
 /// port is taken. A port that was asked for must be free.
-pub fn bind(config: &BrokerConfig) -> Result<Option<TcpListener>, Failure> {
+pub fn bind(config: &BrokerConfig, sockets: &mut Sockets) -> Result<Option<TcpListener>, Failure> {
     let port = match config.metrics_port {
         Some(0) => return Ok(None),
         Some(port) => port,
         None => DEFAULT_PORT,
     };
-    match http::listen(port) {
+    match http::listen(sockets, port) {
         Ok(listener) => {
             tracing::info!("metrics: http://127.0.0.1:{port}{PATH}");
             Ok(Some(listener))
@@ -241,15 +241,15 @@ gantry_uptime_seconds gauge";
 
     #[test]
     fn a_port_that_was_asked_for_must_be_free_and_0_is_none() {
-        let taken = http::listen(0).unwrap();
+        let taken = http::listen(&mut Sockets::none(), 0).unwrap();
         let port = taken.local_addr().unwrap().port();
         let mut config = BrokerConfig::defaults(&Host::described());
         config.metrics_port = Some(port);
-        let failure = bind(&config).unwrap_err();
+        let failure = bind(&config, &mut Sockets::none()).unwrap_err();
         assert_eq!(failure.code(), 78);
         let text = format!("metricsPort: cannot listen on 127.0.0.1 port {port}: ");
         assert!(failure.to_string().starts_with(&text), "{failure}");
         config.metrics_port = Some(0);
-        assert!(bind(&config).unwrap().is_none());
+        assert!(bind(&config, &mut Sockets::none()).unwrap().is_none());
     }
 }

@@ -116,6 +116,15 @@ settings! {
 }
 
 impl ServerSettings {
+    /// Whether strangers may administer the daemon: it listens beyond loopback, and admin requests need no key.
+    pub fn is_insecure(&self) -> bool {
+        let bound = self.bind_address.as_deref().map(str::trim);
+        let loopback = bound
+            .and_then(|text| text.parse::<std::net::IpAddr>().ok())
+            .is_some_and(|ip| ip.is_loopback());
+        !loopback && self.admin_open
+    }
+
     /// Defaults with the daemon's own port and black list.
     pub fn for_daemon(host: &Host, port: u16, black_list: &str) -> Self {
         Self {

@@ -18,6 +18,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::Sockets;
+
 /// Connections that are served at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16;
 /// Longest head of a request.
@@ -43,11 +45,17 @@ pub struct Page {
 /// Finds the page of a path; `None`: there is none. May block.
 pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
 
-/// Binds a port of the loopback address.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// Connections that wait while the process is started again.
+const BACKLOG: i32 = 128;
+
+/// Listens on a port of the loopback address.
+pub fn listen(sockets: &mut Sockets, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    sockets.listen("metrics", address, BACKLOG, |address, _| {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    })
 }
 
 /// Serves until it is dropped. Must run on a tokio runtime.
@@ -203,7 +211,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listener = listen(0).unwrap();
+            let listener = listen(&mut Sockets::none(), 0).unwrap();
             let address = listener.local_addr().unwrap();
             let pages: Arc<Pages> = Arc::new(|path| {
                 (path == "/metrics").then(|| Page {
@@ -234,7 +242,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listener = listen(0).unwrap();
+            let listener = listen(&mut Sockets::none(), 0).unwrap();
             let address = listener.local_addr().unwrap();
             let pages: Arc<Pages> = Arc::new(|_| None);
             let server = tokio::spawn(serve(listener, pages));
