@@ -12,5 +12,6 @@ pub mod programs;
 pub mod record;
 pub mod server;
 pub mod small_disk;
+pub mod systemd;
 pub mod transcript;
 pub mod wait;

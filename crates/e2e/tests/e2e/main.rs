@@ -12,6 +12,7 @@ mod mqadmin;
 mod notices;
 mod replication;
 mod restarts;
+mod service;
 mod space;
 mod start_failures;
 mod store;
