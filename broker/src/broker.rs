@@ -57,7 +57,10 @@ use crate::{
     latch,
     live::LiveConfig,
     locks::Locks,
-    metrics::{self, BrokerSource, Source, StoreSource},
+    measures::AllMeasures,
+    metrics::{
+        self, Board, BrokerSource, ObjectParts, ObjectSource, RequestSource, Source, StoreSource,
+    },
     registration::{self, Registration},
     replicas::Replicas,
     shard::{Parts, RcShard, Shard},
@@ -91,8 +94,18 @@ pub struct Broker {
     timers: Timers,
     standing: Arc<Standing>,
     /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
-    watches: Vec<JoinHandle<()>>,
-    metrics: Option<JoinHandle<std::io::Result<()>>>,
+    _watches: [Task<()>; 3],
+    board: Arc<Board>,
+    metrics: Option<Task<std::io::Result<()>>>,
+}
+
+/// A task that ends when it is dropped.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The parts that requests work on, in the order in which they depend on each other.
@@ -106,6 +119,7 @@ struct State {
     clients: Arc<Clients>,
     locks: Arc<Locks>,
     delay: Arc<Delay>,
+    measures: Arc<AllMeasures>,
 }
 
 impl Broker {
@@ -134,10 +148,13 @@ impl Broker {
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
+        let board = Board::new(started, live.clone());
+        let metrics = metrics_listener
+            .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
-            let (live, disk) = (live.clone(), disk.clone());
+            let (live, disk, board) = (live.clone(), disk.clone(), board.clone());
             // Recovery reads files for as long as it takes.
-            tokio::task::spawn_blocking(move || State::open(disk, &config_folder, live))
+            tokio::task::spawn_blocking(move || State::open(disk, &config_folder, live, board))
                 .await
                 .map_err(|error| Failure::other(format!("opening the store: {error}")))??
         };
@@ -166,6 +183,7 @@ impl Broker {
         let dispatch = state.dispatch(registration.clone(), store_host, &disk);
         let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
         let parts = Arc::new(state.parts(dispatch, store_host, replicas.links().clone()));
+        let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -192,13 +210,20 @@ impl Broker {
             state.stats.clone(),
             registration.clone(),
         );
-        let watches = vec![
+        let watches = [
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
             tokio::spawn(standing.clone().tell()),
             tokio::spawn(standing.clone().live()),
         ];
-        let metrics = metrics_listener
-            .map(|listener| tokio::spawn(metrics::serve(listener, state.metrics(started))));
+        let broker = BrokerSource {
+            live: live.clone(),
+            store: state.store.clone(),
+            started,
+            registration: registration.clone(),
+            connections: server.counts().clone(),
+            parked,
+        };
+        board.serves(state.metrics(broker), standing.clone());
         announce(&registration, &state.topics).await;
         sockets.keep();
         Ok(Broker {
@@ -214,7 +239,8 @@ impl Broker {
             replicas,
             timers,
             standing,
-            watches,
+            _watches: watches.map(Task),
+            board,
             metrics,
         })
     }
@@ -265,6 +291,7 @@ impl Broker {
     /// Stops in the order that loses nothing: leave the routes, answer what was read, write everything, mark the store
     /// clean.
     pub async fn stop(self) -> Result<(), Failure> {
+        self.board.stops();
         notify::status("Stopping: leaving the name servers");
         self.registration.stop().await;
         stopping("answering what was read");
@@ -277,14 +304,10 @@ impl Broker {
             offsets,
             delay,
             timers,
-            watches,
             metrics,
             ..
         } = self;
-        watches.iter().for_each(JoinHandle::abort);
-        if let Some(metrics) = metrics {
-            metrics.abort();
-        }
+        drop(metrics);
         let unflushed = store.appended().value() - store.flushed().value();
         stopping(&format!(
             "writing {} KiB and the positions",
@@ -314,17 +337,23 @@ impl Broker {
 
 impl State {
     /// Not cancellation-safe: recovery may be at work.
-    fn open(disk: Arc<dyn Disk>, folder: &Path, live: Arc<LiveConfig>) -> Result<State, Failure> {
+    fn open(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        live: Arc<LiveConfig>,
+        board: Arc<Board>,
+    ) -> Result<State, Failure> {
         let config = live.now();
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
         let told = StoreConfig {
-            recovery_watch: standing::recovering(),
+            recovery_watch: standing::recovering(board.clone()),
             ..store_config(&config)
         };
         let store = Store::open(disk.clone(), told, now).map_err(store_failure)?;
         store.start().map_err(store_failure)?;
+        board.recovered();
         let follower = Arc::downgrade(&store);
         live.follow(move |config| {
             if let Some(store) = follower.upgrade() {
@@ -368,6 +397,7 @@ impl State {
             clients,
             locks,
             delay,
+            measures: Arc::default(),
         })
     }
 
@@ -387,6 +417,7 @@ impl State {
             clients,
             locks,
             delay,
+            ..
         } = self;
         let config = live.now();
         let identity = Arc::new(Identity {
@@ -512,6 +543,7 @@ impl State {
             groups: groups.clone(),
             clients: clients.clone(),
             registration,
+            measures: self.measures.clone(),
         }
     }
 
@@ -537,21 +569,33 @@ impl State {
             store_host,
             links: Some(links),
             parked: Arc::new(AtomicUsize::new(0)),
+            measures: self.measures.clone(),
         }
     }
 
-    fn metrics(&self, started: Instant) -> Vec<Source> {
-        let (live, store) = (self.live.clone(), self.store.clone());
-        let broker = BrokerSource {
-            live,
-            store,
-            started,
+    fn metrics(&self, broker: BrokerSource) -> Vec<Source> {
+        let store = StoreSource {
+            store: self.store.clone(),
+            live: self.live.clone(),
         };
-        let (live, store) = (self.live.clone(), self.store.clone());
-        let store = StoreSource { store, live };
+        let requests = RequestSource {
+            live: self.live.clone(),
+            measures: self.measures.clone(),
+        };
+        let objects = ObjectSource::new(ObjectParts {
+            live: self.live.clone(),
+            store: self.store.clone(),
+            topics: self.topics.clone(),
+            groups: self.groups.clone(),
+            offsets: self.offsets.clone(),
+            clients: self.clients.clone(),
+            stats: self.stats.clone(),
+        });
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),
+            Box::new(move |out| requests.collect(out)),
+            Box::new(move |out| objects.collect(out)),
         ]
     }
 

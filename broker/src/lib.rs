@@ -13,6 +13,7 @@ pub mod handlers;
 pub mod latch;
 pub mod live;
 pub mod locks;
+pub mod measures;
 pub mod metrics;
 pub mod refusal;
 pub mod registration;

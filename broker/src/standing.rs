@@ -19,6 +19,7 @@ use crate::{
     config::{BrokerRole, name_server_list},
     latch,
     live::LiveConfig,
+    metrics::Board,
     registration::Registration,
     stats::Stats,
 };
@@ -102,6 +103,26 @@ impl Standing {
         text
     }
 
+    /// Why it does not serve as it should; nothing: it does.
+    pub(crate) fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.store.check_writable() {
+            reasons.push(format!("no message is taken: {error}"));
+        }
+        let config = self.live.now();
+        let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+        let asked = name_server_list(asked).count();
+        if asked != 0 && self.registration.registered_at().is_empty() {
+            reasons.push(format!("registered at none of {asked} name servers"));
+        }
+        reasons
+    }
+
+    /// What every stored message passes.
+    pub(crate) fn works(&self) -> [Work; 3] {
+        works(&self.store)
+    }
+
     fn serving(&self, role: BrokerRole) -> String {
         let (now, mut last) = (Sample::of(&self.stats), lock(&self.last));
         let seconds = now.at.duration_since(last.at).as_secs_f64().max(0.001);
@@ -159,9 +180,10 @@ impl Sample {
 }
 
 /// Says how far recovery is, and asks for more time: it is only called when recovery has got on.
-pub(crate) fn recovering() -> RecoveryWatch {
+pub(crate) fn recovering(board: Arc<Board>) -> RecoveryWatch {
     let last: Mutex<Option<(Phase, Instant)>> = Mutex::new(None);
     RecoveryWatch::new(move |stage| {
+        board.recovering(stage);
         let mut last = lock(&last);
         let is_due = last
             .is_none_or(|(phase, at)| phase != stage.phase || RECOVERY_WORD_EVERY <= at.elapsed());
@@ -173,7 +195,8 @@ pub(crate) fn recovering() -> RecoveryWatch {
     })
 }
 
-fn recovery(stage: Stage) -> String {
+/// How far recovery is, in words.
+pub(crate) fn recovery(stage: Stage) -> String {
     let Stage { phase, done, total } = stage;
     let phase = phase.as_str();
     if total == 0 {

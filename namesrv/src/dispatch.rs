@@ -16,6 +16,7 @@ use gantry_wire::{Request, Response};
 
 use crate::config::NamesrvConfig;
 use crate::handlers::{Config, KvRequests, Lookups, Registrations, TopicChanges};
+use crate::metrics::Requests;
 use crate::refusal::Refusal;
 use crate::routes::Unit;
 
@@ -28,6 +29,7 @@ pub(crate) struct Handlers {
     pub(crate) kv: KvRequests,
     pub(crate) config: Config,
     pub(crate) settings: Arc<Live<NamesrvConfig>>,
+    pub(crate) requests: Arc<Requests>,
 }
 
 impl Handlers {
@@ -74,10 +76,14 @@ impl Handlers {
     }
 
     fn answer(&self, peer: &Peer, request: &Request) -> Response {
-        self.handle(peer, request).unwrap_or_else(|refusal| {
+        let response = self.handle(peer, request).unwrap_or_else(|refusal| {
             tracing::debug!(peer = %peer.address(), code = request.code, "refused: {}", refusal.remark);
             refusal.into()
-        })
+        });
+        if !request.oneway {
+            self.requests.answered(request.code, response.code);
+        }
+        response
     }
 }
 

@@ -8,6 +8,7 @@ mod dispatch;
 mod handlers;
 pub mod kv;
 pub mod live;
+mod metrics;
 mod name_server;
 pub mod refusal;
 pub mod reload;

@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gantry_config::ServerSettings;
 use gantry_disk::Disk;
 use gantry_net::server::{Limits, Server, listen};
-use gantry_service::{Failure, Sockets};
+use gantry_service::{Failure, Sockets, http};
 use tokio::task::JoinHandle;
 
 use crate::config::NamesrvConfig;
@@ -21,6 +22,7 @@ use crate::dispatch::{Dispatch, Handlers};
 use crate::handlers::{Config, KvRequests, Lookups, Registrations, Table, TopicChanges, Uptime};
 use crate::kv::Kv;
 use crate::live::Live;
+use crate::metrics::{self, Board, Requests};
 use crate::routes::{FIRST_SWEEP_MS, SWEEP_EVERY_MS};
 use crate::standing::Standing;
 
@@ -32,6 +34,8 @@ pub struct NameServer {
     server: Server,
     address: SocketAddr,
     standing: Arc<Standing>,
+    board: Arc<Board>,
+    pages: Option<JoinHandle<io::Result<()>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -45,7 +49,10 @@ impl NameServer {
     ) -> Result<Self, Failure> {
         let config = settings.get();
         let listener = bind(&config.server, &mut sockets)?;
-        let address = listener.local_addr().map_err(Failure::other)?;
+        let address = listener.local_addr().map_err(Failure::from_error)?;
+        let pages = http::bind(&mut sockets, config.metrics_port, metrics::DEFAULT_PORT)?;
+        let started = Instant::now();
+        let requests = Arc::new(Requests::default());
         let kv = Arc::new(
             Kv::load(disk.clone(), PathBuf::from(&config.kv_config_path))
                 .map_err(Failure::from_error)?,
@@ -69,12 +76,23 @@ impl NameServer {
                 overrides: config.override_file(),
             },
             settings: settings.clone(),
+            requests: requests.clone(),
         });
         let threads = usize::try_from(config.server.io_threads.max(1)).unwrap_or(1);
         let shared = handlers.clone();
         let make = move |_| Rc::new(Dispatch::new(shared.clone()));
         let server = Server::start(vec![listener], threads, limits(&config.server), make)
             .map_err(Failure::from_error)?;
+        let board = Arc::new(Board {
+            started,
+            settings: settings.clone(),
+            routes: routes.clone(),
+            clock,
+            connections: server.counts().clone(),
+            requests,
+            is_stopping: AtomicBool::new(false),
+        });
+        let pages = pages.map(|listener| tokio::spawn(metrics::serve(listener, board.clone())));
         let standing = Arc::new(Standing::new(routes.clone(), settings));
         let tasks = vec![
             tokio::spawn(sweep(handlers, routes, clock)),
@@ -86,6 +104,8 @@ impl NameServer {
             server,
             address,
             standing,
+            board,
+            pages,
             tasks,
         })
     }
@@ -107,7 +127,13 @@ impl NameServer {
 
     /// Answers what was read, hangs up and ends.
     pub async fn stop(self) {
+        self.board.is_stopping.store(true, Ordering::Relaxed);
         self.server.stop(PATIENCE).await;
+        if let Some(pages) = self.pages {
+            pages.abort();
+            // Aborted just now: the error says so.
+            let _ = pages.await;
+        }
         for task in self.tasks {
             task.abort();
             // Aborted just now: the error says so.

@@ -90,6 +90,7 @@ fn config(folder: &Path) -> NamesrvConfig {
     let mut config = NamesrvConfig::defaults(&Host::described());
     config.server.listen_port = 0;
     config.server.bind_address = Some("127.0.0.1".into());
+    config.metrics_port = Some(0);
     config.kv_config_path = folder.join("kvConfig.json").to_str().unwrap().to_owned();
     config
 }

@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod frame;
+pub mod http;
 pub mod ledger;
 pub mod mqadmin;
 pub mod ports;

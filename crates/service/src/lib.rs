@@ -1,5 +1,5 @@
 //! What a daemon owes its host: start-up (options, configuration, exit codes), logs, signals, messages to systemd,
-//! sockets that outlive a restart, signs of life, process limits, a page for metrics.
+//! sockets that outlive a restart, signs of life, process limits, pages for metrics and health.
 //!
 //! It knows nothing of messages. Idle, it costs one sleeping thread.
 //! A `main` begins with [`startup::begin`], then [`logging::start`].
@@ -10,6 +10,7 @@ pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod manual;
+pub mod metrics;
 pub mod notify;
 mod rotating;
 pub mod signals;

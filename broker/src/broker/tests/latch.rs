@@ -26,7 +26,7 @@ enum End {
 }
 
 /// A broker with synchronous flush on a disk in memory that has stored one message, and that will latch.
-fn on_faulty_disk(
+pub(super) fn on_faulty_disk(
     change: impl FnOnce(&mut BrokerConfig),
     test: impl AsyncFnOnce(&Broker, &Client, &FaultyDisk),
 ) {

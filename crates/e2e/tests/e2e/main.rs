@@ -8,6 +8,7 @@ mod crash;
 mod disk_errors;
 mod hand_over;
 mod home;
+mod metrics;
 mod mqadmin;
 mod notices;
 mod replication;
