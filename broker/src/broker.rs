@@ -16,7 +16,7 @@ use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
 use gantry_replication::Links;
-use gantry_service::{Failure, Sockets, notify};
+use gantry_service::{Failure, Sockets, events, logging, notify};
 use gantry_store::{Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
@@ -148,6 +148,7 @@ impl Broker {
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
+        live.follow(|config| logging::set_level(config.server.log_level));
         let board = Board::new(started, live.clone());
         let metrics = metrics_listener
             .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
@@ -259,6 +260,7 @@ impl Broker {
     pub fn reload(&self, fresh: &BrokerConfig) {
         let reload = plan_reload(&*self.live.now(), fresh);
         tracing::info!(
+            message_id = events::RELOADED,
             "configuration read again; taken up: {:?}; what needs a restart: {:?}",
             reload.taken_up,
             reload.need_restart
@@ -327,9 +329,12 @@ impl Broker {
             .await
             .map_err(|error| Failure::other(format!("stopping: {error}")))??;
         if clean {
-            tracing::info!("stopped; the store is clean");
+            tracing::info!(message_id = events::STOPPED, "stopped; the store is clean");
         } else {
-            tracing::warn!("stopped; the next start will recover the store");
+            tracing::warn!(
+                message_id = events::STOPPED_UNCLEAN,
+                "stopped; the next start will recover the store"
+            );
         }
         Ok(())
     }
@@ -623,7 +628,10 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
         registration.wait_announced(topics.generation(), ANNOUNCE_WAIT)
     });
     if !matches!(waited.await, Ok(true)) {
-        tracing::warn!("serving, but not every name server has acknowledged the registration yet");
+        tracing::warn!(
+            message_id = events::NOT_REGISTERED,
+            "serving, but not every name server has acknowledged the registration yet"
+        );
     }
 }
 
@@ -637,6 +645,7 @@ fn stopping(step: &str) {
 fn warn_if_open(config: &BrokerConfig) {
     if config.server.is_insecure() {
         tracing::warn!(
+            message_id = events::INSECURE,
             "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
              bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
         );

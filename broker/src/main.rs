@@ -9,7 +9,7 @@ use gantry_broker::{
 };
 use gantry_config::options;
 use gantry_disk::OsDisk;
-use gantry_service::{Failure, Logging, Signals, Sockets, Start, limits, logging, notify, startup};
+use gantry_service::{Failure, Signals, Sockets, Start, events, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
     if let Some(code) = store_command::run_if_asked(arguments()) {
@@ -25,15 +25,15 @@ fn main() -> ExitCode {
         folder: loaded.config.log_folder(),
         level: loaded.config.server.log_level,
     };
-    let logging = logging::start(&plan);
+    let _logging = logging::start(&plan);
     startup::announce(boot::PROGRAM.name, &loaded.findings);
-    match run(loaded.config, sockets, &logging) {
+    match run(loaded.config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(boot::PROGRAM.name),
     }
 }
 
-fn run(config: BrokerConfig, sockets: Sockets, logging: &Logging) -> Result<(), Failure> {
+fn run(config: BrokerConfig, sockets: Sockets) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,15 +46,15 @@ fn run(config: BrokerConfig, sockets: Sockets, logging: &Logging) -> Result<(), 
         let broker = Broker::start_on(Arc::new(OsDisk), config, sockets).await?;
         logging::banner(broker.banner());
         notify::ready(&broker.status());
-        let signal = signals.stop(|| read_again(&broker, logging)).await;
+        let signal = signals.stop(|| read_again(&broker)).await;
         notify::stopping("Stopping");
-        tracing::info!(signal, "stopping");
+        tracing::info!(message_id = events::STOPPING, signal, "stopping");
         broker.stop().await
     })
 }
 
 /// SIGHUP: the same options, files and environment, read again.
-fn read_again(broker: &Broker, logging: &Logging) {
+fn read_again(broker: &Broker) {
     notify::reloading();
     let mut status = String::new();
     // The arguments were parsed at the start, so they parse.
@@ -62,10 +62,13 @@ fn read_again(broker: &Broker, logging: &Logging) {
         let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
         startup::announce(boot::PROGRAM.name, &fresh.findings);
         if let Some(error) = fresh.first_error() {
-            tracing::error!("the configuration has errors; everything stays as it was");
+            tracing::error!(
+                message_id = events::NOT_RELOADED,
+                "the configuration has errors; everything stays as it was"
+            );
             status = format!("NOT RELOADED: {error}; ");
         } else {
-            logging.set_level(fresh.config.server.log_level);
+            logging::set_level(fresh.config.server.log_level);
             broker.reload(&fresh.config);
         }
     }

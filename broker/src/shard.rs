@@ -26,9 +26,10 @@ use gantry_net::{
     server::{Handler, Verdict},
 };
 use gantry_replication::Links;
+use gantry_service::audit::{self, Effect};
 use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
-    FieldSink, Request, Response,
+    FieldSink, Fields, Request, Response,
     codes::{request, response},
     frame::{self, Frame, Header, ResponseHead, Serialization},
 };
@@ -40,7 +41,7 @@ use unsynced::{Stored, Unsynced};
 use crate::{
     config::{BrokerRole, FlushDiskType},
     dispatch::Dispatch,
-    gates::Gates,
+    gates::{self, Gates},
     handlers::{
         pull::Pull,
         send::{Send, Sender, Stage, Staged},
@@ -475,6 +476,14 @@ impl Shard {
                 .clone()
                 .handle(&peer, request.clone())
                 .await;
+            if let Some(effect) = gates::administration(request.code) {
+                let code = match &result {
+                    Ok(Some(response)) => response.code,
+                    Ok(None) => response::SUCCESS,
+                    Err(refusal) => refusal.code,
+                };
+                audit(effect, peer.address(), request.code, &request.fields, code);
+            }
             if !request.oneway {
                 let response = match result {
                     Ok(Some(response)) => Some(response),
@@ -512,6 +521,15 @@ impl Handler for RcShard {
         }
         let shard = &self.0;
         if let Err(refusal) = shard.parts.gates.pass(peer, header.code) {
+            if let Some(effect) = gates::administration(header.code) {
+                audit(
+                    effect,
+                    peer.address(),
+                    header.code,
+                    &header.fields,
+                    refusal.code,
+                );
+            }
             Asker::of(shard, peer, frame.serialization, &header).refuse(&refusal);
             return Verdict::Continue;
         }
@@ -544,6 +562,12 @@ impl Handler for RcShard {
         self.0.draining.set(true);
         self.0.drain.notify_waiters();
     }
+}
+
+/// Who administers the broker, and how, is in the log.
+fn audit(effect: Effect, from: SocketAddr, request: i32, fields: &Fields<'_>, response: i32) {
+    let (what, result) = (request::name(request), response::name(response));
+    audit::call(effect, from, what, fields.iter(), result);
 }
 
 /// The handle under which `net` holds a shard; the shard's own tasks hold it too.

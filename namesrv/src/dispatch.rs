@@ -10,6 +10,7 @@ use crate::live::Live;
 use bytes::Bytes;
 use gantry_net::Peer;
 use gantry_net::server::{Handler, Verdict};
+use gantry_service::audit::{self, Effect};
 use gantry_wire::codes::{request as code, response};
 use gantry_wire::frame::Frame;
 use gantry_wire::{Request, Response};
@@ -76,14 +77,22 @@ impl Handlers {
     }
 
     fn answer(&self, peer: &Peer, request: &Request) -> Response {
-        let response = self.handle(peer, request).unwrap_or_else(|refusal| {
+        let answer = self.handle(peer, request).unwrap_or_else(|refusal| {
             tracing::debug!(peer = %peer.address(), code = request.code, "refused: {}", refusal.remark);
             refusal.into()
         });
-        if !request.oneway {
-            self.requests.answered(request.code, response.code);
+        if is_admin(request.code) {
+            let effect = match request.code {
+                code::GET_NAMESRV_CONFIG => Effect::Looks,
+                _ => Effect::Changes,
+            };
+            let (what, result) = (code::name(request.code), response::name(answer.code));
+            audit::call(effect, peer.address(), what, request.fields.iter(), result);
         }
-        response
+        if !request.oneway {
+            self.requests.answered(request.code, answer.code);
+        }
+        answer
     }
 }
 

@@ -9,7 +9,9 @@ use gantry_disk::OsDisk;
 use gantry_namesrv::config::{NamesrvConfig, PROGRAM};
 use gantry_namesrv::live::Live;
 use gantry_namesrv::{NameServer, reload};
-use gantry_service::{Failure, Logging, Signals, Sockets, Start, limits, logging, notify, startup};
+use gantry_service::{
+    Failure, Logging, Signals, Sockets, Start, events, limits, logging, notify, startup,
+};
 
 fn main() -> ExitCode {
     let loaded = match startup::begin(&PROGRAM) {
@@ -52,34 +54,38 @@ fn serve(loaded: Loaded<NamesrvConfig>, sockets: Sockets, logs: &Logging) -> Res
         }
         logging::banner("The Name Server boot success. serializeType=JSON");
         notify::ready(&server.status());
-        let signal = signals.stop(|| read_again(&server, &settings, logs)).await;
-        tracing::info!("{signal}: stopping");
+        let signal = signals.stop(|| read_again(&server, &settings)).await;
+        tracing::info!(message_id = events::STOPPING, "{signal}: stopping");
         notify::stopping("Stopping: answering what was read");
         server.stop().await;
-        tracing::info!("stopped");
+        tracing::info!(message_id = events::STOPPED, "stopped");
         Ok(())
     })
 }
 
 /// SIGHUP: the same options, files and environment, read again.
-fn read_again(server: &NameServer, settings: &Live<NamesrvConfig>, logs: &Logging) {
+fn read_again(server: &NameServer, settings: &Live<NamesrvConfig>) {
     notify::reloading();
     let options = arguments();
     let fresh = startup::load(&PROGRAM, &options, |name| std::env::var(name).ok());
     startup::announce(PROGRAM.name, &fresh.findings);
     let mut status = String::new();
     if let Some(error) = fresh.first_error() {
-        tracing::error!("the configuration has errors; everything stays as it was");
+        tracing::error!(
+            message_id = events::NOT_RELOADED,
+            "the configuration has errors; everything stays as it was"
+        );
         status = format!("NOT RELOADED: {error}; ");
     } else {
         let reloaded = reload::take_up(settings, &fresh.config);
         tracing::info!(
+            message_id = events::RELOADED,
             "configuration read again; taken up: {:?}; what needs a restart: {:?}",
             reloaded.taken_up,
             reloaded.need_restart
         );
         server.needs_restart(reloaded.need_restart);
-        logs.set_level(fresh.config.server.log_level);
+        logging::set_level(fresh.config.server.log_level);
     }
     status += &server.status();
     notify::ready(&status);

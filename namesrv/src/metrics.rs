@@ -51,6 +51,7 @@ impl Board {
     fn metrics(&self) -> Page {
         let mut out = Families::at_most(SERIES_MAX);
         metrics::process(&mut out);
+        metrics::log(&mut out);
         self.own(&mut out);
         self.requests(&mut out);
         self.routes(&mut out);

@@ -150,6 +150,7 @@ impl Board {
         let max = self.live.now().metrics_series_max;
         let mut families = Families::at_most(usize::try_from(max).unwrap_or(usize::MAX));
         metrics::process(&mut families);
+        metrics::log(&mut families);
         self.recovery(&mut families);
         if let Some(serving) = self.serving.get() {
             serving

@@ -103,7 +103,7 @@ settings! {
         rocketmq_home: String = host.install_dir.clone(), "rocketmqHome"
             [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).without_effect("this version reads nothing below it").aliases(&["rocketmq.home.dir"])];
         /// Least level of log lines.
-        log_level: LogLevel = LogLevel::Info, "logLevel" [.reload().env(&["GANTRY_LOG_LEVEL"]).ours()];
+        log_level: LogLevel = LogLevel::Info, "logLevel" [.live().env(&["GANTRY_LOG_LEVEL"]).ours()];
         /// Folder for log files. Without effect under systemd, where logs go to the journal.
         log_dir: String = format!("{}/logs/rocketmqlogs", host.user_home), "logDir"
             [.shown("~/logs/rocketmqlogs").check(folder).env(&["GANTRY_LOG_DIR"]).ours()];

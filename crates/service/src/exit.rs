@@ -72,7 +72,7 @@ impl Failure {
 
     /// Says it in the log, to systemd, and on stderr unless the log is what somebody reads there; the value is for `main` to return.
     pub fn report(&self, program: &str) -> ExitCode {
-        tracing::error!("{self}");
+        tracing::error!(message_id = crate::events::FAILED, "{self}");
         crate::notify::failed(&self.to_string(), self.errno());
         if !crate::logging::in_journal() {
             complain(&format!("{program}: {self}"));

@@ -4,9 +4,13 @@
 //! It knows nothing of messages. Idle, it costs one sleeping thread.
 //! A `main` begins with [`startup::begin`], then [`logging::start`].
 
+pub mod audit;
+pub mod events;
 pub mod exit;
 pub mod host;
 pub mod http;
+mod journal;
+mod limiter;
 pub mod limits;
 pub mod logging;
 pub mod manual;

@@ -279,6 +279,23 @@ pub fn verdict(yes: &str, reasons: &[String]) -> Page {
     }
 }
 
+/// What the log left out.
+pub fn log(out: &mut Families) {
+    let left_out = crate::logging::left_out();
+    out.counter(
+        "gantry_log_lines_dropped_total",
+        "Log lines that found no room.",
+        &[],
+        left_out.dropped,
+    );
+    out.counter(
+        "gantry_log_lines_suppressed_total",
+        "Log lines that were left out because they came too often.",
+        &[],
+        left_out.suppressed,
+    );
+}
+
 /// The families that every Prometheus client exports of its process. What the system does not say is left out.
 pub fn process(out: &mut Families) {
     if let Ok((max, _)) = getrlimit(Resource::RLIMIT_NOFILE) {

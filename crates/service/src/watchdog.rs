@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::notify;
+use crate::{events, notify};
 
 /// A part that must not stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,14 @@ impl Watchdog {
         let stuck = works.iter().find(|work| self.every <= work.busy);
         match stuck {
             Some(work) if !self.stuck => tracing::error!(
+                message_id = events::STUCK,
                 work = work.name,
                 busy_ms = u64::try_from(work.busy.as_millis()).unwrap_or(u64::MAX),
                 "no sign of life for the watchdog: this does not get on"
             ),
-            None if self.stuck => tracing::warn!("everything gets on again"),
+            None if self.stuck => {
+                tracing::warn!(message_id = events::UNSTUCK, "everything gets on again")
+            }
             _ => {}
         }
         self.stuck = stuck.is_some();

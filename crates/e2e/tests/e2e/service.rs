@@ -344,3 +344,54 @@ fn one_broker_is_restarted_under_load_and_no_send_fails() -> Result<()> {
     );
     Ok(())
 }
+
+/// The log says who administered what, and its level follows a request.
+#[test]
+fn administration_is_in_the_log_and_the_level_follows_a_request() -> Result<()> {
+    let room = room("audit")?;
+    let name_server = Server::name_server(Make::Gantry, room.path(), "namesrv")?;
+    let broker = Server::broker(Make::Gantry, room.path(), "broker-a", &[&name_server], &[])?;
+    create_topic(&broker, &[&name_server], TOPIC, 1)?;
+    let said = |server: &Server, words: &[&str]| {
+        until(&format!("{words:?} in the log"), || {
+            let log = server.log()?;
+            let has_all = |line: &str| words.iter().all(|word| line.contains(word));
+            Ok(log.lines().any(has_all))
+        })
+    };
+    let who = "administration from=127.0.0.1:";
+    let created = "what=UPDATE_AND_CREATE_TOPIC";
+    said(&broker, &[who, created, "topic=service", " result=SUCCESS"])?;
+    broker
+        .wire()?
+        .call(17, &[("topic", "../x"), ("Signature", "hidden")], &[])?;
+    said(
+        &broker,
+        &[who, created, "topic=../x", " result=SYSTEM_ERROR"],
+    )?;
+    ensure!(!broker.log()?.contains("hidden"));
+
+    // Between the two changes of the level nothing is written.
+    let level = |text: &[u8]| broker.wire()?.call(25, &[], text)?.success();
+    level(b"logLevel=ERROR")?;
+    create_topic(&broker, &[], "unheard-of", 1)?;
+    level(b"logLevel=INFO")?;
+    create_topic(&broker, &[], "known", 1)?;
+    said(&broker, &[who, created, "topic=known"])?;
+    ensure!(!broker.log()?.contains("unheard-of"));
+
+    ensure!(!name_server.log()?.contains(" DEBUG "));
+    name_server
+        .wire()?
+        .call(318, &[], b"logLevel=DEBUG")?
+        .success()?;
+    // Refusals are logged at that level.
+    name_server
+        .wire()?
+        .call(105, &[("topic", "nobody-has-it")], &[])?;
+    said(&name_server, &[" DEBUG "])?;
+    said(
+        &name_server,
+        &["what=UPDATE_NAMESRV_CONFIG", "result=SUCCESS"],
+    )
+}
