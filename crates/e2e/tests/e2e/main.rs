@@ -9,6 +9,7 @@ mod disk_errors;
 mod hand_over;
 mod home;
 mod metrics;
+mod monitoring;
 mod mqadmin;
 mod notices;
 mod replication;
