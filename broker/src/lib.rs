@@ -10,6 +10,7 @@ pub mod delay;
 pub mod dispatch;
 pub mod gates;
 pub mod handlers;
+pub mod host_command;
 pub mod latch;
 pub mod live;
 pub mod locks;

@@ -5,14 +5,15 @@ use std::{process::ExitCode, sync::Arc};
 use gantry_broker::{
     broker::Broker,
     config::{BrokerConfig, boot},
-    store_command,
+    host_command, store_command,
 };
 use gantry_config::options;
 use gantry_disk::OsDisk;
 use gantry_service::{Failure, Signals, Sockets, Start, events, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
-    if let Some(code) = store_command::run_if_asked(arguments()) {
+    let command = store_command::run_if_asked(arguments());
+    if let Some(code) = command.or_else(|| host_command::run_if_asked(arguments())) {
         return code;
     }
     let loaded = match startup::begin(&boot::PROGRAM) {

@@ -395,3 +395,38 @@ fn administration_is_in_the_log_and_the_level_follows_a_request() -> Result<()> 
         &["what=UPDATE_NAMESRV_CONFIG", "result=SUCCESS"],
     )
 }
+
+/// The doctor knows the broker that runs, and finds out a second one with its name.
+#[test]
+fn the_doctor_knows_a_running_broker_and_another_of_its_name() -> Result<()> {
+    let room = room("doctor")?;
+    let name_server = Server::name_server(Make::Gantry, room.path(), "namesrv")?;
+    let broker = Server::broker(Make::Gantry, room.path(), "broker-a", &[&name_server], &[])?;
+    let doctor = |file: &std::path::Path| -> Result<(Option<i32>, String)> {
+        let program = gantry_e2e::programs::program("mqbroker")?;
+        let mut command = std::process::Command::new(program);
+        let output = command.args(["doctor", "-c"]).arg(file).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code(), text))
+    };
+    let file = broker.folder().join("gantry.conf");
+    let (code, text) = doctor(&file)?;
+    ensure!(code == Some(0), "{code:?} {text}");
+    for words in [
+        "is this broker's, which runs",
+        &format!("has broker-a 0 at {}", broker.address()),
+    ] {
+        ensure!(text.contains(words), "{words}: {text}");
+    }
+    // The same name on other ports, in another store.
+    let twin = Server::broker(Make::Gantry, room.path(), "broker-b", &[], &[])?;
+    let text = twin.configuration().replace("broker-b", "broker-a");
+    drop(twin);
+    let twin = room.path().join("twin.conf");
+    let name_servers = format!("namesrvAddr={}\n", name_server.address());
+    std::fs::write(&twin, text + &name_servers)?;
+    let (code, text) = doctor(&twin)?;
+    ensure!(code == Some(1), "{code:?} {text}");
+    ensure!(text.contains("another broker has its name"), "{text}");
+    Ok(())
+}
