@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod bench_replication;
 mod bench_store;
 mod deletion;
 mod demo;
