@@ -175,7 +175,11 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
         };
     }
     let options = options::parse(arguments).map_err(|error| error.to_string())?;
-    let loaded = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
+    let state = options.config_file.as_deref().and_then(unit_state);
+    let loaded = startup::load(&boot::PROGRAM, &options, |name| {
+        let set = std::env::var(name).ok();
+        set.or_else(|| state.clone().filter(|_| name == "STATE_DIRECTORY"))
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -192,6 +196,18 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
         findings.text()
     };
     Ok((text, code))
+}
+
+/// Where the unit of a configuration file of the packages keeps its store (`StateDirectory=`): a doctor that is called
+/// by hand is not told by systemd.
+fn unit_state(file: &str) -> Option<String> {
+    let below = Path::new(file).strip_prefix("/etc/gantry").ok()?;
+    let name = below.file_name()?.to_str()?;
+    let name = ["toml", "properties"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(&format!(".{ending}")))
+        .unwrap_or(name);
+    Some(format!("/var/lib/gantry/{name}"))
 }
 
 async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
@@ -584,6 +600,20 @@ mod tests {
         assert_eq!(json[1]["verdict"], "warning");
         assert_eq!(json[1]["text"], "80 % \"used\"");
         assert_eq!(json[0]["advice"], "");
+    }
+
+    #[test]
+    fn the_store_of_a_packaged_broker_is_where_its_unit_keeps_it() {
+        for (file, state) in [
+            ("/etc/gantry/broker", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker.toml", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker/a.properties", Some("/var/lib/gantry/a")),
+            ("/etc/gantry/broker/a.b", Some("/var/lib/gantry/a.b")),
+            ("/home/x/broker.toml", None),
+            ("/etc/gantry", None),
+        ] {
+            assert_eq!(unit_state(file).as_deref(), state, "{file}");
+        }
     }
 
     #[test]

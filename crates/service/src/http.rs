@@ -122,7 +122,7 @@ async fn connection(
     pages: Arc<Pages>,
     one_page: Arc<Semaphore>,
 ) -> io::Result<()> {
-    let answer = match read_request(&mut stream).await? {
+    let (head, body) = match read_request(&mut stream).await? {
         Ok(Request { path, head_only }) => {
             // The permit goes with the work: work that hangs on a disk is not begun twice.
             let Ok(permit) = one_page.acquire_owned().await else {
@@ -134,14 +134,15 @@ async fn connection(
                 page
             });
             match made.await {
-                Ok(Some(page)) => answer(page.status, page.content_type, &page.body, head_only),
+                Ok(Some(page)) => answer(page.status, page.content_type, page.body, head_only),
                 Ok(None) => refuse("404 Not Found", head_only),
                 Err(_) => refuse("500 Internal Server Error", head_only),
             }
         }
         Err(status) => refuse(status, false),
     };
-    stream.write_all(&answer).await?;
+    stream.write_all(&head).await?;
+    stream.write_all(&body).await?;
     stream.shutdown().await?;
     // Closing with something unread would reset the connection, and take the answer with it.
     let mut rest = [0; 1024];
@@ -202,31 +203,23 @@ fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
     }))
 }
 
-fn refuse(status: &str, head_only: bool) -> Vec<u8> {
-    let body = format!("{status}\n");
-    answer(
-        status,
-        "text/plain; charset=utf-8",
-        body.as_bytes(),
-        head_only,
-    )
+fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<u8>) {
+    let body = format!("{status}\n").into_bytes();
+    answer(status, "text/plain; charset=utf-8", body, head_only)
 }
 
-fn answer(status: &str, content_type: &str, body: &[u8], head_only: bool) -> Vec<u8> {
+/// Head and body of an answer; pages are large, so they are not copied.
+fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (Vec<u8>, Vec<u8>) {
     let allow = if status.starts_with("405") {
         "Allow: GET, HEAD\r\n"
     } else {
         ""
     };
-    let mut out = format!(
+    let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
         body.len()
-    )
-    .into_bytes();
-    if !head_only {
-        out.extend_from_slice(body);
-    }
-    out
+    );
+    (head.into_bytes(), if head_only { Vec::new() } else { body })
 }
 
 #[cfg(test)]

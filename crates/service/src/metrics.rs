@@ -179,13 +179,13 @@ impl Families {
         family
     }
 
-    /// The text that Prometheus reads.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The text that Prometheus reads. Each family is given up as soon as it is in there: pages are many megabytes.
+    pub fn encode(self) -> Vec<u8> {
         let room = |(name, family): (&String, &Family)| {
             2 * name.len() + family.help.len() + family.lines.len() + 32
         };
         let mut text = String::with_capacity(self.families.iter().map(room).sum());
-        for (name, Family { help, kind, lines }) in &self.families {
+        for (name, Family { help, kind, lines }) in self.families {
             let kind = kind.as_str();
             // Writing to a string cannot fail.
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
@@ -194,7 +194,7 @@ impl Families {
     }
 
     /// [`Families::encode`] as a page.
-    pub fn page(&self) -> Page {
+    pub fn page(self) -> Page {
         Page {
             status: "200 OK",
             content_type: "text/plain; version=0.0.4; charset=utf-8",
