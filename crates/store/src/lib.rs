@@ -570,6 +570,19 @@ impl Store {
         self.health.check()
     }
 
+    /// Takes no new messages while there is a reason `why` not, whatever they come from. What is copied from another log
+    /// is taken as before. When this returns, nothing is stored any more that was not refused: the log's end stays.
+    pub fn seal(&self, why: Option<Arc<str>>) {
+        self.health.seal(why);
+        self.log.settle();
+    }
+
+    /// Why new messages are not wanted, see [`Store::seal`].
+    #[must_use]
+    pub fn sealed(&self) -> Option<Arc<str>> {
+        self.health.sealed()
+    }
+
     /// As [`Store::check_writable`], for one message that would be made ready to be stored: a refusal counts.
     pub fn admit(&self) -> Result<(), AppendError> {
         self.health
