@@ -15,12 +15,12 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
-use gantry_replication::Links;
 use gantry_service::Failure;
 use gantry_store::{AppendError, Cut, Store, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
+    acks::SlaveAcks,
     clients::Clients,
     config::{
         BrokerConfig, BrokerRole,
@@ -89,6 +89,7 @@ pub struct Broker {
     registration: Arc<Registration>,
     server: Server,
     replicas: Replicas,
+    acks: Arc<SlaveAcks>,
     /// Of a slave.
     follow: Option<Follow>,
     timers: Timers,
@@ -173,8 +174,12 @@ impl Broker {
             .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
         let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
         let door = replicas.door().clone();
+        let acks = Arc::new(SlaveAcks::new(
+            replicas.links().clone(),
+            config.store.broker_role,
+        ));
         let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
-        let parts = Arc::new(state.parts(dispatch, store_host, replicas.links().clone()));
+        let parts = Arc::new(state.parts(dispatch, store_host, acks.clone()));
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -187,6 +192,7 @@ impl Broker {
                     groups.clone(),
                     levels.clone(),
                     parts.stats.clone(),
+                    parts.acks.clone(),
                     store_host,
                 );
                 Rc::new(RcShard(Shard::start(parts.clone(), send)))
@@ -217,6 +223,7 @@ impl Broker {
             registration,
             server,
             replicas,
+            acks,
             follow,
             timers,
             watch,
@@ -542,7 +549,7 @@ impl State {
         }
     }
 
-    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, links: Arc<Links>) -> Parts {
+    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, acks: Arc<SlaveAcks>) -> Parts {
         Parts {
             config: self.live.clone(),
             store: self.store.clone(),
@@ -562,7 +569,7 @@ impl State {
             },
             stats: self.stats.clone(),
             store_host,
-            links: Some(links),
+            acks,
             parked: Arc::new(AtomicUsize::new(0)),
         }
     }

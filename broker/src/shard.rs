@@ -24,7 +24,6 @@ use gantry_net::{
     peer::Answer,
     server::{Handler, Verdict},
 };
-use gantry_replication::Links;
 use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
     FieldSink, Request, Response,
@@ -36,7 +35,8 @@ use tokio::sync::{Notify, Semaphore};
 use unsynced::{Stored, Unsynced};
 
 use crate::{
-    config::{BrokerRole, FlushDiskType},
+    acks::SlaveAcks,
+    config::FlushDiskType,
     dispatch::Dispatch,
     gates::Gates,
     handlers::{
@@ -75,8 +75,8 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// Address that message ids carry.
     pub store_host: SocketAddr,
-    /// Slaves; a slave has none.
-    pub links: Option<Arc<Links>>,
+    /// What is promised about slaves.
+    pub acks: Arc<SlaveAcks>,
     /// Pulls held by all shards.
     pub parked: Arc<AtomicUsize>,
 }
@@ -130,7 +130,7 @@ impl Shard {
             drain: Notify::new(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
             sync_flush,
-            sync_copy: config.store.broker_role == BrokerRole::SyncMaster,
+            sync_copy: parts.acks.is_sync_master(),
             ids: RefCell::default(),
             parts,
         });

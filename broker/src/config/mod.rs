@@ -13,7 +13,7 @@ use gantry_config::{ServerSettings, TlsSettings, choices, settings};
 
 pub use boot::PROGRAM;
 pub use outgoing::OutgoingSettings;
-pub use store::{BrokerRole, FlushDiskType, StoreSettings};
+pub use store::{BrokerRole, FlushDiskType, SlaveAckPolicy, StoreSettings};
 
 choices! {
     /// Code that tells a producer to try elsewhere.

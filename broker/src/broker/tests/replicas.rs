@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config::BrokerRole;
+use crate::config::{BrokerRole, SlaveAckPolicy};
 
 /// A slave that keeps what it is sent, and reports when it is told to.
 struct Follower {
@@ -192,5 +192,108 @@ fn a_stop_gives_a_slave_the_end_of_the_log() {
         stopped.unwrap();
         assert_eq!(followed, end);
         None
+    });
+}
+
+/// Waits until that many slaves have said where their logs end.
+async fn near(broker: &Broker, slaves: usize) {
+    while broker
+        .replicas
+        .links()
+        .near(broker.store.max_offset(), u64::MAX)
+        != slaves
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn policy(policy: SlaveAckPolicy) -> impl FnOnce(&mut BrokerConfig) {
+    move |config| {
+        sync_master(config);
+        config.store.slave_ack_policy = policy;
+        config.store.slave_timeout = 20;
+    }
+}
+
+#[test]
+fn refuse_stores_nothing_that_no_slave_can_have() {
+    with_broker(policy(SlaveAckPolicy::Refuse), async |broker, client| {
+        // Makes the topic, for a sender that wants no copy.
+        assert_eq!(client.send("i=WAIT:false").await.code, response::SUCCESS);
+        let end = broker.store.max_offset();
+        let reply = client.send("").await;
+        assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
+        let remark = reply.remark.unwrap();
+        assert!(remark.contains("slaveAckPolicy=refuse"), "{remark}");
+        assert_eq!(broker.store.max_offset(), end, "nothing is stored");
+        assert_eq!(broker.acks.refused(), 1);
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        // It is there, and late: what was stored cannot be refused any more.
+        assert_eq!(client.send("").await.code, response::FLUSH_SLAVE_TIMEOUT);
+        slave.follow(broker.store.max_offset().0).await;
+        Some(broker)
+    });
+}
+
+#[test]
+fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
+    with_broker(policy(SlaveAckPolicy::Degrade), async |broker, client| {
+        let is_degraded = || {
+            let settings = &broker.config().store;
+            broker.acks.look(settings, broker.store.max_offset())
+        };
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert!(is_degraded());
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        // There, but without the message that was acknowledged.
+        assert!(is_degraded());
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        let end = broker.store.max_offset().0;
+        slave.follow(end).await;
+        slave.report().await;
+        while is_degraded() {
+            tokio::task::yield_now().await;
+        }
+        // Nobody reports: the time passes once, and then nobody waits.
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert!(is_degraded());
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert_eq!(broker.acks.entered(), 2);
+        Some(broker)
+    });
+}
+
+#[test]
+fn as_many_slaves_as_are_asked_for_must_have_a_message() {
+    let two = |config: &mut BrokerConfig| {
+        policy(SlaveAckPolicy::Report)(config);
+        config.store.in_sync_replicas = 2;
+    };
+    with_broker(two, async |broker, client| {
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        // A second connection from there is the same slave, as far as anybody knows.
+        let mut again = Follower::connect(&broker).await;
+        again.report().await;
+        connected(&broker, 2).await;
+        near(&broker, 1).await;
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let mut config = broker.config();
+        config.store.in_sync_replicas = 1;
+        broker.reload(&config);
+        let answer = client.begin(request::SEND_MESSAGE_V2, &send_fields("i=WAIT:false"));
+        assert_eq!(
+            answer.answer(PATIENCE).await.unwrap().code,
+            response::SUCCESS
+        );
+        let end = broker.store.max_offset().0;
+        slave.follow(end).await;
+        slave.report().await;
+        broker.replicas.links().replicated().beyond(end - 1).await;
+        Some(broker)
     });
 }
