@@ -63,6 +63,7 @@ use crate::{
     registration::{self, Registration},
     replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
+    slave::{self, Slave},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
     timers::{Step, Timers},
@@ -92,6 +93,8 @@ pub struct Broker {
     acks: Arc<SlaveAcks>,
     /// Of a slave.
     follow: Option<Follow>,
+    /// Of a slave.
+    slave: Option<Slave>,
     timers: Timers,
     watch: JoinHandle<()>,
     metrics: Option<JoinHandle<std::io::Result<()>>>,
@@ -179,7 +182,8 @@ impl Broker {
             config.store.broker_role,
         ));
         let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
-        let parts = Arc::new(state.parts(dispatch, store_host, acks.clone()));
+        let door = replicas.door().clone();
+        let parts = Arc::new(state.parts(dispatch, store_host, door, acks.clone()));
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -188,8 +192,7 @@ impl Broker {
                 let send = Send::new(
                     &parts.config,
                     parts.store.clone(),
-                    topics.clone(),
-                    groups.clone(),
+                    (topics.clone(), groups.clone()),
                     levels.clone(),
                     parts.stats.clone(),
                     parts.acks.clone(),
@@ -198,6 +201,10 @@ impl Broker {
                 Rc::new(RcShard(Shard::start(parts.clone(), send)))
             })
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
+        };
+        let slave = match config.store.broker_role {
+            BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
+            _ => None,
         };
         registration.start();
         let is_slave = config.store.broker_role == BrokerRole::Slave;
@@ -225,6 +232,7 @@ impl Broker {
             replicas,
             acks,
             follow,
+            slave,
             timers,
             watch,
             metrics,
@@ -240,20 +248,39 @@ impl Broker {
     pub fn status(&self) -> String {
         match self.store.check_writable() {
             Err(AppendError::Latched { error }) => latch::status(&error),
-            _ => self.banner.clone(),
+            _ => self
+                .registration
+                .refusal()
+                .unwrap_or_else(|| self.banner.clone()),
         }
     }
 
-    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP).
-    pub fn reload(&self, fresh: &BrokerConfig) {
-        let reload = plan_reload(&*self.live.now(), fresh);
-        tracing::info!(
-            "configuration read again; taken up: {:?}; what needs a restart: {:?}",
-            reload.taken_up,
-            reload.need_restart
-        );
-        let before = self.live.now().broker_permission;
-        self.live.replace(reload.config);
+    /// Grows with every change of the configuration.
+    pub fn config_generation(&self) -> u64 {
+        self.live.generation()
+    }
+
+    /// Takes up what may change while it runs from a configuration that was read again (SIGHUP), unless the running one
+    /// has changed since it had that generation: what was read may lack the change. Returns whether it did.
+    #[must_use]
+    pub fn reload(&self, fresh: &BrokerConfig, generation: u64) -> bool {
+        let mut before = 0;
+        let taken_up = self.live.change(|running, present| {
+            if present != generation {
+                return None;
+            }
+            let reload = plan_reload(running, fresh);
+            tracing::info!(
+                "configuration read again; taken up: {:?}; what needs a restart: {:?}",
+                reload.taken_up,
+                reload.need_restart
+            );
+            before = running.broker_permission;
+            Some(reload.config)
+        });
+        if !taken_up {
+            return false;
+        }
         // Name servers look at the permission only with a new version of the topics, which is written first: not here,
         // for a disk that hangs must not keep the control runtime from what is to be done about it.
         if before != self.live.now().broker_permission {
@@ -264,6 +291,7 @@ impl Broker {
                 }
             });
         }
+        true
     }
 
     /// The configuration as it runs.
@@ -295,6 +323,9 @@ impl Broker {
     pub async fn stop(self) -> Result<(), Failure> {
         self.registration.stop().await;
         self.server.stop(STOP_PATIENCE).await;
+        if let Some(slave) = self.slave {
+            slave.stop().await;
+        }
         if let Some(follow) = self.follow {
             follow.stop().await;
         }
@@ -368,10 +399,11 @@ impl State {
         let stats = Arc::new(Stats::new(stats_config, now));
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+        topics.make_again(queues_of(&store), now).map_err(table)?;
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
-        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period, now).map_err(table)?);
+        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period).map_err(table)?);
         let clients = Arc::new(Clients::new(live.clone()));
         let locks = Arc::new(Locks::new(Duration::from_millis(config.lock_max_live_time)));
         let delay_parts = DelayParts {
@@ -385,7 +417,7 @@ impl State {
                 .unwrap_or(i64::MAX),
             stats_enabled: config.store.enable_schedule_message_stats,
         };
-        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config, now).map_err(table)?;
+        let delay = Delay::load(delay_parts, Arc::new(levels), delay_config).map_err(table)?;
         Ok(State {
             live,
             store,
@@ -397,6 +429,32 @@ impl State {
             locks,
             delay,
         })
+    }
+
+    async fn start_slave(
+        &self,
+        disk: &Arc<dyn Disk>,
+        registration: &Registration,
+    ) -> Result<Slave, Failure> {
+        let config = self.live.now();
+        let tables = slave::Tables {
+            topics: self.topics.clone(),
+            groups: self.groups.clone(),
+            offsets: self.offsets.clone(),
+            delay: self.delay.clone(),
+            store: self.store.clone(),
+            stats: self.stats.clone(),
+        };
+        let folder = Path::new(&config.store.store_path_root_dir).join("config");
+        let (disk, address) = (disk.clone(), config.broker_address());
+        let copier = tokio::task::spawn_blocking(move || {
+            slave::Copier::load(disk, &folder, tables, address)
+        });
+        let copier = copier
+            .await
+            .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
+            .map_err(|error| Failure::other(error.to_string()))?;
+        Ok(Slave::start(copier, registration.masters()))
     }
 
     fn dispatch(
@@ -430,6 +488,7 @@ impl State {
             paths => paths,
         };
         Dispatch {
+            is_slave: config.store.broker_role == BrokerRole::Slave,
             heartbeat: Heartbeat {
                 topics: topics.clone(),
                 groups: groups.clone(),
@@ -549,7 +608,13 @@ impl State {
         }
     }
 
-    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, acks: Arc<SlaveAcks>) -> Parts {
+    fn parts(
+        &self,
+        dispatch: Dispatch,
+        store_host: SocketAddr,
+        door: Arc<Door>,
+        acks: Arc<SlaveAcks>,
+    ) -> Parts {
         Parts {
             config: self.live.clone(),
             store: self.store.clone(),
@@ -566,6 +631,7 @@ impl State {
             dispatch: Arc::new(dispatch),
             gates: Gates {
                 config: self.live.clone(),
+                door,
             },
             stats: self.stats.clone(),
             store_host,
@@ -615,6 +681,14 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
     if !matches!(waited.await, Ok(true)) {
         tracing::warn!("serving, but not every name server has acknowledged the registration yet");
     }
+}
+
+/// The topics that the store has queues of, with how many.
+fn queues_of(store: &Store) -> impl Iterator<Item = (String, i32)> {
+    store.topics().into_iter().filter_map(|topic| {
+        let last = store.queues_of(&topic).last()?.id();
+        Some((topic, i32::try_from(last.0).ok()?.checked_add(1)?))
+    })
 }
 
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).

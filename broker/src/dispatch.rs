@@ -37,6 +37,7 @@ const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 /// The handlers of everything but sends and pulls.
 #[expect(missing_docs, reason = "each field is named after its handler")]
 pub struct Dispatch {
+    pub is_slave: bool,
     pub heartbeat: Heartbeat,
     pub client_requests: ClientRequests,
     pub offsets: OffsetRequests,
@@ -116,6 +117,7 @@ impl Dispatch {
                     .await
             }
             // Only of interest to a transaction that was begun, and none can be: the send was refused (decision 6).
+            END_TRANSACTION if self.is_slave => Err(Refusal::transactions_end_at_masters()),
             END_TRANSACTION => return Ok(None),
             HA_LINK => self.link.invite(peer, &request).await,
             _ => return self.administer(request, now).await.map(Some),

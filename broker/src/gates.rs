@@ -8,7 +8,7 @@ use std::sync::Arc;
 use gantry_net::Peer;
 use gantry_wire::codes::request;
 
-use crate::{live::LiveConfig, refusal::Refusal};
+use crate::{live::LiveConfig, refusal::Refusal, replicas::Door};
 
 /// Listeners in the order in which the broker opens them.
 pub mod listener {
@@ -22,6 +22,8 @@ pub mod listener {
 pub struct Gates {
     /// `adminOpen` says whether administration is open to every address (decision 18).
     pub config: Arc<LiveConfig>,
+    /// Who is a slave of ours.
+    pub door: Arc<Door>,
 }
 
 impl Gates {
@@ -36,6 +38,31 @@ impl Gates {
             return Ok(());
         }
         Err(Refusal::admin_closed(code, peer.address()))
+    }
+
+    /// Whether a slave may ask for this even where administration is closed (decision 19); whether it is one,
+    /// [`Gates::pass_slave`] finds out.
+    pub fn concerns_slaves(&self, code: i32) -> bool {
+        use request::*;
+        matches!(
+            code,
+            GET_ALL_TOPIC_CONFIG
+                | GET_ALL_CONSUMER_OFFSET
+                | GET_ALL_DELAY_OFFSET
+                | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+        )
+    }
+
+    /// Refuses a copy of a table to who is no slave of ours. May ask name servers.
+    pub async fn pass_slave(&self, peer: &Peer, code: i32) -> Result<(), Refusal> {
+        match self
+            .door
+            .is_trusted(peer.address().ip().to_canonical())
+            .await
+        {
+            true => Ok(()),
+            false => Err(Refusal::admin_closed(code, peer.address())),
+        }
     }
 
     /// Whether the listener that accepted this peer serves pulls.

@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod registration;
 pub mod replicas;
 pub mod shard;
+pub mod slave;
 pub mod stats;
 pub mod store_command;
 pub mod tables;

@@ -44,15 +44,25 @@ impl LiveConfig {
 
     /// Makes a changed configuration the one that runs.
     pub fn replace(&self, config: BrokerConfig) {
-        let config = Arc::new(config);
+        self.change(|_, _| Some(config));
+    }
+
+    /// Makes what `change` makes of the running configuration, which has that generation, the one that runs: no other
+    /// change comes between. Returns whether it made anything.
+    pub fn change(&self, change: impl FnOnce(&BrokerConfig, u64) -> Option<BrokerConfig>) -> bool {
         // Held until all are told, so that the last change is also the last that anybody hears of.
         let followers = self
             .followers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let Some(config) = change(&self.now(), self.generation()) else {
+            return false;
+        };
+        let config = Arc::new(config);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&config);
         self.generation.fetch_add(1, Ordering::AcqRel);
         followers.iter().for_each(|follower| follower(&config));
+        true
     }
 
     /// Tells `follower` of every change from now on: for parts that do not look here, such as the store.

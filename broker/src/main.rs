@@ -66,13 +66,19 @@ fn read_again(broker: &Broker, logging: &Logging) {
     notify::reloading();
     // The arguments were parsed at the start, so they parse.
     if let Ok(options) = options::parse(arguments()) {
-        let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
-        startup::announce(boot::PROGRAM.name, &fresh.findings);
-        if fresh.refused() {
-            tracing::error!("the configuration has errors; everything stays as it was");
-        } else {
-            logging.set_level(fresh.config.server.log_level);
-            broker.reload(&fresh.config);
+        loop {
+            let generation = broker.config_generation();
+            let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
+            startup::announce(boot::PROGRAM.name, &fresh.findings);
+            if fresh.refused() {
+                tracing::error!("the configuration has errors; everything stays as it was");
+                break;
+            }
+            if broker.reload(&fresh.config, generation) {
+                logging.set_level(fresh.config.server.log_level);
+                break;
+            }
+            // An administrator changed a setting in between: it is in the files by now.
         }
     }
     notify::ready(&broker.status());

@@ -311,6 +311,25 @@ impl Refusal {
         )
     }
 
+    /// A send to a slave, which stores only what its master sends it.
+    pub fn not_stored_by_a_slave(disk: DiskUse) -> Self {
+        Refusal::new(
+            response::SERVICE_NOT_AVAILABLE,
+            format!(
+                "service not available now. It may be caused by one of the following reasons: the broker's disk is full \
+                 [{disk}], messages are put to the slave, message store has been shut down, etc."
+            ),
+        )
+    }
+
+    /// The end of a transaction at a slave.
+    pub fn transactions_end_at_masters() -> Self {
+        Refusal::new(
+            response::SLAVE_NOT_AVAILABLE,
+            "Message store is slave mode, so end transaction is forbidden. ",
+        )
+    }
+
     /// Send-back: no record at this offset.
     pub fn record_not_found_for_send_back(offset: i64) -> Self {
         Refusal::system_error(format!("look message by offset failed, {offset}"))

@@ -395,6 +395,24 @@ impl Shard {
         });
     }
 
+    /// As [`Shard::other`], if the sender turns out to be a slave of ours.
+    fn other_of_slave(self: &Rc<Self>, peer: &Peer, request: Request) {
+        let shard = self.clone();
+        let busy = peer.begin();
+        let peer = peer.clone();
+        tokio::task::spawn_local(async move {
+            match shard.parts.gates.pass_slave(&peer, request.code).await {
+                Ok(()) => shard.other(&peer, request),
+                Err(refusal) if !request.oneway => {
+                    let response = Response::refuse(refusal.code, refusal.remark);
+                    peer.send(|out| response.encode(out, request.opaque, request.serialization));
+                }
+                Err(_) => {}
+            }
+            drop(busy);
+        });
+    }
+
     fn other(self: &Rc<Self>, peer: &Peer, request: Request) {
         let shard = self.clone();
         let busy = peer.begin();
@@ -443,6 +461,12 @@ impl Handler for RcShard {
         }
         let shard = &self.0;
         if let Err(refusal) = shard.parts.gates.pass(peer, header.code) {
+            if shard.parts.gates.concerns_slaves(header.code) {
+                let body = Bytes::copy_from_slice(frame.body);
+                let request = Request::from_header(header, frame.serialization, body);
+                shard.other_of_slave(peer, request);
+                return Verdict::Continue;
+            }
             Asker::of(peer, frame.serialization, &header).refuse(&refusal);
             return Verdict::Continue;
         }

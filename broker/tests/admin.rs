@@ -86,7 +86,7 @@ impl Home {
             flush_interval_ms: 10_000,
             stats_enabled: true,
         };
-        let delay = Delay::load(delay_parts, levels, delay_config, NOW).unwrap();
+        let delay = Delay::load(delay_parts, levels, delay_config).unwrap();
         let identity = Arc::new(Identity {
             address: "10.0.0.1:10911".parse().unwrap(),
             name: "broker-a".into(),
@@ -100,7 +100,7 @@ impl Home {
             groups: Arc::new(
                 Groups::load(Arc::clone(&disk), &folder, Arc::clone(&live), NOW).unwrap(),
             ),
-            offsets: Arc::new(Offsets::load(Arc::clone(&disk), &folder, 5_000, NOW).unwrap()),
+            offsets: Arc::new(Offsets::load(Arc::clone(&disk), &folder, 5_000).unwrap()),
             clients: Arc::new(Clients::new(Arc::clone(&live))),
             dir,
             live,

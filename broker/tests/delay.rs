@@ -85,7 +85,7 @@ impl Home {
             flush_interval_ms: 10_000,
             stats_enabled: true,
         };
-        let delay = Delay::load(parts, Arc::clone(&levels), config, now).unwrap();
+        let delay = Delay::load(parts, Arc::clone(&levels), config).unwrap();
         Running {
             store,
             stats,

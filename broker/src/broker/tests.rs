@@ -5,6 +5,7 @@ mod latch;
 mod pulls;
 mod replicas;
 mod sends;
+mod slave;
 
 use std::{io::Read, net::TcpStream, path::Path, time::Duration};
 
@@ -308,14 +309,38 @@ fn a_permission_that_was_read_again_is_announced() {
         async |broker, _| {
             let before = broker.topics.generation();
             let mut fresh = BrokerConfig::clone(&broker.live.now());
-            broker.reload(&fresh);
+            assert!(broker.reload(&fresh, broker.config_generation()));
             assert_eq!(broker.topics.generation(), before);
             fresh.broker_permission = 4;
-            broker.reload(&fresh);
+            assert!(broker.reload(&fresh, broker.config_generation()));
             // It is written before it is announced, elsewhere.
             while broker.topics.generation() == before {
                 tokio::task::yield_now().await;
             }
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_change_by_request_outlives_files_that_were_read_before_it() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            // SIGHUP: the files are being read,
+            let generation = broker.config_generation();
+            let mut fresh = BrokerConfig::clone(&broker.live.now());
+            // and an administrator changes something.
+            let update = client
+                .ask(request::UPDATE_BROKER_CONFIG, &[], b"brokerPermission=4")
+                .await;
+            assert_eq!(update.code, 0, "{:?}", update.remark);
+            assert!(!broker.reload(&fresh, generation), "what was read is old");
+            assert_eq!(broker.live.now().broker_permission, 4);
+            // Read again, with the change in the override file.
+            fresh.broker_permission = 4;
+            assert!(broker.reload(&fresh, broker.config_generation()));
+            assert_eq!(broker.live.now().broker_permission, 4);
             Some(broker)
         },
     );

@@ -29,7 +29,6 @@ choices! {
 }
 
 const NO_POOL: &str = "messages are written to files directly; there is no buffer pool";
-const NO_CORRECTION: &str = "a slave takes its offsets from the log";
 const AS_MUCH: &str = "a slave is sent as much as there is, up to 1 MiB at once";
 const NO_DLEDGER: &str = "this version has no DLedger";
 const NO_LMQ: &str = "this version has no LMQ";
@@ -215,8 +214,8 @@ settings! {
         /// Addresses of slaves, `,` between them, that get the log without being registered under this broker's name; `*`:
         /// whoever connects. Links that are open stay open.
         ha_peers: Option<String> = None, "haPeers" [.check(peers).live().ours()];
-        /// A slave corrects offsets.
-        offset_check_in_slave: bool = false, "offsetCheckInSlave" [.without_effect(NO_CORRECTION)];
+        /// A slave corrects a reader's offset that is outside the queue; else it leaves that to the master.
+        offset_check_in_slave: bool = false, "offsetCheckInSlave" [.live()];
 
         section "Store: without effect";
         /// A lock instead of a spin lock.

@@ -85,6 +85,11 @@ impl Lane {
         self.line.next()
     }
 
+    /// Goes on where a master is that does the work now.
+    pub(super) fn move_to(&mut self, next: QueueOffset) {
+        self.line.move_to(next);
+    }
+
     /// One round: delivers some of what is due, or says what to wait for. Returns the end of the log after what was
     /// stored.
     pub(super) fn serve(

@@ -143,7 +143,8 @@ impl Line {
         self.pause_ms == PAUSE_MS_MAX
     }
 
-    fn move_to(&mut self, next: QueueOffset) {
+    /// Goes on here; what is behind it and settled already stays so.
+    pub(super) fn move_to(&mut self, next: QueueOffset) {
         self.next = next;
         self.ahead = self.ahead.split_off(&next);
         while self.ahead.remove(&self.next) {

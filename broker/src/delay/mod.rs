@@ -25,6 +25,7 @@ use std::time::Duration;
 use gantry_disk::Disk;
 use gantry_message::{LogOffset, Millis, QueueOffset};
 use gantry_store::{Batch, Queue, Store};
+use gantry_wire::bodies::DelayOffsets;
 
 pub use levels::{LEVELS_MAX, Level, Levels, LevelsError, Postponed, postpone};
 
@@ -116,7 +117,6 @@ impl Delay {
         parts: DelayParts,
         levels: Arc<Levels>,
         config: DelayConfig,
-        now: Millis,
     ) -> Result<Arc<Self>, TableError> {
         let DelayParts {
             store,
@@ -124,7 +124,7 @@ impl Delay {
             disk,
             config_folder,
         } = parts;
-        let file = OffsetsFile::load(disk, &config_folder, now)?;
+        let file = OffsetsFile::load(disk, &config_folder)?;
         let shared = Shared {
             store,
             stats,
@@ -197,6 +197,21 @@ impl Delay {
             (position != UNKNOWN).then_some((level, QueueOffset(position)))
         };
         self.levels.iter().filter_map(known).collect()
+    }
+
+    /// Takes over the positions of the master, in memory and on disk: a slave that is promoted goes on there. The thread
+    /// must not run. Blocks.
+    pub fn adopt(&self, offsets: DelayOffsets) -> Result<(), TableError> {
+        let mut state = lock(&self.state);
+        state.file.replace(offsets);
+        let State { lanes, file, .. } = &mut *state;
+        for lane in lanes {
+            if let Some(next) = file.position(lane.level) {
+                lane.move_to(next);
+                self.positions[lane.level.index()].store(next.0, Ordering::Relaxed);
+            }
+        }
+        file.write()
     }
 
     /// Delivers what is due and returns when to come back; never, once the store has latched.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_disk::Disk;
-use gantry_message::{Millis, QueueOffset};
+use gantry_message::QueueOffset;
 use gantry_wire::bodies::DelayOffsets;
 
 use super::levels::Level;
@@ -20,13 +20,9 @@ pub(super) struct OffsetsFile {
 }
 
 impl OffsetsFile {
-    pub(super) fn load(
-        disk: Arc<dyn Disk>,
-        folder: &Path,
-        now: Millis,
-    ) -> Result<Self, TableError> {
+    pub(super) fn load(disk: Arc<dyn Disk>, folder: &Path) -> Result<Self, TableError> {
         let file = JsonFile::new(disk, folder.join("delayOffset.json"));
-        let offsets = file.load(now, DelayOffsets::parse)?.unwrap_or_default();
+        let offsets = file.load(DelayOffsets::parse)?.unwrap_or_default();
         Ok(Self {
             file,
             written: offsets.clone(),
@@ -48,6 +44,11 @@ impl OffsetsFile {
         if let (Ok(number), Ok(next)) = (i32::try_from(level.number()), i64::try_from(next.0)) {
             self.offsets.offset_table.insert(number, next);
         }
+    }
+
+    /// Takes over all positions at once.
+    pub(super) fn replace(&mut self, offsets: DelayOffsets) {
+        self.offsets = offsets;
     }
 
     pub(super) fn is_changed(&self) -> bool {

@@ -20,6 +20,7 @@ use gantry_wire::{
 
 use crate::{
     clients::Clients,
+    config::BrokerRole,
     live::LiveConfig,
     refusal::Refusal,
     stats::{GroupTopicCounters, Read, Stats},
@@ -63,6 +64,8 @@ pub struct Admitted {
     counters: Arc<GroupTopicCounters>,
     /// Broker to suggest while the reader keeps up, and when it has fallen behind.
     suggest: (i64, i64),
+    /// Set on a slave: an offset outside the queue is left for the master to correct, which is this broker of the group.
+    uncorrected: Option<i64>,
     /// How long the request may be held.
     pub hold: Option<Millis>,
 }
@@ -124,7 +127,9 @@ impl Pull {
         }
         let queue_id = read_queue(&topic, request.queue_id, peer)?;
         let filter = self.filter(&request, known.consume_broadcast_enable)?;
-        if request.sys_flag & COMMIT_OFFSET != 0 && 0 <= request.commit_offset {
+        let is_slave = config.store.broker_role == BrokerRole::Slave;
+        // What comes with a pull is for the master; a slave takes what is committed on purpose.
+        if !is_slave && request.sys_flag & COMMIT_OFFSET != 0 && 0 <= request.commit_offset {
             let reached = QueueOffset(request.commit_offset.unsigned_abs());
             if let Err(error) = self.offsets.commit(group, name, queue_id, reached) {
                 // The pull goes on, as Java's does; the group is told when it commits by itself (15).
@@ -150,6 +155,8 @@ impl Pull {
             filter,
             counters: self.stats.group_topic(group, name),
             suggest,
+            uncorrected: (is_slave && !config.store.offset_check_in_slave)
+                .then_some(known.broker_id),
             hold,
             group: group.to_owned(),
         }))
@@ -238,7 +245,7 @@ impl Pull {
         } else {
             (ReadStatus::OffsetTooSmall, min)
         };
-        PullAnswer {
+        let answer = PullAnswer {
             code: response::PULL_OFFSET_MOVED,
             remark: status.as_str(),
             suggest: pull.suggest.0,
@@ -247,7 +254,8 @@ impl Pull {
             max: to_wire(max),
             found: None,
             took_ms: 0,
-        }
+        };
+        uncorrected(pull, answer)
     }
 
     /// Counts what an answer carries, and records an offset that had to be corrected.
@@ -263,7 +271,8 @@ impl Pull {
             }
             None => self.stats.missed(),
         }
-        if answer.code == response::PULL_OFFSET_MOVED {
+        let is_slave = self.config.now().store.broker_role == BrokerRole::Slave;
+        if answer.code == response::PULL_OFFSET_MOVED && !is_slave {
             self.offset_moved(pull, answer);
         }
     }
@@ -354,7 +363,7 @@ fn answer(pull: &Admitted, found: Found, took_ms: u64) -> PullAnswer {
         _ => response::PULL_OFFSET_MOVED,
     };
     let (in_time, behind) = pull.suggest;
-    PullAnswer {
+    let answer = PullAnswer {
         code,
         remark: found.status.as_str(),
         suggest: if found.suggest_slave { behind } else { in_time },
@@ -363,6 +372,29 @@ fn answer(pull: &Admitted, found: Found, took_ms: u64) -> PullAnswer {
         max: to_wire(found.max),
         found: (code == response::SUCCESS).then_some(found),
         took_ms,
+    };
+    uncorrected(pull, answer)
+}
+
+/// A slave that does not correct offsets. A reader beyond the end is ahead of what has been copied: it waits as for any
+/// message that is not there yet. One before the beginning is sent to the master and comes again as it is.
+fn uncorrected(pull: &Admitted, answer: PullAnswer) -> PullAnswer {
+    let Some(corrects) = pull
+        .uncorrected
+        .filter(|_| answer.code == response::PULL_OFFSET_MOVED)
+    else {
+        return answer;
+    };
+    let code = if answer.max < pull.offset {
+        response::PULL_NOT_FOUND
+    } else {
+        response::PULL_RETRY_IMMEDIATELY
+    };
+    PullAnswer {
+        code,
+        suggest: corrects,
+        next: pull.offset,
+        ..answer
     }
 }
 

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     acks::SlaveAcks,
-    config::BrokerConfig,
+    config::{BrokerConfig, BrokerRole},
     delay::{Levels, postpone},
     live::{LiveConfig, Snapshot},
     refusal::{DiskUse, Refusal},
@@ -107,8 +107,7 @@ impl Send {
     pub fn new(
         config: &Arc<LiveConfig>,
         store: Arc<Store>,
-        topics: Arc<Topics>,
-        groups: Arc<Groups>,
+        (topics, groups): (Arc<Topics>, Arc<Groups>),
         levels: Arc<Levels>,
         stats: Arc<Stats>,
         acks: Arc<SlaveAcks>,
@@ -139,6 +138,11 @@ impl Send {
         body: &[u8],
     ) -> Result<Stage, Refusal> {
         self.check_busy()?;
+        if self.config().store.broker_role == BrokerRole::Slave {
+            // Before anything is made for it.
+            let disks = DiskUse::of(self.store.disks_then());
+            return Err(Refusal::not_stored_by_a_slave(disks));
+        }
         let message = SendMessage::read(header.code, &header.fields)?;
         let place = match self.admit(sender, &message)? {
             Ok(place) => place,

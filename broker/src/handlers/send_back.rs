@@ -16,6 +16,7 @@ use gantry_wire::bodies::{SubscriptionGroupConfig, TopicConfig};
 use gantry_wire::headers::ConsumerSendMsgBack;
 use gantry_wire::{Request, Response, version};
 
+use crate::config::BrokerRole;
 use crate::delay::{Levels, postpone};
 use crate::live::LiveConfig;
 use crate::refusal::Refusal;
@@ -49,6 +50,9 @@ impl SendBack {
     /// Serves one request. Blocks.
     pub fn handle(&self, request: &Request, now: Millis) -> Result<Response, Refusal> {
         let header: ConsumerSendMsgBack<'_> = request.header()?;
+        if self.live.now().store.broker_role == BrokerRole::Slave {
+            return Err(Refusal::system_error("SERVICE_NOT_AVAILABLE"));
+        }
         // Nothing is made for a message that will not be taken.
         if self.groups.get(header.group).is_none() {
             self.store.admit().map_err(|error| not_stored(&error))?;

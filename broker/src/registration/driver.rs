@@ -12,6 +12,7 @@ use std::{
 
 use gantry_message::Millis;
 use gantry_net::client::{CallError, Connection, Options, Reply};
+use gantry_service::notify;
 use gantry_wire::{
     HeaderEncode,
     bodies::{DataVersion, KvTable, TopicConfig},
@@ -26,10 +27,11 @@ use tokio::{
 };
 
 use super::{
-    Current, Master, Shared, Standing, State, announcement, encode, lock,
+    Current, Master, Shared, Standing, State, announcement, encode, fixed_ha_address, lock,
+    refusal_text,
     session::{Action, Say, Session},
 };
-use crate::tables::Snapshot;
+use crate::{latch, tables::Snapshot};
 
 /// How often host names are looked up again; when one could not be, sooner.
 const LOOKUP_PERIOD: Duration = Duration::from_secs(120);
@@ -159,6 +161,9 @@ fn follow(
     let mut progress = lock(&shared.progress);
     progress
         .servers
+        .retain(|address, _| running.contains_key(address));
+    progress
+        .refusals
         .retain(|address, _| running.contains_key(address));
     for (rank, &address) in found.iter().enumerate() {
         let standing = progress.servers.entry(address).or_insert(Standing {
@@ -308,6 +313,7 @@ impl Server {
                 }
                 self.shared
                     .note(self.address, State::Has(current.revision.generation));
+                self.taken();
                 self.take_answer(&reply).await;
             }
             Err(trouble) => self.note_trouble(&trouble),
@@ -319,15 +325,38 @@ impl Server {
         let (say, reason) = match trouble {
             Trouble::Unreachable(reason) => {
                 self.connection = None;
+                lock(&self.shared.progress).refusals.remove(&self.address);
                 (self.session.failed(reason, now), reason)
             }
-            Trouble::Refused(reason) => (self.session.refused(reason, now), reason),
+            Trouble::Refused(reason) => {
+                let mut progress = lock(&self.shared.progress);
+                progress.refusals.insert(self.address, reason.clone());
+                (self.session.refused(reason, now), reason)
+            }
         };
         if say == Say::Once {
             let refused = matches!(trouble, Trouble::Refused(_));
             tracing::warn!(name_server = %self.address, reason, refused, "the broker is not registered; trying again");
+            if refused {
+                self.show(&refusal_text(self.address, reason));
+            }
         }
         self.shared.note(self.address, State::Away);
+    }
+
+    /// A refusal is over.
+    fn taken(&self) {
+        let mut progress = lock(&self.shared.progress);
+        if progress.refusals.remove(&self.address).is_some() && progress.refusals.is_empty() {
+            self.show("serving; no name server refuses this broker any more");
+        }
+    }
+
+    /// Shows this in the status, unless it says already that the store has failed.
+    fn show(&self, status: &str) {
+        if !latch::is_latched(&self.shared.store) {
+            notify::status(status);
+        }
     }
 
     async fn register(
@@ -394,11 +423,12 @@ impl Server {
                 address: own(answer.master_addr),
                 ha_address: own(answer.ha_server_addr),
             };
-            if master != Master::default() && lock(&self.shared.progress).leads(self.address) {
-                lock(&self.shared.progress).master = master;
+            if lock(&self.shared.progress).leads(self.address) {
+                self.take_master(master);
             }
         }
-        if reply.body.is_empty() {
+        // A slave's topics, their order flags too, are its master's.
+        if reply.body.is_empty() || self.shared.is_slave() {
             return;
         }
         let ordered: BTreeSet<String> = match KvTable::parse(&reply.body) {
@@ -424,6 +454,29 @@ impl Server {
             }
             Err(error) => tracing::error!(%error, "setting the order flags of topics ended badly"),
         }
+    }
+
+    fn take_master(&self, said: Master) {
+        let fixed = fixed_ha_address(&self.shared.live.now());
+        self.shared.master.send_if_modified(|master| {
+            let new = Master {
+                address: said.address,
+                ha_address: fixed
+                    .or(said.ha_address)
+                    .or_else(|| master.ha_address.clone()),
+            };
+            let moved = *master != new;
+            if master.address != new.address {
+                tracing::info!(
+                    address = new.address.as_deref().unwrap_or("none"),
+                    ha_address = new.ha_address.as_deref().unwrap_or("none"),
+                    name_server = %self.address,
+                    "the master of this broker's name, as the name server says"
+                );
+            }
+            *master = new;
+            moved
+        });
     }
 
     async fn take_out(mut self) {

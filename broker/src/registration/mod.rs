@@ -27,6 +27,7 @@ use gantry_wire::bodies::{Registration as Body, TopicConfig};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
+    config::{BrokerConfig, BrokerRole},
     latch,
     live::LiveConfig,
     tables::{Snapshot, Topics},
@@ -43,9 +44,10 @@ pub struct Registration {
 /// What the master of this name is, as a name server told a slave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Master {
-    /// Where it serves.
+    /// Where it serves; nothing while no master is registered.
     pub address: Option<String>,
-    /// Where it replicates from.
+    /// Where slaves connect to it: `haMasterAddress` if that is set, else what was said last. It is kept while the master
+    /// is away.
     pub ha_address: Option<String>,
 }
 
@@ -56,6 +58,8 @@ struct Shared {
     store: Arc<Store>,
     live: Arc<LiveConfig>,
     stopping: watch::Sender<bool>,
+    /// What the name servers said of the master of this name.
+    master: watch::Sender<Master>,
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Held while the order flags of topics are set from one name server's answer.
@@ -69,7 +73,8 @@ struct Shared {
 #[derive(Default)]
 struct Progress {
     servers: BTreeMap<SocketAddr, Standing>,
-    master: Master,
+    /// Why the name servers that refuse this broker do.
+    refusals: BTreeMap<SocketAddr, String>,
     /// The configured names have been looked up at least once.
     resolved: bool,
 }
@@ -111,11 +116,17 @@ impl Registration {
         topics: Arc<Topics>,
         store: Arc<Store>,
     ) -> Registration {
+        // An administrator's word on where to replicate from goes before any name server's.
+        let master = Master {
+            address: None,
+            ha_address: fixed_ha_address(&live.now()),
+        };
         let shared = Shared {
             identity,
             topics,
             store,
             live,
+            master: watch::Sender::new(master),
             stopping: watch::Sender::new(false),
             progress: Mutex::default(),
             progressed: Condvar::new(),
@@ -174,7 +185,21 @@ impl Registration {
 
     /// What the name servers said about the master of this name; nothing for a master.
     pub fn master(&self) -> Master {
-        lock(&self.shared.progress).master.clone()
+        self.shared.master.borrow().clone()
+    }
+
+    /// As [`Registration::master`], for who waits for a change of it.
+    pub fn masters(&self) -> watch::Receiver<Master> {
+        self.shared.master.subscribe()
+    }
+
+    /// Why name servers do not take this broker, if one refuses it.
+    pub fn refusal(&self) -> Option<String> {
+        let progress = lock(&self.shared.progress);
+        let mut refusals = progress.refusals.iter();
+        refusals
+            .next()
+            .map(|(server, why)| refusal_text(*server, why))
     }
 }
 
@@ -210,7 +235,14 @@ impl Shared {
         Rules {
             period_ms: i64::try_from(config.register_name_server_period).unwrap_or(i64::MAX),
             force: config.force_register,
+            // A slave without a master looks for one.
+            seeking: config.store.broker_role == BrokerRole::Slave
+                && self.master.borrow().address.is_none(),
         }
+    }
+
+    fn is_slave(&self) -> bool {
+        self.live.now().store.broker_role == BrokerRole::Slave
     }
 
     fn timeout(&self) -> Duration {
@@ -259,6 +291,16 @@ impl Shared {
         });
         body
     }
+}
+
+fn refusal_text(name_server: SocketAddr, why: &str) -> String {
+    format!("name server {name_server} refuses this broker: {why}")
+}
+
+/// `haMasterAddress`; Java does not look at one of fewer than six characters.
+fn fixed_ha_address(config: &BrokerConfig) -> Option<String> {
+    let address = config.store.ha_master_address.as_deref()?.trim();
+    (6 <= address.len()).then(|| address.to_owned())
 }
 
 fn encode(body: &Body, compressed: bool) -> Bytes {

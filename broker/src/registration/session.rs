@@ -29,6 +29,8 @@ pub(super) struct Rules {
     pub(super) period_ms: i64,
     /// `forceRegister`
     pub(super) force: bool,
+    /// Only an answer to a registration says who the master is, and it is not known yet: register every second.
+    pub(super) seeking: bool,
 }
 
 /// What to do next.
@@ -65,6 +67,9 @@ pub(super) struct Session {
 
 impl Rules {
     fn period(&self) -> i64 {
+        if self.seeking {
+            return RETRY_MS;
+        }
         self.period_ms.clamp(*PERIOD_MS.start(), *PERIOD_MS.end())
     }
 }
@@ -96,7 +101,7 @@ impl Session {
                 // A period that became shorter counts from now on, not after the one under way.
                 let due = self.due.min(now.plus(rules.period()));
                 match due <= now {
-                    true if rules.force => Action::AnnounceAll,
+                    true if rules.force || rules.seeking => Action::AnnounceAll,
                     true => Action::Ask,
                     false => Action::WaitUntil(due),
                 }
@@ -182,10 +187,12 @@ mod tests {
     const RULES: Rules = Rules {
         period_ms: 30_000,
         force: true,
+        seeking: false,
     };
     const ASKING: Rules = Rules {
         period_ms: 30_000,
         force: false,
+        seeking: false,
     };
 
     fn at(generation: u64) -> Revision {
@@ -217,6 +224,31 @@ mod tests {
         assert_eq!(
             session.announced(at(1), RULES, Millis(30_101)),
             Say::Nothing
+        );
+    }
+
+    #[test]
+    fn a_slave_without_a_master_asks_for_one_every_second() {
+        let seeking = Rules {
+            seeking: true,
+            ..ASKING
+        };
+        let mut session = registered();
+        session.announced(at(1), seeking, Millis(0));
+        assert_eq!(
+            session.next(at(1), seeking, Millis(999)),
+            Action::WaitUntil(Millis(1_000))
+        );
+        assert_eq!(
+            session.next(at(1), seeking, Millis(1_000)),
+            Action::AnnounceAll,
+            "the other question does not tell"
+        );
+        // Also when the master was lost during the period.
+        session.announced(at(1), ASKING, Millis(2_000));
+        assert_eq!(
+            session.next(at(1), seeking, Millis(2_500)),
+            Action::WaitUntil(Millis(3_500))
         );
     }
 
@@ -286,6 +318,7 @@ mod tests {
             let rules = Rules {
                 period_ms: configured,
                 force: true,
+                seeking: false,
             };
             let mut session = Session::new(Millis(0));
             session.announced(at(1), rules, Millis(0));
@@ -303,6 +336,7 @@ mod tests {
         let rules = Rules {
             period_ms: 10_000,
             force: true,
+            seeking: false,
         };
         assert_eq!(
             session.next(at(1), rules, Millis(5_000)),

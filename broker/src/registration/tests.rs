@@ -483,6 +483,9 @@ fn a_refusal_is_tried_again_and_never_taken_out() {
             "a name server that refuses is not waited for"
         );
         assert!(broker.registration.registered_at().is_empty());
+        let refusal = broker.registration.refusal().unwrap();
+        let holder = "refuses this broker: broker-a belongs to 10.0.0.9:10911";
+        assert!(refusal.ends_with(holder), "{refusal}");
         server.answer(Some(Response::ok()));
         let (topics, _) = server.registered().await;
         assert_eq!(only_names(&topics), broker.names());
@@ -567,6 +570,15 @@ fn a_slave_learns_where_its_master_is() {
         server.registered().await;
         let master = broker.registration.master();
         assert_eq!(master.address.as_deref(), Some("10.0.0.5:10911"));
+        assert_eq!(master.ha_address.as_deref(), Some("10.0.0.5:10912"));
+        // The master goes: whoever waits is told, and where it replicates from is kept.
+        let mut masters = broker.registration.masters();
+        masters.mark_unchanged();
+        server.answer(Some(Response::ok()));
+        broker.create("Newer").await;
+        masters.changed().await.unwrap();
+        let master = broker.registration.master();
+        assert_eq!(master.address, None);
         assert_eq!(master.ha_address.as_deref(), Some("10.0.0.5:10912"));
         broker.registration.stop().await;
     });

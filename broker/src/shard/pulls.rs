@@ -78,7 +78,8 @@ impl Shard {
                     && !to.oneway =>
             {
                 // All that was there was looked at; if it could not be read, trying at once would go on for ever.
-                let seen = QueueOffset(answer.max.unsigned_abs());
+                // A slave's reader may be ahead of the queue.
+                let seen = QueueOffset(answer.max.max(answer.next).unsigned_abs());
                 self.park(to, pull, hold, seen);
             }
             _ => self.answer_pull(&to, &pull, answer),

@@ -1,6 +1,7 @@
 //! One table's JSON file: read with Java's rule of the `.bak` beside it, replaced durably.
 //!
-//! A file that cannot be read as its table is never overwritten: it is renamed to a name that says so, and the log names it.
+//! A file that cannot be read as its table never stops the start and is never overwritten: it moves to the store's
+//! `quarantine/`, and the log names it. An empty one goes as well: the next write would make a backup of it.
 //! What the text means is the table's business.
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use gantry_disk::{Disk, replace};
-use gantry_message::Millis;
+use gantry_store::offline;
 use gantry_wire::bodies::BodyError;
 
 /// Why a table could not be loaded or changed.
@@ -23,14 +24,6 @@ pub enum TableError {
         path: PathBuf,
         /// What it said.
         error: Arc<io::Error>,
-    },
-    /// There is no file that can be read, and its `.bak` holds no table either.
-    #[error("{path}.bak cannot be read, and there is no good {path}: {error}", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with the `.bak`.
-        error: BodyError,
     },
     /// The table holds as many entries as it may.
     #[error("there are {count} {what} already, limit {limit}")]
@@ -72,28 +65,20 @@ impl JsonFile {
         JsonFile { disk, path }
     }
 
-    /// What the file holds, else what its `.bak` holds, else nothing. `now` names the file under which a damaged one is kept.
+    /// What the file holds, else what its `.bak` holds; `None` when there is no table that can be read.
     pub(crate) fn load<T>(
         &self,
-        now: Millis,
         parse: fn(&[u8]) -> Result<T, BodyError>,
     ) -> Result<Option<T>, TableError> {
-        if let Some(bytes) = self.read(&self.path)? {
-            match parse(&bytes) {
-                Ok(table) => return Ok(Some(table)),
-                Err(error) => self.set_aside(&error, now)?,
-            }
+        if let Some(table) = self.read(&self.path, parse)? {
+            return Ok(Some(table));
         }
         let backup = replace::backup_of(&self.path);
-        let Some(bytes) = self.read(&backup)? else {
-            return Ok(None);
-        };
-        let table = parse(&bytes).map_err(|error| TableError::Damaged {
-            path: self.path.clone(),
-            error,
-        })?;
-        tracing::warn!(file = %backup.display(), "the table was loaded from the backup file");
-        Ok(Some(table))
+        let table = self.read(&backup, parse)?;
+        if table.is_some() {
+            tracing::warn!(file = %backup.display(), "the table was loaded from the backup file");
+        }
+        Ok(table)
     }
 
     /// Puts new content in place of the old, which stays beside it as `.bak`. Durable when it returns; after an error the file holds the old
@@ -106,21 +91,25 @@ impl JsonFile {
             .map_err(|error| self.fault(error))
     }
 
-    /// An empty file counts as none.
-    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, TableError> {
+    fn read<T>(
+        &self,
+        path: &Path,
+        parse: fn(&[u8]) -> Result<T, BodyError>,
+    ) -> Result<Option<T>, TableError> {
         let bytes = replace::read(&*self.disk, path).map_err(|error| self.fault(error))?;
-        Ok(bytes.filter(|bytes| !bytes.is_empty()))
-    }
-
-    fn set_aside(&self, error: &BodyError, now: Millis) -> Result<(), TableError> {
-        let mut kept = self.path.clone().into_os_string();
-        kept.push(format!(".damaged-{now}"));
-        let kept = PathBuf::from(kept);
-        self.disk
-            .rename(&self.path, &kept)
-            .map_err(|error| self.fault(error))?;
-        tracing::error!(file = %self.path.display(), kept = %kept.display(), %error, "a damaged table file is set aside");
-        Ok(())
+        let why = match bytes {
+            None => return Ok(None),
+            Some(bytes) if bytes.is_empty() => "it is empty".to_owned(),
+            Some(bytes) => match parse(&bytes) {
+                Ok(table) => return Ok(Some(table)),
+                Err(error) => error.to_string(),
+            },
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let root = folder.parent().unwrap_or(folder);
+        let to = offline::set_aside(&*self.disk, root, path).map_err(|error| self.fault(error))?;
+        tracing::error!(file = %path.display(), to = %to.display(), why, "a table cannot be read and is set aside");
+        Ok(None)
     }
 
     fn fault(&self, error: io::Error) -> TableError {

@@ -57,7 +57,7 @@ impl Groups {
             counter: 0,
             timestamp: now.0,
         };
-        if let Some(stored) = file.load(now, SubscriptionGroupTable::parse)? {
+        if let Some(stored) = file.load(SubscriptionGroupTable::parse)? {
             version = stored.data_version;
             let stored = stored.subscription_group_table;
             entries.extend(
@@ -139,6 +139,21 @@ impl Groups {
                 None => Edit::Same(false),
             })
         })
+    }
+
+    /// Takes over a master's table with its version. Blocks until it is on disk.
+    pub fn replace(&self, table: SubscriptionGroupTable) -> Result<(), TableError> {
+        let entries = table.subscription_group_table;
+        TableError::check_room(
+            "subscription groups",
+            entries.len().saturating_sub(1),
+            GROUPS_MAX,
+        )?;
+        let entries = entries
+            .into_iter()
+            .map(|(name, config)| (name.into(), Arc::new(config)))
+            .collect();
+        self.table.replace(entries, table.data_version)
     }
 
     /// All groups at this moment.

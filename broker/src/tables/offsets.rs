@@ -72,17 +72,12 @@ pub enum CommitError {
 impl Offsets {
     /// Loads `consumerOffset.json` from the configuration folder; it is written back every `period_ms`
     /// (`flushConsumerOffsetInterval`) by [`Offsets::step`]. Blocks.
-    pub fn load(
-        disk: Arc<dyn Disk>,
-        folder: &Path,
-        period_ms: i64,
-        now: Millis,
-    ) -> Result<Offsets, TableError> {
+    pub fn load(disk: Arc<dyn Disk>, folder: &Path, period_ms: i64) -> Result<Offsets, TableError> {
         let file = JsonFile::new(disk, folder.join("consumerOffset.json"));
         let mut topics: HashMap<Box<str>, OfTopic> = HashMap::new();
         let mut positions = 0;
         for (key, queues) in file
-            .load(now, ConsumerOffsets::parse)?
+            .load(ConsumerOffsets::parse)?
             .unwrap_or_default()
             .offset_table
         {
@@ -139,14 +134,7 @@ impl Offsets {
         {
             return self.set(&mut lock(known), queue, offset);
         }
-        for (what, name) in [("topic", topic), ("group", &*group)] {
-            if NAME_BYTES_MAX < name.len() {
-                return Err(CommitError::NameTooLong {
-                    what,
-                    length: name.len(),
-                });
-            }
-        }
+        check_names(topic, &group)?;
         let mut topics = self.write();
         let positions = topics
             .entry(topic.into())
@@ -158,6 +146,43 @@ impl Offsets {
             queue,
             offset,
         )
+    }
+
+    /// Sets or forgets a position if it is still the one that was looked at; says whether it was.
+    pub fn exchange(
+        &self,
+        (group, topic, queue): (&str, &str, QueueId),
+        from: Option<QueueOffset>,
+        to: Option<QueueOffset>,
+    ) -> Result<bool, CommitError> {
+        let (topic, group) = key(topic, group);
+        check_names(topic, &group)?;
+        let exchange = |positions: &mut Positions| {
+            if positions.get(&queue).copied() != from {
+                return Ok(false);
+            }
+            match to {
+                Some(to) => self.set(positions, queue, to).map(|_| true),
+                None => {
+                    if positions.remove(&queue).is_some() {
+                        self.positions.fetch_sub(1, Ordering::Relaxed);
+                        self.changed();
+                    }
+                    Ok(true)
+                }
+            }
+        };
+        if let Some(known) = self
+            .read()
+            .get(topic)
+            .and_then(|groups| groups.get(&*group))
+        {
+            return exchange(&mut lock(known));
+        }
+        let mut topics = self.write();
+        let groups = topics.entry(topic.into()).or_default();
+        let positions = groups.entry(group.as_ref().into()).or_default();
+        exchange(positions.get_mut().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Forgets a position, so that the group counts as new in this queue.
@@ -332,6 +357,18 @@ impl Offsets {
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<Box<str>, OfTopic>> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn check_names(topic: &str, group: &str) -> Result<(), CommitError> {
+    for (what, name) in [("topic", topic), ("group", group)] {
+        if NAME_BYTES_MAX < name.len() {
+            return Err(CommitError::NameTooLong {
+                what,
+                length: name.len(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The file joins topic and group with `@`, which a topic cannot hold but a foreign request may: such a pair is kept as it

@@ -164,6 +164,20 @@ impl<T> Table<T> {
         }
     }
 
+    /// Takes over another table, version included; returns when it is on disk and published.
+    pub(super) fn replace(
+        &self,
+        entries: Entries<T>,
+        version: DataVersion,
+    ) -> Result<(), TableError> {
+        let mut changes = self.lock();
+        changes.next = Snapshot { entries, version };
+        changes.edited = true;
+        changes.strict = true;
+        let round = changes.open.clone();
+        self.settle(changes, &round)
+    }
+
     /// Publishes the same entries under a new version, in memory only: the file keeps the version it has.
     pub(super) fn renew(&self, now: Millis) {
         let mut changes = self.lock();

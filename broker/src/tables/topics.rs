@@ -37,6 +37,8 @@ pub struct Topics {
     table: Table<TopicConfig>,
     system: HashSet<String>,
     live: Arc<LiveConfig>,
+    /// Whether there was a table.
+    is_found: bool,
 }
 
 impl Topics {
@@ -55,7 +57,9 @@ impl Topics {
             counter: 0,
             timestamp: now.0,
         };
-        if let Some(stored) = file.load(now, TopicConfigTable::parse)? {
+        let stored = file.load(TopicConfigTable::parse)?;
+        let is_found = stored.is_some();
+        if let Some(stored) = stored {
             version = stored.data_version;
             entries.extend(
                 stored
@@ -74,7 +78,35 @@ impl Topics {
             table: Table::new(Snapshot { entries, version }, file, encode_file),
             system,
             live,
+            is_found,
         })
+    }
+
+    /// Makes topics again that the store has so many queues of, when there was no table: their messages are not lost with
+    /// it. What else was set for them is. Blocks.
+    pub fn make_again(
+        &self,
+        of_store: impl IntoIterator<Item = (String, i32)>,
+        now: Millis,
+    ) -> Result<(), TableError> {
+        if self.is_found {
+            return Ok(());
+        }
+        for (name, queues) in of_store {
+            let is_group_s =
+                name.starts_with(topic::RETRY_PREFIX) || name.starts_with(topic::DLQ_PREFIX);
+            let usual = if is_group_s {
+                1
+            } else {
+                i32::try_from(self.live.now().default_topic_queue_nums).unwrap_or(1)
+            };
+            let queues = queues.max(usual);
+            if self.get(&name).is_none() {
+                self.create_for_consumers(plain(&name, queues), now)?;
+                tracing::warn!(topic = %name, queues, "there is no table of topics; this one is made again, for the store has messages of it");
+            }
+        }
+        Ok(())
     }
 
     /// The configuration of a topic.
@@ -253,6 +285,17 @@ impl Topics {
             }
             Ok(if changed { Edit::Changed(true) } else { Edit::Same(false) })
         })
+    }
+
+    /// Takes over a master's table with its version. Blocks until it is on disk.
+    pub fn replace(&self, table: TopicConfigTable) -> Result<(), TableError> {
+        let entries = table.topic_config_table;
+        TableError::check_room("topics", entries.len().saturating_sub(1), TOPICS_MAX)?;
+        let entries = entries
+            .into_iter()
+            .map(|(name, config)| (name.into(), Arc::new(config)))
+            .collect();
+        self.table.replace(entries, table.data_version)
     }
 
     /// Gives the table a new data version without changing a topic: for what name servers must take anew. Blocks.

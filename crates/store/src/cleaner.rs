@@ -17,10 +17,11 @@ use gantry_message::Millis;
 use crate::bell::Bell;
 use crate::config::{Settings, StoreConfig};
 use crate::ext::ExtFiles;
+use crate::flusher::{Pace, QueueWriter, WriterView};
 use crate::format::{entry, ext};
-use crate::health::Health;
+use crate::health::{Fault, Health};
 use crate::index::Index;
-use crate::log::Log;
+use crate::log::{Log, may_pass};
 use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
 use crate::queues::Queues;
@@ -36,7 +37,7 @@ const FIRST_AFTER: Duration = Duration::from_mins(1);
 /// The disks are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many bytes of a deleted segment go back to the disk at once,
-const RELEASE_STEP: u64 = 32 << 20;
+const RELEASE_STEP: u64 = 8 << 20;
 /// with so long a pause between.
 const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 /// After so many queues the thread lets others run.
@@ -106,6 +107,8 @@ pub(crate) struct Cleaner<'a> {
     pub(crate) opened: Instant,
     pub(crate) cleaning: &'a Cleaning,
     pub(crate) space: &'a Space,
+    pub(crate) writer: &'a QueueWriter,
+    pub(crate) writer_view: WriterView<'a>,
 }
 
 impl Cleaner<'_> {
@@ -124,7 +127,8 @@ impl Cleaner<'_> {
             let is_due = Instant::now() >= due;
             if asked || is_due || (is_crowded && !is_first) {
                 self.step();
-                is_first &= !is_due;
+                // Who asks wants everything gone that may go, not what fits into one round.
+                is_first &= !is_due && !asked;
                 if !is_first {
                     due = Instant::now() + Duration::from_millis(config.clean_interval_ms.max(100));
                 }
@@ -232,7 +236,11 @@ impl Cleaner<'_> {
         if !is_due || oldest.end() > self.log.flushed.value() {
             return false;
         }
+        if !self.is_needed_no_more(oldest, verdict) {
+            return false;
+        }
         let path = oldest.path();
+        self.writer.note_log_begin(&self.writer_view, oldest.end());
         // Without it the file goes all the same, only less gently.
         let file = self.disk.open(path, Open::Write).ok();
         if let Err(error) = self.unlink(config, path) {
@@ -254,6 +262,17 @@ impl Cleaner<'_> {
         });
         self.log.chain.remove_first();
         true
+    }
+
+    /// Whether queue files have everything of a segment durably: after a power cut nothing else could tell where its
+    /// queues go on, and they would give offsets of acknowledged messages to others. Where space is needed there may be
+    /// none to write them, and it goes.
+    fn is_needed_no_more(&self, oldest: &Segment, verdict: Verdict) -> bool {
+        let is_synced = || oldest.end() <= self.writer.synced_to();
+        if !is_synced() {
+            self.writer.step(&self.writer_view, Pace::All);
+        }
+        verdict == Verdict::Oldest || is_synced()
     }
 
     /// Removes the name. With several directories each one's names are durable before the next segment goes: else a
@@ -338,15 +357,29 @@ impl Cleaner<'_> {
     fn clean_queue(&self, queue: &Queue, between: Duration) -> io::Result<bool> {
         let min = queue.min().0 * entry::LEN;
         // A queue whose messages are all gone keeps the file that says where it ends.
+        let written = queue.max().0.saturating_sub(queue.unwritten()) * entry::LEN;
         let is_gone = |base: u64| {
             let end = base + queue.file_size();
-            end <= min && end < queue.max().0 * entry::LEN
+            end <= min && end < written
         };
-        for base in self.files.bases(queue)? {
-            if !is_gone(base) {
-                break;
-            }
-            let remove = || self.files.remove_file(queue, base);
+        let mut gone = self.files.bases(queue)?;
+        gone.retain(|&base| is_gone(base));
+        if let Some(last) = gone.last() {
+            // A power cut must not take the next one as well: then nothing would say where the queue goes on.
+            let settled = self.files.settle(queue, last + queue.file_size());
+            settled.map_err(|(path, error)| {
+                if !may_pass(&error) {
+                    self.health.latch(Fault::Sync, &path, &error);
+                }
+                error
+            })?;
+        }
+        for base in gone {
+            // One that comes back alone after a power cut would leave a gap: the names go as they are removed.
+            let remove = || {
+                self.files.remove_file(queue, base)?;
+                self.files.sync_names(queue)
+            };
             self.files.unless_deleted(queue, remove)?;
             if queue.is_deleted() {
                 return Ok(true);

@@ -184,6 +184,12 @@ impl QueueWriter {
         self.written_to.load(Ordering::Relaxed)
     }
 
+    /// Queue files hold everything below, durably.
+    pub(crate) fn synced_to(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.progress.synced.end
+    }
+
     /// One round. Returns whether everything is written, synced and written down.
     pub(crate) fn step(&self, store: &WriterView<'_>, pace: Pace) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,6 +274,16 @@ impl QueueWriter {
         state.progress.index_offset = offset;
         state.checkpoint.index = state.checkpoint.index.max(time);
         state.is_stale = true;
+    }
+
+    /// Writes down, before what lies below is deleted, that the log begins there: where it is found to begin later,
+    /// segments are missing. Without the note, a later start says so of those that were deleted, and that is all.
+    pub(crate) fn note_log_begin(&self, store: &WriterView<'_>, begin: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.progress.begin = Some(begin);
+        if store.health.latched().is_none() {
+            self.note_progress(store, &mut state);
+        }
     }
 
     /// Writes down how far everything is when the store begins to run. Where there is no space for that, what was noted

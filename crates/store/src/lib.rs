@@ -39,6 +39,7 @@ mod space;
 mod watermark;
 mod width;
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -181,6 +182,10 @@ impl Store {
         };
         let recovered = recovery.run(segment_size, segments)?;
         let position = recovered.position;
+        let is_settled = |progress: &Progress| progress.clean && recovered.was_stopped;
+        if !recovered.progress.as_ref().is_some_and(is_settled) {
+            files.distrust();
+        }
         if position.last_time > now.plus(MINUTE_MS) {
             let (newest, now) = (position.last_time.0, now.0);
             tracing::warn!(
@@ -424,6 +429,8 @@ impl Store {
             opened: self.opened,
             cleaning: &self.cleaning,
             space: &self.space,
+            writer: &self.writer,
+            writer_view: self.writer_view(),
         }
     }
 
@@ -455,6 +462,8 @@ impl Store {
             ext: &self.ext,
             lost: &self.lost,
             counters: &self.counters,
+            searched: Cell::default(),
+            scratch: RefCell::default(),
         }
     }
 
@@ -777,6 +786,7 @@ fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) 
         flushed: position.end,
         written,
         index_offset: index.offset,
+        begin: Some(recovered.chain.min()),
         clean: false,
         ..before
     }

@@ -36,6 +36,8 @@ pub(crate) struct QueueFiles {
     root: PathBuf,
     open: Mutex<OpenFiles>,
     unsynced: Mutex<Unsynced>,
+    /// Held while what was unsynced is synced.
+    syncing: Mutex<()>,
     /// Held while a file of a queue is removed or mended. Never across a pause; taken before the two above.
     changing: Mutex<()>,
 }
@@ -65,6 +67,7 @@ impl QueueFiles {
             root,
             open: Mutex::default(),
             unsynced: Mutex::default(),
+            syncing: Mutex::default(),
             changing: Mutex::default(),
         }
     }
@@ -218,11 +221,47 @@ impl QueueFiles {
 
     /// Makes everything durable that was written before the call.
     pub(crate) fn sync(&self) -> Result<(), (PathBuf, io::Error)> {
+        let _syncing = lock(&self.syncing);
         let unsynced = std::mem::take(&mut *lock(&self.unsynced));
         self.sync_those(&unsynced).inspect_err(|_| {
             // What can still be synced later is: a descriptor may be had again.
             lock(&self.unsynced).add_all(unsynced);
         })
+    }
+
+    /// Another process wrote files and may have synced none of them: they count as unsynced.
+    pub(crate) fn distrust(&self) {
+        lock(&self.unsynced).add_all(Unsynced {
+            many: true,
+            ..Unsynced::default()
+        });
+    }
+
+    /// Makes a file of a queue durable, with its name, unless it is.
+    pub(crate) fn settle(&self, queue: &Queue, base: u64) -> Result<(), (PathBuf, io::Error)> {
+        let _syncing = lock(&self.syncing);
+        let dir = self.dir(queue);
+        let path = dir.join(name::of(base));
+        let parents = [dir.parent().map(PathBuf::from), Some(self.root.clone())];
+        let dirs = [dir].into_iter().chain(parents.into_iter().flatten());
+        let mut those = Unsynced::default();
+        {
+            let unsynced = lock(&self.unsynced);
+            let is_not =
+                |path: &PathBuf, paths: &BTreeSet<PathBuf>| unsynced.many || paths.contains(path);
+            those
+                .files
+                .extend(Some(path).filter(|path| is_not(path, &unsynced.files)));
+            those
+                .dirs
+                .extend(dirs.filter(|dir| is_not(dir, &unsynced.dirs)));
+        }
+        self.sync_those(&those)
+    }
+
+    /// Makes it durable which files a queue has.
+    pub(crate) fn sync_names(&self, queue: &Queue) -> io::Result<()> {
+        self.disk.sync_dir(&self.dir(queue))
     }
 
     fn sync_those(&self, unsynced: &Unsynced) -> Result<(), (PathBuf, io::Error)> {
@@ -269,8 +308,8 @@ impl QueueFiles {
                 self.remove_file(queue, base)?;
             } else if base + queue.file_size() > end {
                 let file = self.file(queue, base, Open::Write)?;
-                file.set_len(end.saturating_sub(base))?;
-                file.set_len(queue.file_size())?;
+                // At no moment shorter: a power cut would leave it so, and the length of files says how they are cut up.
+                file.zero(end.saturating_sub(base)..queue.file_size())?;
                 self.note_unsynced(queue, base);
             }
         }
@@ -323,14 +362,15 @@ impl QueueFiles {
         gone_is_fine(self.disk.remove(&self.dir(queue).join(name::of(base))))
     }
 
-    /// Removes all files of a deleted queue, and the directories that are empty then. Behind this nobody changes files of
-    /// that name for its sake.
+    /// Removes all files of a deleted queue, durably, and the directories that are empty then. Behind this nobody changes
+    /// files of that name for its sake, and none comes back in a power cut into a queue that began anew.
     pub(crate) fn remove(&self, queue: &Queue) -> io::Result<()> {
         let _changing = lock(&self.changing);
         for base in self.bases(queue)? {
             self.remove_file(queue, base)?;
         }
         let dir = self.dir(queue);
+        gone_is_fine(self.disk.sync_dir(&dir))?;
         // Directories with something else in them stay, and that is no fault.
         let _ = self.disk.remove_dir(&dir);
         if let Some(topic) = dir.parent() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gantry_disk::{Disk, File, Open};
-use gantry_message::QueueId;
+use gantry_message::{Millis, QueueId};
 use rustc_hash::FxHashMap;
 
 use crate::chain::Chain;
@@ -157,6 +157,10 @@ impl QueueLoader<'_> {
             return false;
         };
         let at = newest.log_offset.0;
+        if at < self.chain.min() {
+            // Its time is gone with it.
+            return self.deletions.covers(topic, id, at, Millis(i64::MIN));
+        }
         matches!(Cursor::new(self.chain, false).step(at), Step::Record(view)
             if self.deletions.covers(topic, id, at, view.store_time()))
     }
@@ -184,7 +188,13 @@ impl QueueLoader<'_> {
                 .map(|one| one.len)
         };
         let configured = self.queues.file_size();
-        let usual = |len: &u64| *len > 0 && len.is_multiple_of(entry::LEN);
+        let names = listed.iter().filter(|one| !one.is_dir);
+        let bases: Vec<u64> = names.filter_map(|one| name::parse(&one.name)).collect();
+        let usual = |len: &u64| {
+            let fits = |base: &&u64| base.is_multiple_of(*len);
+            let is_whole = *len > 0 && len.is_multiple_of(entry::LEN);
+            is_whole && bases.iter().filter(fits).count() * 2 > bases.len()
+        };
         let size = lens()
             .find(|&len| len == configured)
             .or_else(|| lens().find(usual))

@@ -242,6 +242,9 @@ impl Reader<'_> {
                 );
             }
             for bytes in bytes {
+                if self.entries.is_tired() && next > from {
+                    return (status, next);
+                }
                 let entry = Entry::decode(bytes);
                 let entry = match wait {
                     Wait::ForDisk => match self.entries.believe(queue, next, entry) {
@@ -460,6 +463,9 @@ impl Reader<'_> {
             };
             let bytes = &chunk[..narrow(read * entry::LEN)];
             for (at, bytes) in (next..).zip(bytes.chunks_exact(narrow(entry::LEN))) {
+                if self.entries.is_tired() && !entries.is_empty() {
+                    return Ok(entries);
+                }
                 match self.entries.believe(queue, at, Entry::decode(bytes)) {
                     Ok(entry) => entries.push(entry.unwrap_or(entry::FILLER)),
                     Err(error) if entries.is_empty() => return Err(error),

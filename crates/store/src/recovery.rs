@@ -11,6 +11,7 @@
 mod cut;
 mod damage;
 mod gaps;
+mod places;
 mod told;
 
 use std::path::Path;
@@ -29,7 +30,6 @@ use crate::error::StoreError;
 use crate::figures::Counters;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
-use crate::format::entry::Entry;
 use crate::format::progress::{Mark, Progress};
 use crate::health;
 use crate::log::{Position, is_no_space};
@@ -41,6 +41,7 @@ use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 pub use cut::Cut;
+use places::{Beginnings, Losses};
 use told::Told;
 pub use told::{Phase, RecoveryWatch, Stage};
 
@@ -104,6 +105,8 @@ struct Start {
     sync_failed: bool,
     /// Ends of queues, by slot, behind which their files hold nothing.
     clean_ends: FxHashMap<usize, u64>,
+    /// Where queues begin, when they are made again.
+    beginnings: Beginnings,
 }
 
 impl Start {
@@ -177,6 +180,9 @@ impl Recovery<'_> {
             "recovery starts"
         );
         let position = self.replay(&chain, from, &start, &told)?;
+        if let Some(noted) = &progress {
+            self.name_what_is_missing(&chain, segment_size, position.end, noted);
+        }
         let replayed = position.end - from;
         told.tell(Phase::Finish, replayed, replayed);
         self.finish_log(&chain, position.end, &start)?;
@@ -197,6 +203,19 @@ impl Recovery<'_> {
             was_stopped,
             unwritten: self.dispatcher.take_dirty(),
         })
+    }
+
+    /// Names what was noted to be there and is not: segments that were lost whole leave no other trace at the log's ends.
+    fn name_what_is_missing(&self, chain: &Chain, size: u64, end: u64, noted: &Progress) {
+        let min = chain.min();
+        if let Some(from) = noted.begin.filter(|&begin| begin < min) {
+            let file = self.place_of(from, size);
+            tracing::error!(file = %file.display(), from, to = min, "the log's first segments are missing, their messages are lost");
+        }
+        if end < noted.flushed {
+            let file = self.place_of(end, size);
+            tracing::error!(file = %file.display(), from = end, to = noted.flushed, "the log was durable further than it goes now, the messages behind are lost");
+        }
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
@@ -239,6 +258,7 @@ impl Recovery<'_> {
                     mark: Some(progress.written).filter(|mark| mark.end == at),
                     sync_failed: false,
                     clean_ends: FxHashMap::default(),
+                    beginnings: Beginnings::default(),
                 };
             }
             if speaks_of(&progress.synced) {
@@ -252,6 +272,7 @@ impl Recovery<'_> {
                     mark: Some(progress.synced).filter(|mark| mark.end == at),
                     sync_failed: progress.boot.is_empty(),
                     clean_ends: FxHashMap::default(),
+                    beginnings: Beginnings::default(),
                 };
             }
             // Nothing says how far the queues were.
@@ -265,6 +286,7 @@ impl Recovery<'_> {
                 mark: None,
                 sync_failed: progress.boot.is_empty(),
                 clean_ends: FxHashMap::default(),
+                beginnings: Beginnings::default(),
             };
         }
         let segments = chain.all();
@@ -293,6 +315,7 @@ impl Recovery<'_> {
             mark: None,
             sync_failed: false,
             clean_ends: FxHashMap::default(),
+            beginnings: Beginnings::default(),
         }
     }
 
@@ -315,15 +338,9 @@ impl Recovery<'_> {
             trusted: start.queues_trusted,
             deletions: self.deletions,
         };
-        let mut all = Vec::new();
-        for topic in self.list(&root)?.iter().filter(|topic| topic.is_dir) {
-            let queues = self.list(&root.join(&topic.name))?;
-            let ids = queues.iter().filter(|queue| queue.is_dir);
-            all.extend(
-                ids.filter_map(|queue| {
-                    Some((topic.name.clone(), QueueId(queue.name.parse().ok()?)))
-                }),
-            );
+        let all = self.listed_queues(&root)?;
+        if self.replay == Replay::All {
+            start.beginnings = self.beginnings(chain, &all);
         }
         let loaded = loader.load_all(&all)?;
         let mut from = start.at;
@@ -340,6 +357,7 @@ impl Recovery<'_> {
                 noted,
                 "queue files are missing or damaged, queues are made again from the log"
             );
+            start.beginnings = self.beginnings(chain, &all);
             self.queues.clear();
             (start.at, start.tail, start.mark) = (chain.min(), Tail::Unknown, None);
             return self.load_queues(chain, start);
@@ -350,6 +368,20 @@ impl Recovery<'_> {
             from = from.min(ends.max().unwrap_or(0));
         }
         Ok(from.max(chain.min()))
+    }
+
+    fn listed_queues(&self, root: &Path) -> Result<Vec<(String, QueueId)>, StoreError> {
+        let mut all = Vec::new();
+        for topic in self.list(root)?.iter().filter(|topic| topic.is_dir) {
+            let queues = self.list(&root.join(&topic.name))?;
+            let ids = queues.iter().filter(|queue| queue.is_dir);
+            all.extend(
+                ids.filter_map(|queue| {
+                    Some((topic.name.clone(), QueueId(queue.name.parse().ok()?)))
+                }),
+            );
+        }
+        Ok(all)
     }
 
     /// What the ends of all queues add up to.
@@ -398,7 +430,7 @@ impl Recovery<'_> {
         if let Some((record, time)) = self.cut.and_then(|cut| cut.last) {
             (position.last_record, position.last_time) = (record.0, time);
         }
-        let (mut at, mut waiting) = (from, 0);
+        let (mut at, mut waiting, mut losses) = (from, 0, Losses::before(from));
         if chain.len() == 0 {
             return Ok(position);
         }
@@ -415,7 +447,7 @@ impl Recovery<'_> {
                     // before it.
                     position.last_time = view.store_time();
                     position.last_record = at;
-                    waiting += self.replay_record(chain, &view)?;
+                    waiting += self.replay_record(chain, &view, &start.beginnings, &mut losses)?;
                     at += wide(view.len());
                     position.end = at;
                     if waiting > REPLAYED_MAX {
@@ -424,6 +456,7 @@ impl Recovery<'_> {
                     }
                 }
                 Step::Next(next) => {
+                    losses.note(at..next);
                     at = next;
                     position.end = at;
                 }
@@ -447,6 +480,7 @@ impl Recovery<'_> {
                         }
                         break;
                     };
+                    losses.note(position.end..found);
                     // What the cursor read before is stale: a filler stands there now.
                     (at, cursor) = (found, new_cursor());
                 }
@@ -459,74 +493,6 @@ impl Recovery<'_> {
         }
         position.entries = self.entries();
         Ok(position)
-    }
-
-    /// Puts a record into its queue. Returns how many entries that were.
-    fn replay_record(&self, chain: &Chain, view: &RecordView<'_>) -> Result<u64, StoreError> {
-        if !view.sys_flag().is_queued() || !is_safe_name(view.topic()) {
-            return Ok(0);
-        }
-        let entry = Entry {
-            log_offset: view.log_offset(),
-            size: u32::try_from(view.len()).unwrap_or(u32::MAX),
-            tags_code: tags_code(view, &self.config.delay_levels),
-        };
-        let (id, at) = (view.queue_id(), view.log_offset().0);
-        if self
-            .deletions
-            .covers(view.topic(), id, at, view.store_time())
-        {
-            return Ok(0);
-        }
-        let queue = self.queues.get(view.topic(), id);
-        let (wanted, present, log_end) = (view.queue_offset().0, queue.max().0, queue.log_end());
-        if entry.end() <= log_end {
-            return Ok(0);
-        }
-        let (topic, id, at) = (queue.topic(), queue.id().0, entry.log_offset.0);
-        // Every message before it took its place in the log.
-        let room = at.saturating_sub(log_end) / wide(record::FIXED_LEN) + 1;
-        let lost = wanted.checked_sub(present).filter(|&lost| lost <= room);
-        match lost {
-            Some(0) => {}
-            Some(_) if present == 0 => {
-                let dir = || self.files.dir_of(topic, queue.id());
-                self.files
-                    .begin(&queue, wanted)
-                    .map_err(|error| StoreError::io("write", &dir())(error))?;
-                queue.begin_at(wanted);
-            }
-            Some(lost) => {
-                let to = wanted;
-                tracing::error!(
-                    topic,
-                    id,
-                    from = present,
-                    to,
-                    "messages of a queue are lost"
-                );
-                let segment = chain.find(at);
-                let before = segment.map_or(0, |it| it.start().saturating_sub(it.len()));
-                for _ in 0..lost {
-                    let pushed = queue.push(&Entry::lost(before), view.store_time());
-                    self.dispatcher.note(&queue, pushed);
-                }
-                queue.dispatched().advance(wanted);
-            }
-            // Only the body has a checksum.
-            None => tracing::error!(
-                topic,
-                id,
-                at,
-                wanted,
-                present,
-                "a message's place in its queue cannot be; it comes next"
-            ),
-        }
-        self.dispatcher
-            .note(&queue, queue.push(&entry, view.store_time()));
-        queue.dispatched().advance(queue.max().0 + 1);
-        Ok(queue.max().0 - present)
     }
 
     /// Cuts what lies behind the log's end and makes what was found durable.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use gantry_disk::{Advice, Disk, File, New, Open};
+use gantry_message::record;
 
 use crate::format::name;
 use crate::width::wide;
@@ -146,6 +147,11 @@ impl Segment {
     pub(crate) fn write_parts(&self, parts: &[&[u8]], at: u64) -> io::Result<()> {
         let len = parts.iter().map(|part| wide(part.len())).sum();
         self.file.write_vectored_at(parts, self.within(at, len))
+    }
+
+    /// Writes into the record that starts there what its place in its queue is.
+    pub(crate) fn put_queue_offset(&self, at: u64, place: u64) -> io::Result<()> {
+        self.write(&place.to_be_bytes(), at + wide(record::QUEUE_OFFSET_AT))
     }
 
     /// Makes a range of the log read as zeros.

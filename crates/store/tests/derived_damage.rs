@@ -310,21 +310,21 @@ fn consumed(store: &Store, at_a_time: u32) -> BTreeSet<Message> {
         while next < queue.max() {
             let found = store.read(&queue, next, at_a_time, &|_| true);
             assert!(found.next > next, "a read does not move on: {found:?}");
-            for slice in &found.slices {
-                let mut rest = &slice[..];
-                while let Ok(view) = RecordView::parse(rest) {
-                    if view.verify_crc().is_ok() {
-                        all.insert(Message {
-                            topic,
-                            id,
-                            offset: view.queue_offset().0,
-                            start: view.log_offset().0,
-                            end: view.log_offset().0 + view.len() as u64,
-                            body: view.body().to_vec(),
-                        });
-                    }
-                    rest = &rest[view.len()..];
+            // Java's client takes the answer's body for one buffer.
+            let body = found.slices.concat();
+            let mut rest = &body[..];
+            while let Ok(view) = RecordView::parse(rest) {
+                if view.verify_crc().is_ok() {
+                    all.insert(Message {
+                        topic,
+                        id,
+                        offset: view.queue_offset().0,
+                        start: view.log_offset().0,
+                        end: view.log_offset().0 + view.len() as u64,
+                        body: view.body().to_vec(),
+                    });
                 }
+                rest = &rest[view.len()..];
             }
             next = found.next;
         }

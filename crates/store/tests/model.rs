@@ -55,6 +55,15 @@ fn power_cuts_lose_only_what_was_not_flushed() {
     assert!(!several || lost > 0, "the power cuts cut nothing");
 }
 
+/// Names of deleted queue files that came back into a queue that began anew (197); files of a killed process that nobody
+/// synced, and one that a power cut left shorter while it was cut (252).
+#[test]
+fn seeds_that_found_something_stay_mended() {
+    for seed in [197, 252] {
+        run(seed, &[End::Clean, End::Kill, End::PowerCut]);
+    }
+}
+
 #[test]
 fn after_a_failed_sync_what_a_restart_calls_flushed_survives_a_power_cut() {
     for seed in seeds(1..=60) {

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use gantry_disk::faulty::{FaultyDisk, Operation};
 use gantry_disk::{OsDisk, Usage};
@@ -133,6 +134,35 @@ fn a_death_in_the_middle_of_deletion_leaves_no_hole() {
                 assert!(queue_files(&harness) <= least + 1, "{when}");
             }
         }
+    }
+}
+
+#[test]
+fn what_an_administrator_wants_deleted_goes_in_rounds_that_follow_each_other() {
+    let mut harness = with(4, |config| StoreConfig {
+        clean_interval_ms: 100,
+        delete_log_interval_ms: 0,
+        // Not by the hour.
+        delete_when: Vec::new(),
+        ..config
+    });
+    put_all(&mut harness, 0..500);
+    pass(&harness, 80);
+    put_all(&mut harness, 500..505);
+    harness.store().flush().unwrap();
+    let before = segments(&harness).len();
+    assert!(before > 25, "{before} segments are a round or two");
+    harness.store().start().unwrap();
+    harness.store().delete_expired_now();
+    // The first round that nobody asks for comes after a minute.
+    let patience = Instant::now() + Duration::from_secs(40);
+    while segments(&harness).len() > before - 25 {
+        assert!(
+            Instant::now() < patience,
+            "{} of {before} segments are left",
+            segments(&harness).len()
+        );
+        std::thread::yield_now();
     }
 }
 

@@ -284,7 +284,7 @@ fn as_many_slaves_as_are_asked_for_must_have_a_message() {
         assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
         let mut config = broker.config();
         config.store.in_sync_replicas = 1;
-        broker.reload(&config);
+        assert!(broker.reload(&config, broker.config_generation()));
         let answer = client.begin(request::SEND_MESSAGE_V2, &send_fields("i=WAIT:false"));
         assert_eq!(
             answer.answer(PATIENCE).await.unwrap().code,

@@ -73,7 +73,11 @@ impl ConfigAdmin {
             tracing::info!("configuration changed by request: {key}={value}");
         }
         let permission_changed = before.broker_permission != update.config.broker_permission;
-        self.live.replace(update.config);
+        // What was read again meanwhile (SIGHUP) stays; it was planned well, so it plans well once more.
+        self.live.change(|now, _| {
+            let again = plan_update(now, &request.body);
+            Some(again.map_or(update.config, |update| update.config))
+        });
         *version = DataVersion {
             counter: version.counter.saturating_add(1),
             timestamp: now.0,

@@ -48,13 +48,7 @@ fn desk(hot_bytes: u64) -> Desk {
             Outcome::Stored { .. }
         ));
     }
-    let offsets = Offsets::load(
-        Arc::new(OsDisk),
-        &folder.path().join("config"),
-        5_000,
-        STORED,
-    )
-    .unwrap();
+    let offsets = Offsets::load(Arc::new(OsDisk), &folder.path().join("config"), 5_000).unwrap();
     Desk {
         requests: OffsetRequests {
             offsets: Arc::new(offsets),

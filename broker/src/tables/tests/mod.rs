@@ -5,7 +5,7 @@ mod groups;
 mod offsets;
 mod topics;
 
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use gantry_config::{Host, Settings};
 use gantry_disk::OsDisk;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{config::BrokerConfig, live::LiveConfig};
 
-use super::{Groups, Offsets, TableError, Topics};
+use super::{Groups, Offsets, Topics};
 
 const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -33,14 +33,16 @@ impl Home {
         let mut config = BrokerConfig::defaults(&Host::described());
         config.broker_name = "broker-a".to_owned();
         change(&mut config);
-        Home {
+        let home = Home {
             folder: tempfile::tempdir().unwrap(),
             live: LiveConfig::new(config),
-        }
+        };
+        std::fs::create_dir(home.path()).unwrap();
+        home
     }
 
-    fn path(&self) -> &Path {
-        self.folder.path()
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("config")
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -49,6 +51,12 @@ impl Home {
 
     fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path().join(name)).unwrap()
+    }
+
+    /// What was set aside under that name.
+    fn set_aside(&self, name: &str) -> String {
+        let quarantine = self.folder.path().join("quarantine");
+        std::fs::read_to_string(quarantine.join(format!("config-{name}"))).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -70,18 +78,14 @@ impl Home {
     }
 
     fn topics(&self) -> Topics {
-        self.try_topics().unwrap()
-    }
-
-    fn try_topics(&self) -> Result<Topics, TableError> {
-        Topics::load(Arc::new(OsDisk), self.path(), self.live.clone(), NOW)
+        Topics::load(Arc::new(OsDisk), &self.path(), self.live.clone(), NOW).unwrap()
     }
 
     fn groups(&self) -> Groups {
-        Groups::load(Arc::new(OsDisk), self.path(), self.live.clone(), NOW).unwrap()
+        Groups::load(Arc::new(OsDisk), &self.path(), self.live.clone(), NOW).unwrap()
     }
 
     fn offsets(&self) -> Offsets {
-        Offsets::load(Arc::new(OsDisk), self.path(), 5_000, NOW).unwrap()
+        Offsets::load(Arc::new(OsDisk), &self.path(), 5_000).unwrap()
     }
 }

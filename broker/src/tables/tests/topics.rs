@@ -6,7 +6,7 @@ use gantry_message::Millis;
 use gantry_wire::bodies::TopicConfig;
 
 use super::{Home, NOW};
-use crate::tables::{Missing, TableError, Topics};
+use crate::tables::{Missing, Topics};
 
 fn topic(name: &str, queues: i32) -> TopicConfig {
     TopicConfig {
@@ -349,16 +349,13 @@ fn a_damaged_file_is_set_aside_and_the_backup_is_used() {
     home.write("topics.json", "{\"dataVersion\":{\"coun");
     let recovered = home.topics();
     assert!(recovered.get("Old").is_some() && recovered.get("New").is_none());
-    assert_eq!(
-        home.read(&format!("topics.json.damaged-{NOW}")),
-        "{\"dataVersion\":{\"coun"
-    );
+    assert_eq!(home.set_aside("topics.json"), "{\"dataVersion\":{\"coun");
     recovered.create(topic("Newer", 4), NOW).unwrap();
     assert!(home.topics().get("Newer").is_some());
 }
 
 #[test]
-fn an_empty_or_missing_file_counts_as_none_and_the_backup_is_used() {
+fn of_an_empty_or_missing_file_the_backup_is_used_and_stays() {
     for empty in [true, false] {
         let home = Home::new();
         let topics = home.topics();
@@ -369,28 +366,58 @@ fn an_empty_or_missing_file_counts_as_none_and_the_backup_is_used() {
         } else {
             std::fs::remove_file(home.path().join("topics.json")).unwrap();
         }
-        assert!(home.topics().get("Old").is_some(), "empty: {empty}");
+        let backup = home.read("topics.json.bak");
+        let topics = home.topics();
+        assert!(topics.get("Old").is_some(), "empty: {empty}");
+        // Nothing that is empty is there any more to become the next backup.
+        topics.create(topic("Newer", 4), NOW).unwrap();
+        assert_eq!(home.read("topics.json.bak"), backup, "empty: {empty}");
     }
 }
 
 #[test]
-fn a_damaged_file_without_a_backup_is_kept_under_another_name() {
+fn a_damaged_file_without_a_backup_is_set_aside() {
     let home = Home::new();
     home.write("topics.json", "no json");
     let topics = home.topics();
     assert!(topics.get("TBW102").is_some());
-    assert_eq!(home.names(), [format!("topics.json.damaged-{NOW}")]);
+    assert_eq!(home.names(), Vec::<String>::new());
+    assert_eq!(home.set_aside("topics.json"), "no json");
 }
 
 #[test]
-fn a_damaged_backup_that_would_be_needed_stops_the_start() {
+fn a_damaged_backup_that_would_be_needed_is_set_aside_as_well() {
     let home = Home::new();
     home.write("topics.json", "no json");
     home.write("topics.json.bak", "neither");
-    let error = home.try_topics().map(|_| ()).unwrap_err();
-    assert!(matches!(error, TableError::Damaged { .. }), "{error}");
-    assert_eq!(home.read("topics.json.bak"), "neither");
-    assert_eq!(home.read(&format!("topics.json.damaged-{NOW}")), "no json");
+    assert!(home.topics().get("TBW102").is_some());
+    assert_eq!(home.set_aside("topics.json"), "no json");
+    assert_eq!(home.set_aside("topics.json.bak"), "neither");
+}
+
+#[test]
+fn topics_of_a_lost_table_are_made_again_from_the_queues_of_the_store() {
+    let queues = [("A", 3), ("%RETRY%G", 1), ("B", 20), ("TBW102", 2)];
+    let queues = || queues.map(|(name, count)| (name.to_owned(), count));
+    let home = Home::new();
+    let topics = home.topics();
+    let template = topics.get("TBW102");
+    topics.make_again(queues(), NOW).unwrap();
+    assert_eq!(topics.get("TBW102"), template, "built in");
+    for topics in [topics, home.topics()] {
+        let count = |name: &str| topics.get(name).unwrap().read_queue_nums;
+        assert_eq!(
+            ["A", "%RETRY%G", "B"].map(count),
+            [8, 1, 20],
+            "as many as there are, and no fewer than new topics have"
+        );
+    }
+    // With a table, what is not in it was deleted.
+    let topics = home.topics();
+    topics.remove("A", NOW).unwrap();
+    let topics = home.topics();
+    topics.make_again(queues(), NOW).unwrap();
+    assert!(topics.get("A").is_none());
 }
 
 #[test]

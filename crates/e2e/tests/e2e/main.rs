@@ -5,6 +5,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod damages;
 mod disk_errors;
 mod hand_over;
 mod home;
@@ -12,6 +13,7 @@ mod mqadmin;
 mod notices;
 mod replication;
 mod restarts;
+mod slaves;
 mod space;
 mod start_failures;
 mod store;

@@ -14,6 +14,7 @@
 //! index_file=20260101...  the newest index file
 //! index_next=17           its entries below this number are durable
 //! index_offset=2048       the log is indexed up to here
+//! begin=0                 the log began here, or before: where it begins later, segments are missing
 //! clean=0                 1: nothing is missing anywhere
 //! crc=89abcdef
 //! ```
@@ -39,6 +40,8 @@ pub struct Progress {
     pub index_next: u32,
     /// The log is indexed up to here.
     pub index_offset: u64,
+    /// The log began here or before.
+    pub begin: Option<u64>,
     /// Whether the stop was clean.
     pub clean: bool,
 }
@@ -101,6 +104,9 @@ impl Progress {
         line("index_file", &self.index_file);
         line("index_next", &self.index_next);
         line("index_offset", &self.index_offset);
+        if let Some(begin) = &self.begin {
+            line("begin", begin);
+        }
         line("clean", &u8::from(self.clean));
         text.push('\n');
         let crc = crc32fast::hash(text.as_bytes());
@@ -134,6 +140,7 @@ impl Progress {
                 "index_file" => value.clone_into(&mut progress.index_file),
                 "index_next" => progress.index_next = value.parse().ok()?,
                 "index_offset" => progress.index_offset = value.parse().ok()?,
+                "begin" => progress.begin = Some(value.parse().ok()?),
                 "clean" => progress.clean = value == "1",
                 // A later version's: not ours to understand.
                 _ => {}
@@ -166,6 +173,7 @@ mod tests {
             index_file: "20260101000000000".into(),
             index_next: 6,
             index_offset: 7,
+            begin: Some(8),
             clean: true,
         }
     }

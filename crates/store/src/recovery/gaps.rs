@@ -40,11 +40,8 @@ impl Recovery<'_> {
             if from == to {
                 continue;
             }
-            tracing::error!(
-                from,
-                to,
-                "log segments are missing, their messages are lost"
-            );
+            let file = self.place_of(from, size);
+            tracing::error!(from, to, file = %file.display(), "log segments are missing, their messages are lost");
             self.counters.quarantined.fetch_add(1, Ordering::Relaxed);
             if (to - from) / size > MISSING_SEGMENTS_MAX {
                 continue;
@@ -153,13 +150,12 @@ impl Recovery<'_> {
                     .write(&queue, first, &entries, time)
                     .map_err(StoreError::io("write", &dir))?;
                 let (topic, id) = (queue.topic(), queue.id().0);
-                tracing::error!(
-                    topic,
-                    id,
-                    from = first,
-                    to = end,
-                    "messages of a queue are lost"
-                );
+                let segment = chain.find(range.start);
+                let file = segment
+                    .as_ref()
+                    .map_or(dir.as_path(), |it| it.path())
+                    .display();
+                tracing::error!(topic, id, from = first, to = end, %file, "messages of a queue are lost, for there is nothing in their segment");
             }
         }
         // What is noted as synced is not synced again.
@@ -175,13 +171,19 @@ impl Recovery<'_> {
 
     /// A segment with nothing in it but the record that says so, where Java would make it.
     fn closed_segment(&self, start: u64, size: u64) -> Result<Segment, (PathBuf, io::Error)> {
-        let dirs = self.config.writable_log_dirs();
-        let dir = &dirs[narrow(start / size) % dirs.len()];
+        let path = self.place_of(start, size);
+        let dir = path.parent().unwrap_or(&self.paths.root);
         let made = Segment::create_sparse(&**self.disk, dir, start, size).and_then(|segment| {
             let closing = blank::encode(u32::try_from(size).unwrap_or(u32::MAX));
             segment.write(&closing, start).map(|()| segment)
         });
-        made.map_err(|error| (dir.join(name::of(start)), error))
+        made.map_err(|error| (path.clone(), error))
+    }
+
+    /// Where the segment is, or is made, that has a place of the log.
+    pub(super) fn place_of(&self, at: u64, size: u64) -> PathBuf {
+        let dirs = self.config.writable_log_dirs();
+        dirs[narrow(at / size) % dirs.len()].join(name::of(at - at % size))
     }
 }
 

@@ -43,7 +43,10 @@ impl Harness {
                 let entry = store
                     .queue_entry(queue.as_ref().unwrap(), QueueOffset(offset))
                     .unwrap();
-                assert_eq!(entry.log_offset.0, read.start);
+                assert_eq!(
+                    entry.log_offset.0, read.start,
+                    "{place:?} at {offset} {number} after {how:?}"
+                );
                 found[at] = Some(Sent {
                     number,
                     start: read.start,

@@ -1,0 +1,423 @@
+//! What a slave does besides following the log: it keeps its master's tables.
+//!
+//! Every ten seconds, and when told to (`nudge`, a new master), it asks for topics (21, at the second listener as Java's
+//! slave does), consumer offsets (43), delay positions (45) and groups (201), and makes them its own, in memory and on
+//! disk, so that it can take the master's place. What an answer means is decided in `copy` and `merge`, which are pure.
+//! Offsets are not just copied: what groups committed here while the master was away is sent to it (15).
+//! A master that does not answer, or not with a table, changes nothing.
+
+mod copy;
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use gantry_disk::Disk;
+use gantry_message::{QueueId, QueueOffset};
+use gantry_net::client::{Connection, Options};
+use gantry_store::Store;
+use gantry_wire::{
+    HeaderEncode,
+    bodies::ConsumerOffsets,
+    codes::{request, response},
+    headers::UpdateConsumerOffset,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{self, Instant},
+};
+
+use crate::{
+    delay::Delay,
+    registration::Master,
+    stats::Stats,
+    tables::{Groups, JsonFile, Offsets, TableError, Topics},
+};
+use copy::Verdict;
+use merge::{Adoption, Place};
+
+/// The first copy after the start, and the pause between two.
+const FIRST: Duration = Duration::from_secs(3);
+const PERIOD: Duration = Duration::from_secs(10);
+/// However often it is nudged, it asks no more often than this.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// How long each answer is waited for.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// A table may be as large as the largest frame that a broker sends.
+const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Offsets told to the master in one round; the others follow in the next.
+const PUSHES_MAX: usize = 10_000;
+
+/// The tables of a slave.
+pub struct Tables {
+    /// The topics.
+    pub topics: Arc<Topics>,
+    /// The groups.
+    pub groups: Arc<Groups>,
+    /// Where groups stand.
+    pub offsets: Arc<Offsets>,
+    /// Where delay levels stand.
+    pub delay: Arc<Delay>,
+    /// Whose queues go with a topic.
+    pub store: Arc<Store>,
+    /// Whose counters go with it.
+    pub stats: Arc<Stats>,
+}
+
+/// The copying at work.
+pub struct Slave {
+    nudge: Arc<Notify>,
+    stopping: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Slave {
+    /// Begins to copy from whatever master is named. Must be called on the control runtime.
+    pub fn start(copier: Copier, masters: watch::Receiver<Master>) -> Slave {
+        let (nudge, stopping) = (Arc::new(Notify::new()), watch::Sender::new(false));
+        let task = tokio::spawn(run(copier, masters, nudge.clone(), stopping.subscribe()));
+        Slave {
+            nudge,
+            stopping,
+            task,
+        }
+    }
+
+    /// Asks the master soon: something here is not known yet.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// As [`Slave::nudge`], for parts that live on their own.
+    pub fn nudger(&self) -> Arc<Notify> {
+        self.nudge.clone()
+    }
+
+    /// Ends the copying; a file that is being written is finished by its own thread.
+    pub async fn stop(self) {
+        self.stopping.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the copying of tables ended badly");
+        }
+    }
+}
+
+async fn run(
+    mut copier: Copier,
+    mut masters: watch::Receiver<Master>,
+    nudge: Arc<Notify>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut due = Instant::now() + FIRST;
+    let mut earliest = Instant::now();
+    loop {
+        tokio::select! {
+            () = time::sleep_until(due) => {
+                let master = masters.borrow_and_update().address.clone();
+                if let Some(master) = master.filter(|master| *master != copier.own_address) {
+                    tokio::select! {
+                        () = copier.copy(&master) => {}
+                        _ = stopping.changed() => return,
+                    }
+                }
+                due = Instant::now() + PERIOD;
+                earliest = Instant::now() + PAUSE_MIN;
+            }
+            () = nudge.notified() => due = due.min(earliest.max(Instant::now())),
+            changed = masters.changed() => match changed {
+                Ok(()) => due = due.min(earliest.max(Instant::now())),
+                // The registration is gone, and with it whoever would tell of another master.
+                Err(_) => return,
+            },
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+/// Asks a master for its tables and takes them over.
+pub struct Copier {
+    tables: Arc<Tables>,
+    own_address: String,
+    seen: Seen,
+    /// What is wrong with each table, as it was said.
+    troubles: [Option<String>; 4],
+}
+
+/// The offsets that the master had when it was asked last, in a file of their own: without them, a restarted slave could
+/// not tell a commit of its own from a reset at the master.
+struct Seen {
+    file: Arc<JsonFile>,
+    table: merge::Table,
+    /// The file holds this table.
+    saved: bool,
+}
+
+impl Copier {
+    /// Reads what was seen of the master from the `config` folder. Blocks.
+    pub fn load(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        tables: Tables,
+        own_address: String,
+    ) -> Result<Copier, TableError> {
+        let file = JsonFile::new(disk, folder.join("masterOffset.json"));
+        let stored = file.load(ConsumerOffsets::parse)?;
+        let saved = stored.is_some();
+        let table = match stored {
+            Some(seen) => seen.offset_table,
+            // Never a slave of ours: what it has is taken for its master's.
+            None => tables.offsets.wire_table().offset_table,
+        };
+        Ok(Copier {
+            tables: Arc::new(tables),
+            own_address,
+            seen: Seen {
+                file: Arc::new(file),
+                table,
+                saved,
+            },
+            troubles: Default::default(),
+        })
+    }
+
+    /// One round; what could not be copied is said in the log, once.
+    pub async fn copy(&mut self, master: &str) {
+        let results = [
+            ("topics", self.copy_topics(master).await),
+            ("consumer offsets", self.copy_offsets(master).await),
+            ("delay positions", self.copy_delay(master).await),
+            ("subscription groups", self.copy_groups(master).await),
+        ];
+        for ((what, result), said) in results.into_iter().zip(&mut self.troubles) {
+            match result {
+                Ok(()) if said.take().is_some() => {
+                    tracing::info!(master, "the {what} of the master are copied again");
+                }
+                Ok(()) => {}
+                Err(error) if said.as_ref() != Some(&error) => {
+                    tracing::warn!(
+                        master,
+                        error,
+                        "the {what} of the master are not copied, ours stay"
+                    );
+                    *said = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn copy_topics(&self, master: &str) -> Result<(), String> {
+        // Who closed the second port has the first one open.
+        let connection = match connect_vip(master).await {
+            Some(connection) => connection,
+            None => connect(master).await?,
+        };
+        let body = fetch(&connection, request::GET_ALL_TOPIC_CONFIG).await?;
+        let tables = self.tables.clone();
+        blocking(move || tables.take_topics(&body)).await
+    }
+
+    async fn copy_groups(&self, master: &str) -> Result<(), String> {
+        let code = request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG;
+        let body = fetch(&connect(master).await?, code).await?;
+        let tables = self.tables.clone();
+        blocking(move || tables.take_groups(&body)).await
+    }
+
+    async fn copy_delay(&self, master: &str) -> Result<(), String> {
+        let body = fetch(&connect(master).await?, request::GET_ALL_DELAY_OFFSET).await?;
+        let tables = self.tables.clone();
+        blocking(move || {
+            let offsets = copy::delay(&body).map_err(|error| error.to_string())?;
+            tables
+                .delay
+                .adopt(offsets)
+                .map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    async fn copy_offsets(&mut self, master: &str) -> Result<(), String> {
+        let connection = connect(master).await?;
+        let body = fetch(&connection, request::GET_ALL_CONSUMER_OFFSET).await?;
+        let there = copy::offsets(&body, &self.seen.table).map_err(|error| error.to_string())?;
+        let here = merge::clean(self.tables.offsets.wire_table().offset_table);
+        let plan = merge::plan(&self.seen.table, &here, &there);
+        // Before anything is adopted: a stop in between must not make the master's numbers look like commits of ours.
+        self.note_seen(there).await?;
+        let tables = self.tables.clone();
+        let adopt = plan.adopt;
+        blocking(move || tables.adopt(&adopt)).await?;
+        let count = plan.push.len();
+        let pushed = self.push(&connection, plan.push).await;
+        // What arrived is the master's now, also when something else did not.
+        let table = self.seen.table.clone();
+        self.note_seen(table).await?;
+        if pushed? {
+            tracing::info!(
+                master,
+                count,
+                "offsets committed here are told to the master"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells the master what groups committed here; says whether there was anything.
+    async fn push(
+        &mut self,
+        connection: &Connection,
+        push: Vec<(Place, i64)>,
+    ) -> Result<bool, String> {
+        let any = !push.is_empty();
+        for (place, offset) in push.into_iter().take(PUSHES_MAX) {
+            let Some((topic, group)) = place.of.split_once('@') else {
+                continue;
+            };
+            let header = UpdateConsumerOffset {
+                consumer_group: group,
+                topic,
+                queue_id: place.queue,
+                commit_offset: offset,
+                broker_name: None,
+            };
+            let code = request::UPDATE_CONSUMER_OFFSET;
+            let reply = connection
+                .call(code, |fields| header.encode(fields), [], TIMEOUT)
+                .await
+                .map_err(|error| format!("{}: {error}", place.of))?;
+            if reply.code != response::SUCCESS {
+                let remark = reply.remark.unwrap_or_default();
+                return Err(format!("{}: answer {} {remark}", place.of, reply.code));
+            }
+            let queues = self.seen.table.entry(place.of).or_default();
+            queues.insert(place.queue, offset);
+            self.seen.saved = false;
+        }
+        Ok(any)
+    }
+
+    async fn note_seen(&mut self, table: merge::Table) -> Result<(), String> {
+        if self.seen.saved && self.seen.table == table {
+            return Ok(());
+        }
+        let file = self.seen.file.clone();
+        let text = ConsumerOffsets {
+            offset_table: table.clone(),
+        };
+        blocking(move || {
+            file.replace(&text.encode_pretty())
+                .map_err(|error| error.to_string())
+        })
+        .await?;
+        self.seen.table = table;
+        self.seen.saved = true;
+        Ok(())
+    }
+}
+
+impl Tables {
+    fn take_topics(&self, body: &[u8]) -> Result<(), String> {
+        let before = self.topics.all();
+        let table = match copy::topics(body, before.version).map_err(|error| error.to_string())? {
+            Verdict::Same => return Ok(()),
+            Verdict::Replace(table) => table,
+        };
+        let names = before.entries.keys().map(|name| &**name);
+        let gone = copy::vanished(names, before.version, &table);
+        tracing::info!(
+            topics = table.topic_config_table.len(),
+            ?gone,
+            "the master's topics are taken over"
+        );
+        self.topics
+            .replace(table)
+            .map_err(|error| error.to_string())?;
+        for topic in gone.iter().filter(|topic| !self.topics.is_system(topic)) {
+            self.store
+                .delete_topic_if(topic, || self.topics.get(topic).is_none())
+                .map_err(|error| format!("queues of {topic}: {error}"))?;
+            self.stats.topic_deleted(topic);
+        }
+        Ok(())
+    }
+
+    fn take_groups(&self, body: &[u8]) -> Result<(), String> {
+        let ours = self.groups.version();
+        match copy::groups(body, ours).map_err(|error| error.to_string())? {
+            Verdict::Same => Ok(()),
+            Verdict::Replace(table) => {
+                let groups = table.subscription_group_table.len();
+                tracing::info!(groups, "the master's subscription groups are taken over");
+                self.groups
+                    .replace(table)
+                    .map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn adopt(&self, adoptions: &[Adoption]) -> Result<(), String> {
+        for Adoption { place, from, to } in adoptions {
+            let (Some((topic, group)), Ok(queue)) =
+                (place.of.split_once('@'), u32::try_from(place.queue))
+            else {
+                continue;
+            };
+            // A group that commits here at this moment is looked at in the next round.
+            self.offsets
+                .exchange(
+                    (group, topic, QueueId(queue)),
+                    position(*from),
+                    position(*to),
+                )
+                .map_err(|error| format!("{}: {error}", place.of))?;
+        }
+        Ok(())
+    }
+}
+
+fn position(offset: Option<i64>) -> Option<QueueOffset> {
+    offset
+        .and_then(|offset| u64::try_from(offset).ok())
+        .map(QueueOffset)
+}
+
+async fn connect(address: &str) -> Result<Connection, String> {
+    let options = Options {
+        connect_timeout: TIMEOUT,
+        frame_bytes_max: FRAME_BYTES_MAX,
+        ..Options::default()
+    };
+    Connection::connect(address, &options)
+        .await
+        .map_err(|error| format!("cannot connect: {error}"))
+}
+
+async fn connect_vip(master: &str) -> Option<Connection> {
+    connect(&copy::vip(master)?).await.ok()
+}
+
+async fn fetch(connection: &Connection, code: i32) -> Result<Bytes, String> {
+    let reply = connection
+        .call(code, |_| {}, [], TIMEOUT)
+        .await
+        .map_err(|error| error.to_string())?;
+    if reply.code == response::SUCCESS {
+        return Ok(reply.body);
+    }
+    let remark = reply.remark.unwrap_or_default();
+    Err(format!("answer {} {remark}", reply.code))
+}
+
+/// Runs what writes a file where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(format!("it ended badly: {error}")))
+}

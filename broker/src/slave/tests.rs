@@ -1,0 +1,371 @@
+//! The tables of a slave, copied over real connections from a master that answers as it is told.
+
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
+
+use gantry_config::{Host, Settings};
+use gantry_disk::OsDisk;
+use gantry_message::Millis;
+use gantry_net::{
+    Peer,
+    server::{Handler, Limits, Server, Verdict, listen},
+};
+use gantry_store::StoreConfig;
+use gantry_wire::{Request, Response, frame::Frame, headers};
+
+use super::*;
+use crate::{
+    config::BrokerConfig,
+    delay::{DelayConfig, DelayParts, Levels},
+    live::LiveConfig,
+    stats::StatsConfig,
+};
+
+const NOW: Millis = Millis(1_700_000_000_000);
+
+/// As Apache's broker 4.9.7 writes them, compact.
+const TOPICS: &str = r#"{"dataVersion":{"counter":4,"timestamp":1800000000000},"topicConfigTable":{"T":{"order":true,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"T","topicSysFlag":0,"writeQueueNums":4}}}"#;
+const GROUPS: &str = r#"{"dataVersion":{"counter":2,"timestamp":1800000000000},"subscriptionGroupTable":{"g":{"brokerId":0,"consumeBroadcastEnable":true,"consumeEnable":true,"consumeFromMinEnable":true,"groupName":"g","notifyConsumerIdsChangedEnable":true,"retryMaxTimes":5,"retryQueueNums":1,"whichBrokerWhenConsumeSlowly":1}}}"#;
+const DELAY: &str = r#"{"offsetTable":{3:7,18:9}}"#;
+
+type Answers = Arc<Mutex<BTreeMap<i32, Response>>>;
+
+/// A master with offsets; everything else it says is a text.
+struct Master {
+    address: String,
+    answers: Answers,
+    offsets: Arc<Mutex<merge::Table>>,
+    server: Server,
+}
+
+struct Asked {
+    answers: Answers,
+    offsets: Arc<Mutex<merge::Table>>,
+}
+
+impl Handler for Asked {
+    fn frame(&self, peer: &Peer, frame: Frame<'_>) -> Verdict {
+        let header = frame.decode().unwrap();
+        let body = Bytes::copy_from_slice(frame.body);
+        let request = Request::from_header(header, frame.serialization, body);
+        let mut offsets = self.offsets.lock().unwrap();
+        let told = self.answers.lock().unwrap().get(&request.code).cloned();
+        let answer = match (told, request.code) {
+            (Some(answer), _) => answer,
+            (None, request::GET_ALL_CONSUMER_OFFSET) => Response::with_body(
+                ConsumerOffsets {
+                    offset_table: offsets.clone(),
+                }
+                .encode(),
+            ),
+            (None, request::UPDATE_CONSUMER_OFFSET) => {
+                let commit: headers::UpdateConsumerOffset<'_> = request.header().unwrap();
+                let of = format!("{}@{}", commit.topic, commit.consumer_group);
+                let queues = offsets.entry(of).or_default();
+                queues.insert(commit.queue_id, commit.commit_offset);
+                Response::ok()
+            }
+            (None, code) => Response::refuse(3, format!("no answer to {code}")),
+        };
+        peer.send(|out| answer.encode(out, request.opaque, request.serialization));
+        Verdict::Continue
+    }
+}
+
+impl Master {
+    fn start() -> Master {
+        let answers = Answers::default();
+        let offsets = Arc::new(Mutex::new(merge::Table::new()));
+        let texts = [
+            (request::GET_ALL_TOPIC_CONFIG, TOPICS),
+            (request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, GROUPS),
+            (request::GET_ALL_DELAY_OFFSET, DELAY),
+        ];
+        for (code, text) in texts {
+            let mut answers = answers.lock().unwrap();
+            answers.insert(code, Response::with_body(text.as_bytes().to_vec()));
+        }
+        let listener = listen(([127, 0, 0, 1], 0).into(), 16).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = (answers.clone(), offsets.clone());
+        let server = Server::start(vec![listener], 1, Limits::default(), move |_| {
+            let (answers, offsets) = asked.clone();
+            std::rc::Rc::new(Asked { answers, offsets })
+        });
+        Master {
+            address,
+            answers,
+            offsets,
+            server: server.unwrap(),
+        }
+    }
+
+    fn answer(&self, code: i32, text: &str) {
+        let answer = Response::with_body(text.as_bytes().to_vec());
+        self.answers.lock().unwrap().insert(code, answer);
+    }
+
+    fn refuse_commits(&self, yes: bool) {
+        let mut answers = self.answers.lock().unwrap();
+        answers.remove(&request::UPDATE_CONSUMER_OFFSET);
+        if yes {
+            let refusal = Response::refuse(1, "not now");
+            answers.insert(request::UPDATE_CONSUMER_OFFSET, refusal);
+        }
+    }
+
+    fn set(&self, of: &str, offset: i64) {
+        let mut offsets = self.offsets.lock().unwrap();
+        offsets.entry(of.to_owned()).or_default().insert(0, offset);
+    }
+
+    fn offset(&self, of: &str) -> Option<i64> {
+        self.offsets.lock().unwrap().get(of)?.get(&0).copied()
+    }
+}
+
+fn store_config(folder: &Path) -> StoreConfig {
+    StoreConfig {
+        segment_size: 1 << 20,
+        ..StoreConfig::at(folder.join("store"))
+    }
+}
+
+/// The tables of a slave on a folder, opened as a start does.
+fn open(folder: &Path) -> Copier {
+    let config = BrokerConfig::defaults(&Host::described());
+    let live = LiveConfig::new(config);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let config_folder = folder.join("config");
+    let store = Store::open(disk.clone(), store_config(folder), NOW).unwrap();
+    let stats = Arc::new(Stats::new(
+        StatsConfig {
+            cluster: "C".to_owned(),
+            detail: true,
+            zone: jiff::tz::TimeZone::UTC,
+        },
+        NOW,
+    ));
+    let delay = Delay::load(
+        DelayParts {
+            store: store.clone(),
+            stats: stats.clone(),
+            disk: disk.clone(),
+            config_folder: config_folder.clone(),
+        },
+        Arc::new(Levels::parse("1s 5s 10s").unwrap()),
+        DelayConfig {
+            flush_interval_ms: 1_000,
+            stats_enabled: true,
+        },
+    );
+    let topics = Topics::load(disk.clone(), &config_folder, live.clone(), NOW);
+    let groups = Groups::load(disk.clone(), &config_folder, live, NOW);
+    let offsets = Offsets::load(disk.clone(), &config_folder, 5_000);
+    let tables = Tables {
+        topics: Arc::new(topics.unwrap()),
+        groups: Arc::new(groups.unwrap()),
+        offsets: Arc::new(offsets.unwrap()),
+        delay: delay.unwrap(),
+        store,
+        stats,
+    };
+    Copier::load(disk, &config_folder, tables, "me:1".to_owned()).unwrap()
+}
+
+fn run(test: impl AsyncFnOnce(&Path, Master)) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { test(folder.path(), Master::start()).await });
+}
+
+impl Copier {
+    fn at(&self, of: &str) -> Option<u64> {
+        let (topic, group) = of.split_once('@').unwrap();
+        let found = self.tables.offsets.query(group, topic, QueueId(0));
+        found.map(|offset| offset.0)
+    }
+
+    fn commit(&self, of: &str, offset: u64) {
+        let (topic, group) = of.split_once('@').unwrap();
+        let offsets = &self.tables.offsets;
+        offsets
+            .commit(group, topic, QueueId(0), QueueOffset(offset))
+            .unwrap();
+    }
+}
+
+#[test]
+fn all_tables_of_an_apache_master_are_taken_over_in_memory_and_on_disk() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 12);
+        slave.copy(&master.address).await;
+        assert_eq!(slave.troubles, [const { None }; 4]);
+        assert!(slave.tables.topics.is_order("T"));
+        assert_eq!(slave.tables.topics.version().counter, 4);
+        assert!(
+            slave.tables.topics.get("SELF_TEST_TOPIC").is_none(),
+            "what the master does not have is not here"
+        );
+        let group = slave.tables.groups.get("g").unwrap();
+        assert_eq!(group.retry_max_times, 5);
+        assert_eq!(slave.at("T@g"), Some(12));
+        let positions: Vec<_> = slave.tables.delay.positions();
+        let positions: Vec<_> = positions
+            .into_iter()
+            .map(|(level, next)| (level.number(), next.0))
+            .collect();
+        assert_eq!(
+            positions,
+            [(3, 7)],
+            "level 18 is not in our table of levels, but stays in the file"
+        );
+        slave.tables.offsets.flush().unwrap();
+        let file = std::fs::read_to_string(folder.join("config/delayOffset.json")).unwrap();
+        assert!(file.contains("18:9") && file.contains("3:7"), "{file}");
+        slave.tables.store.shutdown().unwrap();
+        drop(slave);
+        let again = open(folder);
+        assert_eq!(again.tables.topics.version().counter, 4);
+        assert!(again.tables.groups.get("g").is_some());
+        assert_eq!(again.at("T@g"), Some(12));
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+#[test]
+fn a_topic_that_vanished_at_the_master_vanishes_here() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        slave.copy(&master.address).await;
+        let other = TOPICS.replace("\"T\"", "\"U\"");
+        // A master that came back with an older table has not deleted anything, but what it has counts.
+        master.answer(
+            request::GET_ALL_TOPIC_CONFIG,
+            &other.replace("\"counter\":4", "\"counter\":5"),
+        );
+        slave.copy(&master.address).await;
+        assert!(slave.tables.topics.get("T").is_none());
+        assert!(slave.tables.topics.get("U").is_some());
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+#[test]
+fn bad_answers_are_named_and_change_nothing() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 12);
+        slave.copy(&master.address).await;
+        for code in [
+            request::GET_ALL_TOPIC_CONFIG,
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG,
+            request::GET_ALL_DELAY_OFFSET,
+            request::GET_ALL_CONSUMER_OFFSET,
+        ] {
+            master.answer(code, "{\"dataVersion\":");
+        }
+        slave.copy(&master.address).await;
+        assert!(slave.troubles.iter().all(Option::is_some));
+        assert!(slave.tables.topics.get("T").is_some());
+        assert!(slave.tables.groups.get("g").is_some());
+        assert_eq!(slave.at("T@g"), Some(12));
+        assert_eq!(slave.tables.delay.positions().len(), 1);
+        master.server.stop(TIMEOUT).await;
+        slave.copy("127.0.0.1:1").await;
+        let unreachable = |trouble: &Option<String>| {
+            trouble
+                .as_deref()
+                .is_some_and(|text| text.starts_with("cannot connect"))
+        };
+        assert!(slave.troubles.iter().all(unreachable));
+    });
+}
+
+#[test]
+fn what_groups_committed_here_reaches_a_master_that_comes_back() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        for of in ["T@on", "T@reset", "T@behind"] {
+            master.set(of, 100);
+        }
+        slave.copy(&master.address).await;
+        // The master is away. The slave restarts, too: what it saw of the master is not forgotten.
+        for of in ["T@on", "T@reset", "T@new"] {
+            slave.commit(of, 150);
+        }
+        slave.commit("T@behind", 120);
+        slave.tables.offsets.flush().unwrap();
+        slave.tables.store.shutdown().unwrap();
+        drop(slave);
+        let mut slave = open(folder);
+        master.set("T@reset", 20);
+        master.set("T@behind", 170);
+        slave.copy(&master.address).await;
+        for (of, expected) in [
+            ("T@on", 150),
+            ("T@new", 150),
+            ("T@reset", 20),
+            ("T@behind", 170),
+        ] {
+            assert_eq!(master.offset(of), Some(expected), "{of} at the master");
+            assert_eq!(slave.at(of), u64::try_from(expected).ok(), "{of} here");
+        }
+        // A reset of what was told to it counts as well.
+        master.set("T@on", 120);
+        slave.copy(&master.address).await;
+        assert_eq!(
+            (master.offset("T@on"), slave.at("T@on")),
+            (Some(120), Some(120))
+        );
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+#[test]
+fn offsets_that_the_master_does_not_take_are_told_again() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address).await;
+        slave.commit("T@g", 150);
+        master.refuse_commits(true);
+        slave.copy(&master.address).await;
+        assert_eq!(slave.at("T@g"), Some(150), "not overwritten meanwhile");
+        let trouble = slave.troubles[1].as_deref().unwrap_or_default();
+        assert!(trouble.contains("not now"), "{trouble}");
+        master.refuse_commits(false);
+        slave.copy(&master.address).await;
+        assert_eq!(master.offset("T@g"), Some(150));
+        assert_eq!(slave.troubles[1], None);
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+#[test]
+fn a_nudge_makes_it_ask_at_once() {
+    run(async |folder, master| {
+        let slave = open(folder);
+        let topics = slave.tables.topics.clone();
+        let (told, masters) = watch::channel(crate::registration::Master::default());
+        let running = Slave::start(slave, masters);
+        let before = topics.generation();
+        // A new master is asked without waiting for the time of the first copy.
+        let address = Some(master.address.clone());
+        told.send_modify(|master| master.address = address);
+        topics.changes().beyond(before).await;
+        let before = topics.generation();
+        master.answer(
+            request::GET_ALL_TOPIC_CONFIG,
+            &TOPICS.replace("\"counter\":4", "\"counter\":5"),
+        );
+        running.nudge();
+        topics.changes().beyond(before).await;
+        assert_eq!(topics.version().counter, 5);
+        running.stop().await;
+        master.server.stop(TIMEOUT).await;
+    });
+}
