@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -59,11 +59,12 @@ use crate::{
     latch,
     live::LiveConfig,
     locks::Locks,
-    metrics::{self, BrokerSource, Source, StoreSource},
+    metrics::{self, BrokerSource, ReplicationSource, Source, StoreSource},
     registration::{self, Registration},
     replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
     slave::{self, Slave},
+    standing::{self, Standing},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
     timers::{Step, Timers},
@@ -90,7 +91,7 @@ pub struct Broker {
     registration: Arc<Registration>,
     server: Server,
     replicas: Replicas,
-    acks: Arc<SlaveAcks>,
+    standing: Arc<Standing>,
     /// Of a slave.
     follow: Option<Follow>,
     /// Of a slave.
@@ -181,9 +182,15 @@ impl Broker {
             replicas.links().clone(),
             config.store.broker_role,
         ));
-        let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
-        let door = replicas.door().clone();
-        let parts = Arc::new(state.parts(dispatch, store_host, door, acks.clone()));
+        let standing = Arc::new(Standing {
+            live: live.clone(),
+            store: state.store.clone(),
+            acks: acks.clone(),
+            following: OnceLock::new(),
+        });
+        let place = (door.clone(), standing.clone());
+        let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
+        let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -215,9 +222,14 @@ impl Broker {
             }
             false => None,
         };
+        if let Some(follow) = &follow {
+            // Set once: nobody else has it yet.
+            let _ = standing.following.set(follow.follower().view());
+        }
         let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
-        let metrics = metrics_listener
-            .map(|listener| tokio::spawn(metrics::serve(listener, state.metrics(started))));
+        let metrics = metrics_listener.map(|listener| {
+            tokio::spawn(metrics::serve(listener, state.metrics(started, &standing)))
+        });
         announce(&registration, &state.topics).await;
         Ok(Broker {
             banner: banner(&config),
@@ -230,7 +242,7 @@ impl Broker {
             registration,
             server,
             replicas,
-            acks,
+            standing,
             follow,
             slave,
             timers,
@@ -249,8 +261,9 @@ impl Broker {
         match self.store.check_writable() {
             Err(AppendError::Latched { error }) => latch::status(&error),
             _ => self
-                .registration
-                .refusal()
+                .standing
+                .notice()
+                .or_else(|| self.registration.refusal())
                 .unwrap_or_else(|| self.banner.clone()),
         }
     }
@@ -400,6 +413,7 @@ impl State {
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         topics.make_again(queues_of(&store), now).map_err(table)?;
+        standing::follow_read_only(&live, &store, &topics);
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
@@ -460,7 +474,7 @@ impl State {
     fn dispatch(
         &self,
         registration: Arc<Registration>,
-        door: Arc<Door>,
+        (door, standing): (Arc<Door>, Arc<Standing>),
         store_host: SocketAddr,
         disk: &Arc<dyn Disk>,
     ) -> Dispatch {
@@ -536,6 +550,7 @@ impl State {
             config_admin: ConfigAdmin::new(
                 live.clone(),
                 topics.clone(),
+                store.clone(),
                 disk.clone(),
                 config.override_file(),
                 Millis::now(),
@@ -552,6 +567,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
+            standing,
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -640,7 +656,7 @@ impl State {
         }
     }
 
-    fn metrics(&self, started: Instant) -> Vec<Source> {
+    fn metrics(&self, started: Instant, standing: &Arc<Standing>) -> Vec<Source> {
         let (live, store) = (self.live.clone(), self.store.clone());
         let broker = BrokerSource {
             live,
@@ -649,9 +665,11 @@ impl State {
         };
         let (live, store) = (self.live.clone(), self.store.clone());
         let store = StoreSource { store, live };
+        let replication = ReplicationSource(standing.clone());
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),
+            Box::new(move |out| replication.collect(out)),
         ]
     }
 

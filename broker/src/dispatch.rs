@@ -28,6 +28,7 @@ use crate::{
     },
     refusal::Refusal,
     registration::Registration,
+    standing::Standing,
     tables::{Groups, Missing, Topics},
 };
 
@@ -58,6 +59,7 @@ pub struct Dispatch {
     pub cleaning: Cleaning,
     pub topics: Arc<Topics>,
     pub link: LinkAdmin,
+    pub standing: Arc<Standing>,
     pub groups: Arc<Groups>,
     pub clients: Arc<Clients>,
     pub registration: Arc<Registration>,
@@ -153,6 +155,11 @@ impl Dispatch {
                 self.blocking(request, move |this, r| this.config_admin.update(r, now))
                     .await
             }
+            HA_STATUS => Ok(Response::with_body(self.standing.status().encode())),
+            SET_READ_ONLY => {
+                self.blocking(request, move |this, r| this.set_read_only(r, now))
+                    .await
+            }
             GET_BROKER_CONFIG => self.config_admin.show(),
             GET_BROKER_RUNTIME_INFO => {
                 self.blocking(request, move |this, _| Ok(this.runtime.show(now)))
@@ -212,6 +219,17 @@ impl Dispatch {
             tracing::warn!(
                 "a changed topic was not announced to every name server within {ANNOUNCE_WAIT:?}"
             );
+        }
+        Ok(response)
+    }
+
+    fn set_read_only(&self, request: &Request, now: Millis) -> Answer {
+        let response = self.config_admin.set_read_only(request, now)?;
+        if !self
+            .registration
+            .wait_announced(self.topics.generation(), ANNOUNCE_WAIT)
+        {
+            tracing::warn!("not every name server knows yet what may be written here");
         }
         Ok(response)
     }

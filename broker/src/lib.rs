@@ -21,6 +21,7 @@ pub mod registration;
 pub mod replicas;
 pub mod shard;
 pub mod slave;
+pub mod standing;
 pub mod stats;
 pub mod store_command;
 pub mod tables;

@@ -8,6 +8,7 @@
 
 mod broker;
 mod families;
+mod replication;
 mod store;
 
 use std::{io, net::TcpListener, sync::Arc};
@@ -19,6 +20,7 @@ use gantry_service::{
 
 pub use broker::BrokerSource;
 pub use families::{Families, Histogram};
+pub use replication::ReplicationSource;
 pub use store::StoreSource;
 
 use crate::config::BrokerConfig;
@@ -72,15 +74,16 @@ fn page(sources: &[Source]) -> Page {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Instant};
+    use std::{collections::BTreeMap, sync::OnceLock, time::Instant};
 
     use gantry_config::{Host, Settings};
     use gantry_disk::faulty::{FaultyDisk, Operation};
     use gantry_message::{Millis, QueueId, Record, SysFlag};
+    use gantry_replication::{Links, Patience};
     use gantry_store::{Outcome, Store, StoreConfig, Tags};
 
     use super::*;
-    use crate::live::LiveConfig;
+    use crate::{acks::SlaveAcks, config::BrokerRole, live::LiveConfig, standing::Standing};
 
     const EIO: i32 = 5;
     const NOW: Millis = Millis(1_700_000_000_000);
@@ -107,14 +110,22 @@ mod tests {
             };
             let of_store = StoreSource {
                 store: store.clone(),
-                live,
+                live: live.clone(),
             };
+            let links = Links::new(store.clone(), Patience::default());
+            let replication = ReplicationSource(Arc::new(Standing {
+                live,
+                store: store.clone(),
+                acks: Arc::new(SlaveAcks::new(links, BrokerRole::SyncMaster)),
+                following: OnceLock::new(),
+            }));
             Scraped {
                 disk,
                 store,
                 sources: vec![
                     Box::new(move |out| broker.collect(out)),
                     Box::new(move |out| of_store.collect(out)),
+                    Box::new(move |out| replication.collect(out)),
                 ],
             }
         }
@@ -166,6 +177,7 @@ mod tests {
         let expected = "\
 gantry_broker_info gauge
 gantry_broker_permission gauge
+gantry_broker_read_only gauge
 gantry_build_info gauge
 gantry_commitlog_flushed_offset_bytes gauge
 gantry_commitlog_fsync_seconds histogram
@@ -177,6 +189,13 @@ gantry_commitlog_segments gauge
 gantry_commitlog_unflushed_bytes gauge
 gantry_commitlog_written_bytes_total counter
 gantry_insecure_mode gauge
+gantry_replication_degraded gauge
+gantry_replication_degraded_total counter
+gantry_replication_links_ended_total counter
+gantry_replication_replicated_offset_bytes gauge
+gantry_replication_sends_refused_total counter
+gantry_replication_slaves_connected gauge
+gantry_replication_slaves_in_sync gauge
 gantry_start_time_seconds gauge
 gantry_store_disk_free_bytes gauge
 gantry_store_disk_limit_ratio gauge
@@ -186,6 +205,7 @@ gantry_store_dispatch_behind_bytes gauge
 gantry_store_index_behind_bytes gauge
 gantry_store_latched gauge
 gantry_store_quarantined_files_total counter
+gantry_store_sealed gauge
 gantry_store_writable gauge
 gantry_store_write_refused_total counter
 gantry_uptime_seconds gauge";

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -101,6 +101,8 @@ pub struct Links {
     lag: Mutex<Lag>,
     /// The last links that ended, the newest last.
     ended: Mutex<VecDeque<LinkStatus>>,
+    /// How many links ended, by [`End::reason`] in the order of [`End::REASONS`].
+    ends: [AtomicU64; End::REASONS.len()],
     is_over: AtomicBool,
 }
 
@@ -131,6 +133,22 @@ enum End {
     Stopping,
 }
 
+impl End {
+    /// Every word that [`End::reason`] may say.
+    const REASONS: [&'static str; 5] = ["refused", "closed", "socket", "store", "stopping"];
+
+    /// One word for it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Closed => "closed",
+            Self::Socket(_) => "socket",
+            Self::Store(_) | Self::Missing(_) => "store",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 impl Links {
     /// No links yet.
     #[must_use]
@@ -144,6 +162,7 @@ impl Links {
             invitations: Mutex::default(),
             lag: Mutex::default(),
             ended: Mutex::default(),
+            ends: Default::default(),
             is_over: AtomicBool::new(false),
         })
     }
@@ -244,6 +263,12 @@ impl Links {
         }
     }
 
+    /// How many links ended, by a word for why.
+    pub fn ended_links(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.ends.iter().map(|count| count.load(Ordering::Relaxed));
+        End::REASONS.into_iter().zip(counts)
+    }
+
     /// How many slaves are connected.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -334,7 +359,7 @@ impl Links {
 
     fn end_of(&self, error: io::Error) -> End {
         match error.kind() {
-            ErrorKind::UnexpectedEof => End::Closed,
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => End::Closed,
             _ if is_timeout(&error) => Refusal::Silent(self.patience.silence).into(),
             _ => error.into(),
         }
@@ -454,6 +479,10 @@ impl Links {
         };
         open.remove(at);
         drop(open);
+        let reason = End::REASONS.iter().position(|one| *one == end.reason());
+        if let Some(count) = reason.and_then(|at| self.ends.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         {
             let mut ended = lock(&self.ended);
             ended.retain(|one| {

@@ -580,9 +580,14 @@ impl Store {
     }
 
     /// Takes no new messages while there is a reason `why` not, whatever they come from. What is copied from another log
-    /// is taken as before. When this returns, nothing is stored any more that was not refused: the log's end stays.
+    /// is taken as before. A commit that is under way may still store something: see [`Store::settle`].
     pub fn seal(&self, why: Option<Arc<str>>) {
         self.health.seal(why);
+    }
+
+    /// Returns when no commit is under way that began before: behind a [`Store::seal`], the log's end stays from here on.
+    /// Blocks.
+    pub fn settle(&self) {
         self.log.settle();
     }
 

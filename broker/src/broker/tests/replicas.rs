@@ -2,6 +2,7 @@
 
 use gantry_message::LogOffset;
 use gantry_replication::{Patience, Received, Slave, Wire, report};
+use gantry_wire::bodies::HaStatus;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -226,7 +227,7 @@ fn refuse_stores_nothing_that_no_slave_can_have() {
         let remark = reply.remark.unwrap();
         assert!(remark.contains("slaveAckPolicy=refuse"), "{remark}");
         assert_eq!(broker.store.max_offset(), end, "nothing is stored");
-        assert_eq!(broker.acks.refused(), 1);
+        assert_eq!(broker.standing.acks.refused(), 1);
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
         near(&broker, 1).await;
@@ -242,7 +243,10 @@ fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
     with_broker(policy(SlaveAckPolicy::Degrade), async |broker, client| {
         let is_degraded = || {
             let settings = &broker.config().store;
-            broker.acks.look(settings, broker.store.max_offset())
+            broker
+                .standing
+                .acks
+                .look(settings, broker.store.max_offset())
         };
         assert_eq!(client.send("").await.code, response::SUCCESS);
         assert!(is_degraded());
@@ -262,7 +266,7 @@ fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
         assert_eq!(client.send("").await.code, response::SUCCESS);
         assert!(is_degraded());
         assert_eq!(client.send("").await.code, response::SUCCESS);
-        assert_eq!(broker.acks.entered(), 2);
+        assert_eq!(broker.standing.acks.entered(), 2);
         Some(broker)
     });
 }
@@ -296,4 +300,115 @@ fn as_many_slaves_as_are_asked_for_must_have_a_message() {
         broker.replicas.links().replicated().beyond(end - 1).await;
         Some(broker)
     });
+}
+
+async fn set_read_only(client: &Client, read_only: bool) -> i64 {
+    let fields = fields(&format!("readOnly={read_only}"), "");
+    let reply = client.ask(request::SET_READ_ONLY, &fields, b"").await;
+    assert_eq!(reply.code, 0, "{:?}", reply.remark);
+    number(&reply, "maxOffset")
+}
+
+async fn ha_status(client: &Client) -> HaStatus {
+    let reply = client.ask(request::HA_STATUS, &[], b"").await;
+    assert_eq!(reply.code, 0, "{:?}", reply.remark);
+    HaStatus::parse(&reply.body).unwrap()
+}
+
+#[test]
+fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let overrides = config.override_file();
+    run(async {
+        let broker = Broker::start(config.clone()).await.unwrap();
+        let client = Client::connect(&broker).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        let end = set_read_only(&client, true).await;
+        assert_eq!(end, i64::try_from(broker.store.max_offset().0).unwrap());
+        let reply = client.send("").await;
+        assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
+        let remark = reply.remark.unwrap();
+        assert!(remark.contains("read only"), "{remark}");
+        // What waits for its time waits on; pulls go on.
+        let delayed = client.send("i=DELAY:1").await;
+        assert_eq!(delayed.code, response::SERVICE_NOT_AVAILABLE);
+        assert_eq!(client.pull("").await.code, response::SUCCESS);
+        assert_eq!(
+            i64::try_from(broker.store.max_offset().0).unwrap(),
+            end,
+            "the end of the log stays"
+        );
+        assert_eq!(crate::latch::permission(&broker.config(), &broker.store), 4);
+        assert!(
+            broker.status().starts_with("READ ONLY: "),
+            "{}",
+            broker.status()
+        );
+        let status = ha_status(&client).await;
+        assert!(
+            status.read_only && status.not_writable.is_some(),
+            "{status:?}"
+        );
+        broker.stop().await.unwrap();
+        // As `main` reads it at the next start.
+        let written = std::fs::read_to_string(&overrides).unwrap();
+        assert!(written.contains("readOnly=true"), "{written}");
+        let mut again = config;
+        again.read_only = true;
+        let broker = Broker::start(again).await.unwrap();
+        let client = Client::connect(&broker).await;
+        assert_eq!(client.send("").await.code, response::SERVICE_NOT_AVAILABLE);
+        set_read_only(&client, false).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert_eq!(crate::latch::permission(&broker.config(), &broker.store), 6);
+        let written = std::fs::read_to_string(&overrides).unwrap();
+        assert!(written.contains("readOnly=false"), "{written}");
+        assert!(!ha_status(&client).await.read_only);
+        broker.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn ha_status_names_every_slave_and_why_it_is_not_in_sync() {
+    with_broker(sync_master, async |broker, client| {
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let status = ha_status(&client).await;
+        assert_eq!(
+            (status.role.as_str(), status.slave_ack_policy.as_str()),
+            ("SYNC_MASTER", "report")
+        );
+        assert_eq!(status.slaves, []);
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        let end = broker.store.max_offset().0;
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        assert!(one.in_sync && one.is_open, "{one:?}");
+        assert_eq!((one.id, one.wire.as_str()), (-1, "plain"));
+        assert_eq!(one.behind_bytes, i64::try_from(end).unwrap());
+        drop(slave);
+        connected(&broker, 0).await;
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        assert_eq!(
+            one.why.as_deref(),
+            Some("the link ended: the slave closed it")
+        );
+        assert!(!one.in_sync && !one.is_open, "{one:?}");
+        Some(broker)
+    });
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test)
 }
