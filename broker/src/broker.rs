@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use gantry_store::{Cut, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
+    acks::SlaveAcks,
     clients::Clients,
     config::{
         BrokerConfig, BrokerRole,
@@ -60,8 +61,10 @@ use crate::{
     locks::Locks,
     measures::AllMeasures,
     metrics::{
-        self, Board, BrokerSource, ObjectParts, ObjectSource, RequestSource, Source, StoreSource,
+        self, Board, BrokerSource, ObjectParts, ObjectSource, ReplicationSource, RequestSource,
+        Source, StoreSource,
     },
+    pairing::{self, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
@@ -96,12 +99,12 @@ pub struct Broker {
     registration: Arc<Registration>,
     server: Server,
     replicas: Replicas,
+    standing: Arc<Standing>,
     /// Of a slave.
     follow: Option<Follow>,
     /// Of a slave.
     slave: Option<Slave>,
     timers: Timers,
-    standing: Arc<Standing>,
     /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
     _watches: [Task<()>; 3],
     board: Arc<Board>,
@@ -212,8 +215,19 @@ impl Broker {
             .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
         let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
         let door = replicas.door().clone();
-        let dispatch = state.dispatch(registration.clone(), door, store_host, &disk);
-        let parts = Arc::new(state.parts(dispatch, store_host, replicas.door().clone()));
+        let acks = Arc::new(SlaveAcks::new(
+            replicas.links().clone(),
+            config.store.broker_role,
+        ));
+        let pairing = Arc::new(Pairing {
+            live: live.clone(),
+            store: state.store.clone(),
+            acks: acks.clone(),
+            following: OnceLock::new(),
+        });
+        let place = (door.clone(), pairing.clone());
+        let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
+        let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
         let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
         let server = {
@@ -223,10 +237,10 @@ impl Broker {
                 let send = Send::new(
                     &parts.config,
                     parts.store.clone(),
-                    topics.clone(),
-                    groups.clone(),
+                    (topics.clone(), groups.clone()),
                     levels.clone(),
                     parts.stats.clone(),
+                    parts.acks.clone(),
                     store_host,
                 );
                 Rc::new(RcShard(Shard::start(parts.clone(), send)))
@@ -246,11 +260,16 @@ impl Broker {
             }
             None => None,
         };
+        if let Some(follow) = &follow {
+            // Set once: nobody else has it yet.
+            let _ = pairing.following.set(follow.follower().view());
+        }
         let standing = Standing::new(
             live.clone(),
             state.store.clone(),
             state.stats.clone(),
             registration.clone(),
+            pairing.clone(),
         );
         let watches = [
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
@@ -265,7 +284,7 @@ impl Broker {
             connections: server.counts().clone(),
             parked,
         };
-        board.serves(state.metrics(broker), standing.clone());
+        board.serves(state.metrics(broker, &pairing), standing.clone());
         announce(&registration, &state.topics).await;
         sockets.keep();
         // Only a slave may have to start again.
@@ -286,10 +305,10 @@ impl Broker {
             registration,
             server,
             replicas,
+            standing,
             follow,
             slave,
             timers,
-            standing,
             _watches: watches.map(Task),
             board,
             metrics,
@@ -461,6 +480,7 @@ impl State {
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         topics.make_again(queues_of(&store), now).map_err(table)?;
+        pairing::follow_read_only(&live, &store, &topics);
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
@@ -522,7 +542,7 @@ impl State {
     fn dispatch(
         &self,
         registration: Arc<Registration>,
-        door: Arc<Door>,
+        (door, pairing): (Arc<Door>, Arc<Pairing>),
         store_host: SocketAddr,
         disk: &Arc<dyn Disk>,
     ) -> Dispatch {
@@ -599,6 +619,7 @@ impl State {
             config_admin: ConfigAdmin::new(
                 live.clone(),
                 topics.clone(),
+                store.clone(),
                 disk.clone(),
                 config.override_file(),
                 Millis::now(),
@@ -615,6 +636,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
+            pairing,
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -672,8 +694,13 @@ impl State {
         }
     }
 
-    fn parts(&self, dispatch: Dispatch, store_host: SocketAddr, door: Arc<Door>) -> Parts {
-        let links = door.links().clone();
+    fn parts(
+        &self,
+        dispatch: Dispatch,
+        store_host: SocketAddr,
+        door: Arc<Door>,
+        acks: Arc<SlaveAcks>,
+    ) -> Parts {
         Parts {
             config: self.live.clone(),
             store: self.store.clone(),
@@ -694,13 +721,13 @@ impl State {
             },
             stats: self.stats.clone(),
             store_host,
-            links: Some(links),
+            acks,
             parked: Arc::new(AtomicUsize::new(0)),
             measures: self.measures.clone(),
         }
     }
 
-    fn metrics(&self, broker: BrokerSource) -> Vec<Source> {
+    fn metrics(&self, broker: BrokerSource, pairing: &Arc<Pairing>) -> Vec<Source> {
         let store = StoreSource {
             store: self.store.clone(),
             live: self.live.clone(),
@@ -718,9 +745,11 @@ impl State {
             clients: self.clients.clone(),
             stats: self.stats.clone(),
         });
+        let replication = ReplicationSource(pairing.clone());
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),
+            Box::new(move |out| replication.collect(out)),
             Box::new(move |out| requests.collect(out)),
             Box::new(move |out| objects.collect(out)),
         ]

@@ -30,6 +30,7 @@ use crate::{
         send_back::SendBack,
     },
     measures::{AllMeasures, Made},
+    pairing::Pairing,
     refusal::Refusal,
     registration::Registration,
     tables::{Groups, Missing, Topics},
@@ -62,6 +63,7 @@ pub struct Dispatch {
     pub cleaning: Cleaning,
     pub topics: Arc<Topics>,
     pub link: LinkAdmin,
+    pub pairing: Arc<Pairing>,
     pub groups: Arc<Groups>,
     pub clients: Arc<Clients>,
     pub registration: Arc<Registration>,
@@ -160,6 +162,11 @@ impl Dispatch {
                 self.blocking(request, move |this, r| this.config_admin.update(r, now))
                     .await
             }
+            HA_STATUS => Ok(Response::with_body(self.pairing.status().encode())),
+            SET_READ_ONLY => {
+                self.blocking(request, move |this, r| this.set_read_only(r, now))
+                    .await
+            }
             GET_BROKER_CONFIG => self.config_admin.show(),
             GET_BROKER_RUNTIME_INFO => {
                 self.blocking(request, move |this, _| Ok(this.runtime.show(now)))
@@ -228,6 +235,17 @@ impl Dispatch {
         let result = make();
         self.measures.made(made, result.is_ok(), began.elapsed());
         result
+    }
+
+    fn set_read_only(&self, request: &Request, now: Millis) -> Answer {
+        let response = self.config_admin.set_read_only(request, now)?;
+        if !self
+            .registration
+            .wait_announced(self.topics.generation(), ANNOUNCE_WAIT)
+        {
+            tracing::warn!("not every name server knows yet what may be written here");
+        }
+        Ok(response)
     }
 
     /// Runs what may wait for a disk on a thread of its own.

@@ -18,9 +18,10 @@ const READ_ONLY: &str =
 /// How often an operator is told again.
 const REMIND_EVERY: Duration = Duration::from_secs(300);
 
-/// What clients may do with this broker: `brokerPermission`, without writing once the store has latched.
+/// What clients may do with this broker: `brokerPermission`, without writing once the store has latched, and while it is
+/// sealed.
 pub fn permission(config: &BrokerConfig, store: &Store) -> u32 {
-    if is_latched(store) {
+    if is_latched(store) || store.sealed().is_some() {
         config.broker_permission & !perm::WRITE.unsigned_abs()
     } else {
         config.broker_permission

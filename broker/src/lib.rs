@@ -3,6 +3,7 @@
 //! Start at [`dispatch`] (which code does what), [`shard`] (how a send and a pull go through) or [`broker`] (which parts
 //! there are, in which order they start and stop).
 
+pub mod acks;
 pub mod broker;
 pub mod clients;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod live;
 pub mod locks;
 pub mod measures;
 pub mod metrics;
+pub mod pairing;
 pub mod refusal;
 pub mod registration;
 pub mod replicas;

@@ -65,6 +65,20 @@ impl Refusal {
     }
 }
 
+/// Sends to a SYNC_MASTER with `slaveAckPolicy=refuse`.
+impl Refusal {
+    /// Too few slaves can have a copy. 14: stock producers try another broker.
+    pub fn too_few_slaves(near: usize, wanted: u32) -> Self {
+        Refusal::new(
+            response::SERVICE_NOT_AVAILABLE,
+            format!(
+                "service not available now: {near} slaves are within haSlaveFallbehindMax, inSyncReplicas is {wanted}, and \
+                 slaveAckPolicy=refuse stores nothing without them"
+            ),
+        )
+    }
+}
+
 /// Any request.
 impl Refusal {
     /// The code is not one of ours.

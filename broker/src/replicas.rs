@@ -63,6 +63,13 @@ impl Replicas {
             silence: Duration::from_millis(config.store.ha_housekeeping_interval),
         };
         let links = Links::new(store.clone(), patience);
+        links.want(slaves_wanted(&config));
+        let follower = Arc::downgrade(&links);
+        live.follow(move |config| {
+            if let Some(links) = follower.upgrade() {
+                links.want(slaves_wanted(config));
+            }
+        });
         let failed = |error| Failure::other(format!("the HA port: {error}"));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -100,6 +107,8 @@ impl Replicas {
     pub async fn stop(self) {
         self.accepting.abort();
         let LogOffset(end) = self.store.max_offset();
+        // One is enough to keep it.
+        self.links().want(1);
         if self.links().count() != 0 && end != 0 {
             let has_all = self.links().replicated().beyond(end - 1);
             if time::timeout(STOP_PATIENCE, has_all).await.is_err() {
@@ -109,6 +118,10 @@ impl Replicas {
         }
         self.links().stop();
     }
+}
+
+fn slaves_wanted(config: &BrokerConfig) -> usize {
+    usize::try_from(config.store.in_sync_replicas).unwrap_or(usize::MAX)
 }
 
 async fn accept(listener: tokio::net::TcpListener, door: Arc<Door>) {

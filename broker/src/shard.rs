@@ -25,7 +25,6 @@ use gantry_net::{
     peer::Answer,
     server::{Handler, Verdict},
 };
-use gantry_replication::Links;
 use gantry_service::audit::{self, Effect};
 use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
@@ -39,7 +38,8 @@ use tokio::sync::{Notify, Semaphore};
 use unsynced::{Stored, Unsynced};
 
 use crate::{
-    config::{BrokerRole, FlushDiskType},
+    acks::SlaveAcks,
+    config::FlushDiskType,
     dispatch::Dispatch,
     gates::{self, Gates},
     handlers::{
@@ -79,8 +79,8 @@ pub struct Parts {
     pub stats: Arc<Stats>,
     /// Address that message ids carry.
     pub store_host: SocketAddr,
-    /// Slaves; a slave has none.
-    pub links: Option<Arc<Links>>,
+    /// What is promised about slaves.
+    pub acks: Arc<SlaveAcks>,
     /// Pulls held by all shards.
     pub parked: Arc<AtomicUsize>,
     /// How long requests take.
@@ -142,7 +142,7 @@ impl Shard {
             drain: Notify::new(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
             sync_flush,
-            sync_copy: config.store.broker_role == BrokerRole::SyncMaster,
+            sync_copy: parts.acks.is_sync_master(),
             ids: RefCell::default(),
             measures: parts.measures.one_more(),
             parts,

@@ -20,6 +20,7 @@ use crate::{
     latch,
     live::LiveConfig,
     metrics::Board,
+    pairing::Pairing,
     registration::Registration,
     stats::Stats,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Standing {
     store: Arc<Store>,
     stats: Arc<Stats>,
     registration: Arc<Registration>,
+    pub(crate) pairing: Arc<Pairing>,
     /// Keys that were changed in files and need a restart.
     need_restart: Mutex<Vec<&'static str>>,
     last: Mutex<Sample>,
@@ -56,6 +58,7 @@ impl Standing {
         store: Arc<Store>,
         stats: Arc<Stats>,
         registration: Arc<Registration>,
+        pairing: Arc<Pairing>,
     ) -> Arc<Standing> {
         let last = Mutex::new(Sample::of(&stats));
         Arc::new(Standing {
@@ -63,6 +66,7 @@ impl Standing {
             store,
             stats,
             registration,
+            pairing,
             need_restart: Mutex::default(),
             last,
         })
@@ -78,9 +82,15 @@ impl Standing {
         let config = self.live.now();
         let mut text = match self.store.check_writable() {
             Err(AppendError::Latched { error }) => latch::status(&error),
-            Err(error) => format!("Serving, but takes no messages: {error}"),
+            Err(error) => self
+                .pairing
+                .notice()
+                .unwrap_or_else(|| format!("Serving, but takes no messages: {error}")),
             Ok(()) => self.serving(config.store.broker_role),
         };
+        if self.pairing.is_degraded() {
+            text += "; DEGRADED: messages are acknowledged without a copy at a slave";
+        }
         let asked = config.namesrv_addr.as_deref().unwrap_or_default();
         let (asked, has) = (
             name_server_list(asked).count(),

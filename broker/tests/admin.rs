@@ -162,6 +162,7 @@ impl Home {
         ConfigAdmin::new(
             self.live.clone(),
             self.topics.clone(),
+            self.store.clone(),
             self.disk.clone(),
             overrides,
             NOW,

@@ -561,3 +561,22 @@ fn the_thread_delivers_what_arrives_while_it_sleeps_and_ends_when_told() {
     running.stop();
     assert!(home.offsets_file().contains("1:3"));
 }
+#[test]
+fn nothing_is_delivered_while_the_store_is_sealed_and_everything_afterwards() {
+    let home = Home::new();
+    let running = home.run("1s 5s");
+    running.send(1, "a");
+    running.send(2, "b");
+    running.store.seal(Some("drained".into()));
+    running.store.settle();
+    let end = running.store.max_offset();
+    // It looks again every second, whatever is due.
+    assert_eq!(running.at(START + 1_000), Some(START + 2_000));
+    assert_eq!(running.at(START + 9_000), Some(START + 10_000));
+    assert_eq!(running.store.max_offset(), end);
+    assert_eq!(running.delivered(), [""; 0]);
+    running.store.seal(None);
+    running.at(START + 10_000);
+    assert_eq!(running.delivered(), ["a", "b"]);
+    running.stop();
+}

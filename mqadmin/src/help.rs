@@ -17,7 +17,7 @@ const USAGE_INDENT: usize = 7;
 /// The list of commands that `mqadmin` alone prints.
 pub fn overview() -> String {
     let mut text = String::from("The most commonly used mqadmin commands are:\n");
-    for command in COMMANDS {
+    for command in COMMANDS.iter().filter(|command| !command.own) {
         let _ = writeln!(text, "   {:<20} {}", command.name, command.about);
     }
     text.push_str("\nSee 'mqadmin help <command>' for more information on a specific command.\n");
@@ -26,12 +26,16 @@ pub fn overview() -> String {
 
 /// What of the list this version has, for a note beside it.
 pub fn available() -> String {
-    let here: Vec<_> = COMMANDS
-        .iter()
-        .filter(|command| command.run.is_some())
-        .map(|command| command.name)
-        .collect();
-    format!("of these, this version has: {}", here.join(" "))
+    let here = |own: bool| {
+        let all = COMMANDS.iter().filter(|command| command.run.is_some());
+        let names = all.filter(|command| command.own == own).map(|it| it.name);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        "of these, this version has: {}; of its own: {}",
+        here(false),
+        here(true)
+    )
 }
 
 /// The same table as a manual page or a completion: commands of this version only.

@@ -1,4 +1,4 @@
-//! Every command there is, in the order of RocketMQ's own list. The overview, the helps and the dispatch come from here.
+//! Every command there is, in the order of RocketMQ's own list, ours behind them. The overview, the helps and the dispatch come from here.
 //!
 //! A row without `run` is a command of RocketMQ that this version does not have yet: it is listed, and refused by name.
 //! To add a command, give its row its options and its function from `commands`.
@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::{
     arguments::{OptionSpec, flag, one_of, optional, required},
-    commands::{broker, cleaning, cluster, consumer, message, topic},
+    commands::{broker, cleaning, cluster, consumer, message, replication, topic},
     session::{Failure, Session},
 };
 
@@ -21,6 +21,8 @@ pub struct Command {
     pub about: &'static str,
     /// Its options, without the common ones.
     pub options: &'static [OptionSpec],
+    /// RocketMQ's tool does not have it.
+    pub own: bool,
     /// What it does; `None` if this version does not have it.
     pub run: Option<Run>,
 }
@@ -45,6 +47,7 @@ const fn later(name: &'static str, about: &'static str) -> Command {
         alias: None,
         about,
         options: &[],
+        own: false,
         run: None,
     }
 }
@@ -55,13 +58,17 @@ const fn later_as(name: &'static str, alias: &'static str, about: &'static str) 
         alias: Some(alias),
         about,
         options: &[],
+        own: false,
         run: None,
     }
 }
 
 macro_rules! command {
     ($name:literal, $about:literal, $run:path, [$($option:expr),* $(,)?]) => {
-        Command { name: $name, alias: None, about: $about, options: &[$($option),*], run: Some(|session| Box::pin($run(session))) }
+        command!($name, $about, $run, [$($option),*], false)
+    };
+    ($name:literal, $about:literal, $run:path, [$($option:expr),* $(,)?], $own:literal) => {
+        Command { name: $name, alias: None, about: $about, options: &[$($option),*], own: $own, run: Some(|session| Box::pin($run(session))) }
     };
 }
 
@@ -324,4 +331,32 @@ pub static COMMANDS: &[Command] = &[
     later("exportMetadata", "export metadata"),
     later("exportConfigs", "export configs"),
     later("exportMetrics", "export metrics"),
+    command!(
+        "haStatus",
+        "Slaves of a broker: position, how far behind, in sync or why not; of a slave its master",
+        replication::status,
+        [
+            optional('b', "brokerAddr", "Broker address"),
+            optional(
+                'c',
+                "clusterName",
+                "which cluster; without -b and -c: all brokers"
+            )
+        ],
+        true
+    ),
+    command!(
+        "setReadOnly",
+        "Let a broker take no messages, until setReadWrite, restarts included",
+        replication::read_only,
+        [required('b', "brokerAddr", "Broker address")],
+        true
+    ),
+    command!(
+        "setReadWrite",
+        "Let a broker take messages again",
+        replication::read_write,
+        [required('b', "brokerAddr", "Broker address")],
+        true
+    ),
 ];

@@ -219,6 +219,9 @@ fn answer(name: &str, request: &Request, answers: &Answers) -> Response {
         request::GET_KV_CONFIG => {
             return Response::refuse(response::QUERY_NOT_FOUND, "No config item");
         }
+        request::SET_READ_ONLY if name != "a" => {
+            return Response::ok().field("maxOffset", 123_456);
+        }
         request::UPDATE_AND_CREATE_TOPIC
         | request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
         | request::DELETE_TOPIC_IN_BROKER
@@ -802,4 +805,49 @@ fn a_broker_that_is_away_leaves_its_row_and_fails_the_command() {
         "{stderr}"
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Our own commands: their text is a promise, too.
+#[test]
+fn replication_is_shown_and_brokers_are_drained() {
+    let stage = Stage::set();
+    let (a, b, s) = ("127.0.0.1:20955", "127.0.0.1:26930", "127.0.0.1:24475");
+    assert_eq!(
+        stage.printed(&["haStatus", "-b", b]),
+        golden("own-haStatus-master")
+    );
+    assert_eq!(
+        stage.printed(&["haStatus", "-b", s]),
+        golden("own-haStatus-slave")
+    );
+    assert_eq!(
+        stage.printed(&["setReadOnly", "-b", b]),
+        format!("{b} takes no messages; its log ends at 123456\n")
+    );
+    let asked = stage.asked(request::SET_READ_ONLY);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].1.fields.get("readOnly"), Some("true"));
+    assert_eq!(
+        stage.printed(&["setReadWrite", "-b", b]),
+        format!("{b} takes messages\n")
+    );
+    // One of them is Apache's.
+    for words in [
+        &["haStatus", "-b", a][..],
+        &["setReadOnly", "-b", a],
+        &["setReadWrite", "-b", a],
+        &["haStatus", "-c", "DefaultCluster"],
+        &["haStatus"],
+    ] {
+        let output = stage.run(words);
+        let said = stage.there(&String::from_utf8(output.stderr).unwrap());
+        let expected = format!("{}: {a} is no Gantry broker, or an older one", words[0]);
+        assert!(said.contains(&expected), "{words:?}: {said}");
+        assert_eq!(output.status.code(), Some(1));
+        if !words.contains(&"-b") {
+            let printed = stage.there(&String::from_utf8(output.stdout).unwrap());
+            let both = golden("own-haStatus-slave") + &golden("own-haStatus-master");
+            assert_eq!(sorted(&printed), sorted(&both), "the others are shown");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::metrics::check_compat;
 
 pub use boot::PROGRAM;
 pub use outgoing::OutgoingSettings;
-pub use store::{BrokerRole, FlushDiskType, StoreSettings};
+pub use store::{BrokerRole, FlushDiskType, SlaveAckPolicy, StoreSettings};
 
 choices! {
     /// Code that tells a producer to try elsewhere.
@@ -71,6 +71,9 @@ settings! {
         broker_ip2: Option<String> = None, "brokerIP2" [.shown("brokerIP1").check(host_address)];
         /// What clients may do with this broker: 6 read and write, 4 read, 2 write.
         broker_permission: u32 = 6, "brokerPermission" [.between(0, 7).live()];
+        /// Takes no messages: sends are answered with 14 so that producers try another broker, name servers are told, due
+        /// delayed messages wait. `mqadmin setReadOnly` and `setReadWrite` change it.
+        read_only: bool = false, "readOnly" [.live().ours()];
         /// Name of the region, returned with every stored message.
         region_id: String = "DefaultRegion".into(), "regionId";
 

@@ -37,6 +37,18 @@ const QUEUE_FLUSH: &str = "no promise rests on queue files, a restart makes them
 const NO_EXT: &str = "what Apache's broker left there is read, new messages have their tags code in the queue itself, \
                       which Apache's broker reads as well; only SQL filters would use more";
 
+choices! {
+    /// What a send to a SYNC_MASTER becomes when its copy is missing.
+    pub enum SlaveAckPolicy {
+        /// It is stored, and the answer says what is missing, as RocketMQ's does.
+        Report = "report",
+        /// It is not stored when too few slaves are near; producers try another broker.
+        Refuse = "refuse",
+        /// It is stored and a success without the copy, until slaves are back.
+        Degrade = "degrade",
+    }
+}
+
 settings! {
     /// What is kept, where and how safely.
     pub struct StoreSettings |host| {
@@ -192,6 +204,13 @@ settings! {
         slave_ack_after_flush: bool = false, "slaveAckAfterFlush" [.ours()];
         /// Bytes a slave may be behind and still count for SYNC_MASTER.
         ha_slave_fallbehind_max: u32 = 268_435_456, "haSlaveFallbehindMax" [.live()];
+        /// How many slaves must have a message before a SYNC_MASTER answers it with success. Slaves that come from one
+        /// address without a link of Gantry's own count as one.
+        in_sync_replicas: u32 = 1, "inSyncReplicas" [.between(1, 32).live().ours()];
+        /// What a send to a SYNC_MASTER becomes when too few slaves can have it. report: stored, and answered
+        /// SLAVE_NOT_AVAILABLE or FLUSH_SLAVE_TIMEOUT. refuse: not stored, answered with 14, so that producers try another
+        /// broker. degrade: stored and answered with success, until enough slaves are there again.
+        slave_ack_policy: SlaveAckPolicy = SlaveAckPolicy::Report, "slaveAckPolicy" [.live().ours()];
         /// Addresses of slaves, `,` between them, that get the log without being registered under this broker's name; `*`:
         /// whoever connects. Links that are open stay open.
         ha_peers: Option<String> = None, "haPeers" [.check(peers).live().ours()];

@@ -17,6 +17,8 @@ use crate::stats::{GroupTopicCounters, Stats};
 
 /// Entries looked at in one round.
 const ENTRIES_MAX: usize = 64;
+/// How often a lane looks whether the store takes messages again.
+const SEALED_MS: i64 = 1_000;
 /// Bytes stored at once; one message may be larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -99,6 +101,10 @@ impl Lane {
         now: Millis,
         next: &mut Next,
     ) -> Option<LogOffset> {
+        if shared.store.sealed().is_some() {
+            next.by(now.plus(SEALED_MS));
+            return None;
+        }
         let from = match self.line.position(bounds(&self.queue), now) {
             Ok(from) => from,
             Err(plan) => {

@@ -18,6 +18,7 @@ use gantry_wire::{
 use rustc_hash::FxHashMap;
 
 use crate::{
+    acks::SlaveAcks,
     config::{BrokerConfig, BrokerRole},
     delay::{Levels, postpone},
     live::{LiveConfig, Snapshot},
@@ -40,6 +41,7 @@ pub struct Send {
     store_host: SocketAddr,
     broker_ip: String,
     cluster: String,
+    acks: Arc<SlaveAcks>,
     cache: RefCell<Cache>,
     scratch: RefCell<Vec<u8>>,
 }
@@ -117,10 +119,10 @@ impl Send {
     pub fn new(
         config: &Arc<LiveConfig>,
         store: Arc<Store>,
-        topics: Arc<Topics>,
-        groups: Arc<Groups>,
+        (topics, groups): (Arc<Topics>, Arc<Groups>),
         levels: Arc<Levels>,
         stats: Arc<Stats>,
+        acks: Arc<SlaveAcks>,
         store_host: SocketAddr,
     ) -> Send {
         Send {
@@ -133,6 +135,7 @@ impl Send {
             broker_ip: store_host.ip().to_string(),
             cluster: config.now().broker_cluster_name.clone(),
             store_host,
+            acks,
             cache: RefCell::default(),
             scratch: RefCell::default(),
         }
@@ -292,6 +295,7 @@ impl Send {
         if seen.transaction || transactional {
             return Err(Refusal::transaction_forbidden(&self.broker_ip));
         }
+        self.check_copies(seen.wait)?;
         let level = seen
             .delay_level
             .map_err(|text| Refusal::delay_level_illegal(&text))?;
@@ -391,6 +395,7 @@ impl Send {
             }
             push_bytes(&mut shared, name, value);
         }
+        self.check_copies(wait)?;
         properties::push(&mut shared, properties::CLUSTER, self.cluster.as_bytes());
         let queue = self.queue(&place.target, place.queue_id);
         let room = usize::try_from(limit)
@@ -442,6 +447,15 @@ impl Send {
             config.store.store_path_root_dir
         );
         Err(Refusal::rejected(config.overload_response_code, &why))
+    }
+
+    /// A sender that waits for copies may be better served elsewhere.
+    fn check_copies(&self, waits: bool) -> Result<(), Refusal> {
+        if !waits || !self.acks.is_sync_master() {
+            return Ok(());
+        }
+        self.acks
+            .admit(&self.config().store, self.store.max_offset())
     }
 
     /// Why the store did not take it, with how full its disks are.

@@ -14,6 +14,7 @@ mod exporter;
 mod native;
 mod objects;
 mod progress;
+mod replication;
 mod requests;
 mod store;
 
@@ -36,6 +37,7 @@ use gantry_store::Stage;
 
 pub use broker::BrokerSource;
 pub use objects::{ObjectParts, ObjectSource};
+pub use replication::ReplicationSource;
 pub use requests::RequestSource;
 pub use store::StoreSource;
 

@@ -18,6 +18,7 @@ use gantry_wire::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::Shard;
+use crate::acks::Wanted;
 use crate::measures::{Answered, Leg};
 
 /// The sends of one shard that wait for the disk.
@@ -68,6 +69,8 @@ struct Seen {
 /// How far things are when waiting sends are looked at.
 struct Progress<'a> {
     seen: Seen,
+    /// Whether a copy that is late is done without.
+    excuses: bool,
     /// Why no later sync and no later copy can be believed.
     over: Option<&'a AppendError>,
     now: Instant,
@@ -77,6 +80,7 @@ impl Stored {
     /// The answer's code, once there is one.
     fn code(&self, progress: &Progress<'_>) -> Option<i32> {
         let Progress {
+            excuses,
             over,
             now,
             seen: Seen {
@@ -94,6 +98,7 @@ impl Stored {
             Replica::Unasked => Some(response::SUCCESS),
             Replica::Missing => Some(response::SLAVE_NOT_AVAILABLE),
             Replica::By(_) if self.end.0 <= replicated => Some(response::SUCCESS),
+            Replica::By(by) if over.is_none() && excuses && by <= now => Some(response::SUCCESS),
             Replica::By(by) if over.is_some() || by <= now => Some(response::FLUSH_SLAVE_TIMEOUT),
             Replica::By(_) => None,
         };
@@ -130,14 +135,10 @@ impl Shard {
 
     /// What a message that ends there waits for at the slaves.
     pub(super) fn copy_of(&self, end: LogOffset) -> Replica {
-        let Some(links) = self.parts.links.as_ref().filter(|_| self.sync_copy) else {
-            return Replica::Unasked;
-        };
-        let store = &self.send.config().store;
-        if links.is_near(end, store.ha_slave_fallbehind_max.into()) {
-            Replica::By(Instant::now() + Duration::from_millis(store.slave_timeout))
-        } else {
-            Replica::Missing
+        match self.parts.acks.wanted(&self.send.config().store, end) {
+            Wanted::Nothing => Replica::Unasked,
+            Wanted::Missing => Replica::Missing,
+            Wanted::Copy(patience) => Replica::By(Instant::now() + patience),
         }
     }
 
@@ -175,9 +176,9 @@ impl Shard {
             }
         };
         let is_copied = async {
-            match (&self.parts.links, copy) {
-                (Some(links), Replica::By(_)) if seen.replicated <= past => {
-                    links.replicated().beyond(past).await;
+            match copy {
+                Replica::By(_) if seen.replicated <= past => {
+                    self.parts.acks.links().replicated().beyond(past).await;
                 }
                 _ => std::future::pending().await,
             }
@@ -201,13 +202,14 @@ impl Shard {
     fn answer_due(&self) -> Seen {
         // In this order: what was synced before the store latched is in `flushed` by then, and is a success.
         let over = self.why_over();
-        let links = self.parts.links.as_ref();
+        let acks = &self.parts.acks;
         let seen = Seen {
             flushed: self.parts.store.flushed().value(),
-            replicated: links.map_or(0, |links| links.replicated().value()),
+            replicated: acks.links().replicated().value(),
         };
         let progress = Progress {
             seen,
+            excuses: acks.is_excused(&self.send.config().store),
             over: over.as_ref(),
             now: Instant::now(),
         };
@@ -225,6 +227,10 @@ impl Shard {
                 break;
             };
             drop(waiting);
+            let is_late = matches!(stored.copy, Replica::By(_)) && seen.replicated < stored.end.0;
+            if is_late && progress.excuses && over.is_none() {
+                acks.excused(stored.end);
+            }
             let head = ResponseHead {
                 code,
                 opaque: stored.opaque,

@@ -8,13 +8,13 @@ use gantry_message::LogOffset;
 use gantry_wire::{
     bodies::{
         ConsumeMessageDirectlyResult, ConsumeStats, ConsumerConnection, ConsumerRunningInfo,
-        GroupList, KvTable, SubscriptionGroupConfig, TopicConfig, TopicStatsTable,
+        GroupList, HaStatus, KvTable, SubscriptionGroupConfig, TopicConfig, TopicStatsTable,
     },
     codes::request,
     headers::{
         ConsumeMessageDirectly, CreateTopic, DeleteTopic, GetConsumeStats,
         GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo,
-        QueryTopicConsumeByWho, ViewMessage,
+        QueryTopicConsumeByWho, SetReadOnly, SetReadOnlyAnswer, ViewMessage,
     },
 };
 
@@ -75,6 +75,24 @@ impl Client {
             .ask_broker(broker, request::GET_BROKER_RUNTIME_INFO, &NoFields, ADMIN)
             .await?;
         parsed("runtime info", broker, KvTable::parse(&reply.body))
+    }
+
+    /// 46002: how replication is doing at a Gantry broker.
+    pub async fn ha_status(&self, broker: &str) -> Result<HaStatus, Error> {
+        let reply = self
+            .ask_broker(broker, request::HA_STATUS, &NoFields, ADMIN)
+            .await?;
+        parsed("replication status", broker, HaStatus::parse(&reply.body))
+    }
+
+    /// 46003: lets a Gantry broker take no messages, or take them again. Returns where its log ends.
+    pub async fn set_read_only(&self, broker: &str, read_only: bool) -> Result<i64, Error> {
+        let header = SetReadOnly { read_only };
+        let reply = self
+            .ask_broker(broker, request::SET_READ_ONLY, &header, ADMIN)
+            .await?;
+        let answer: SetReadOnlyAnswer = parsed("answer", broker, reply.fields.header())?;
+        Ok(answer.max_offset)
     }
 
     /// 306: removes queues all of whose messages are gone.

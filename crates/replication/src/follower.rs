@@ -75,6 +75,18 @@ pub struct Follower {
     thread: JoinHandle<()>,
 }
 
+/// Shows what a follower does, for as long as one likes.
+#[derive(Clone, Debug)]
+pub struct FollowView(Arc<Shared>);
+
+impl FollowView {
+    /// What it does.
+    #[must_use]
+    pub fn status(&self) -> FollowStatus {
+        self.0.lock().status.clone()
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -171,6 +183,12 @@ impl Follower {
     #[must_use]
     pub fn status(&self) -> FollowStatus {
         self.shared.lock().status.clone()
+    }
+
+    /// To look at what it does later.
+    #[must_use]
+    pub fn view(&self) -> FollowView {
+        FollowView(Arc::clone(&self.shared))
     }
 
     /// Ends the link, and the thread. What came is stored as far as it is whole.

@@ -13,7 +13,7 @@ mod master;
 mod refusal;
 mod slave;
 
-pub use follower::{FollowState, FollowStatus, Follower, Following, Plan};
+pub use follower::{FollowState, FollowStatus, FollowView, Follower, Following, Plan};
 pub use frames::{
     CRC_LEN, HEAD_LEN, HELLO, Head, REPORT_LEN, Reports, Short, TOKEN_LEN, Wire, report,
 };

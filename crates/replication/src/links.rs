@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,14 +91,18 @@ pub struct LinkStatus {
 pub struct Links {
     store: Arc<Store>,
     patience: Patience,
-    /// Up to where at least one slave has the log.
+    /// Up to where `wanted` slaves had the log at some time.
     replicated: Watermark,
+    /// How many slaves must have a message, at least 1.
+    wanted: AtomicUsize,
     /// Held while a watermark is advanced, so that it does not go back.
     open: Mutex<Vec<Arc<Link>>>,
     invitations: Mutex<VecDeque<Invitation>>,
     lag: Mutex<Lag>,
     /// The last links that ended, the newest last.
     ended: Mutex<VecDeque<LinkStatus>>,
+    /// How many links ended, by [`End::reason`] in the order of [`End::REASONS`].
+    ends: [AtomicU64; End::REASONS.len()],
     is_over: AtomicBool,
 }
 
@@ -129,6 +133,22 @@ enum End {
     Stopping,
 }
 
+impl End {
+    /// Every word that [`End::reason`] may say.
+    const REASONS: [&'static str; 5] = ["refused", "closed", "socket", "store", "stopping"];
+
+    /// One word for it.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Closed => "closed",
+            Self::Socket(_) => "socket",
+            Self::Store(_) | Self::Missing(_) => "store",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 impl Links {
     /// No links yet.
     #[must_use]
@@ -137,25 +157,41 @@ impl Links {
             store,
             patience,
             replicated: Watermark::new(0),
+            wanted: AtomicUsize::new(1),
             open: Mutex::default(),
             invitations: Mutex::default(),
             lag: Mutex::default(),
             ended: Mutex::default(),
+            ends: Default::default(),
             is_over: AtomicBool::new(false),
         })
     }
 
-    /// Up to where at least one slave has the log; what one had it keeps having, so it never goes back.
+    /// Up to where as many slaves as must have a message have the log; what they had they keep having, so it never goes
+    /// back.
     #[must_use]
     pub fn replicated(&self) -> &Watermark {
         &self.replicated
     }
 
-    /// Whether a slave has reported and one is less than `behind_max` bytes behind `end`: only then is it worth waiting for one.
+    /// So many slaves must have a message from now on (`inSyncReplicas`). What counted before keeps counting.
+    pub fn want(&self, slaves: usize) {
+        self.wanted.store(slaves.max(1), Ordering::SeqCst);
+        self.advance();
+    }
+
+    /// Whether as many slaves as must have a message have reported and are less than `behind_max` bytes behind `end`:
+    /// only then is it worth waiting for them.
     #[must_use]
     pub fn is_near(&self, end: LogOffset, behind_max: u64) -> bool {
-        let is_there = self.lock().iter().any(|link| link.lock().next().is_some());
-        is_there && end.0.saturating_sub(self.replicated.value()) < behind_max
+        self.near(end, behind_max) >= self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// How many slaves are less than `behind_max` bytes behind `end`.
+    #[must_use]
+    pub fn near(&self, end: LogOffset, behind_max: u64) -> usize {
+        let is_near = |position: &&u64| end.0.saturating_sub(**position) < behind_max;
+        positions(&self.lock()).iter().filter(is_near).count()
     }
 
     /// Invites the slave with that id at that address to a link with checksums; `random` must be that. Whom to trust is decided
@@ -225,6 +261,12 @@ impl Links {
             since: if ended.is_some() { now } else { link.since },
             ended,
         }
+    }
+
+    /// How many links ended, by a word for why.
+    pub fn ended_links(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.ends.iter().map(|count| count.load(Ordering::Relaxed));
+        End::REASONS.into_iter().zip(counts)
     }
 
     /// How many slaves are connected.
@@ -317,7 +359,7 @@ impl Links {
 
     fn end_of(&self, error: io::Error) -> End {
         match error.kind() {
-            ErrorKind::UnexpectedEof => End::Closed,
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => End::Closed,
             _ if is_timeout(&error) => Refusal::Silent(self.patience.silence).into(),
             _ => error.into(),
         }
@@ -422,9 +464,11 @@ impl Links {
     fn advance(&self) {
         lock(&self.lag).note(self.store.max_offset(), Instant::now());
         let open = self.lock();
-        let most = open.iter().map(|link| link.lock().acknowledged().0).max();
-        if let Some(most) = most.filter(|&most| self.replicated.value() < most) {
-            self.replicated.advance(most);
+        let positions = positions(&open);
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        let all_have = positions.get(wanted - 1);
+        if let Some(&position) = all_have.filter(|&&position| self.replicated.value() < position) {
+            self.replicated.advance(position);
         }
     }
 
@@ -435,6 +479,10 @@ impl Links {
         };
         open.remove(at);
         drop(open);
+        let reason = End::REASONS.iter().position(|one| *one == end.reason());
+        if let Some(count) = reason.and_then(|at| self.ends.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         {
             let mut ended = lock(&self.ended);
             ended.retain(|one| {
@@ -461,6 +509,29 @@ impl Links {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
         lock(&self.open)
     }
+}
+
+/// Up to where each slave has the log, the furthest first. A slave that connected again while its old connection is not
+/// known to be dead is one slave: who was invited is known by address and id, others only by address.
+fn positions(open: &[Arc<Link>]) -> Vec<u64> {
+    let mut slaves: Vec<((IpAddr, Option<u64>), u64)> = Vec::with_capacity(open.len());
+    for link in open {
+        let (has_reported, position) = {
+            let master = link.lock();
+            (master.next().is_some(), master.acknowledged().0)
+        };
+        if !has_reported {
+            continue;
+        }
+        let key = (link.slave.ip(), link.id.get().copied());
+        match slaves.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, known)) => *known = position.max(*known),
+            None => slaves.push((key, position)),
+        }
+    }
+    let mut positions: Vec<u64> = slaves.into_iter().map(|(_, position)| position).collect();
+    positions.sort_unstable_by(|left, right| right.cmp(left));
+    positions
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

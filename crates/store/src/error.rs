@@ -91,6 +91,12 @@ pub enum AppendError {
         /// The first failure.
         error: Arc<str>,
     },
+    /// Messages are not wanted now, though the store is well.
+    #[error("{why}")]
+    Sealed {
+        /// Why not.
+        why: Arc<str>,
+    },
     /// The disk is fuller than the store may fill it.
     #[error("the disk of {dir} is {used} % full, the limit is {limit} %")]
     DiskFull {
@@ -183,9 +189,10 @@ pub enum AppendError {
 
 impl AppendError {
     /// Every word that [`AppendError::reason`] may say.
-    pub const REASONS: [&str; 9] = [
+    pub const REASONS: [&str; 10] = [
         "shut_down",
         "latched",
+        "sealed",
         "disk_full",
         "no_space",
         "io",
@@ -201,6 +208,7 @@ impl AppendError {
         match self {
             Self::ShutDown => "shut_down",
             Self::Latched { .. } => "latched",
+            Self::Sealed { .. } => "sealed",
             Self::DiskFull { .. } => "disk_full",
             Self::NoSpace { .. } => "no_space",
             Self::Io { .. } => "io",

@@ -17,6 +17,7 @@ const SHUT_DOWN: u32 = 1;
 const LATCHED: u32 = 2;
 const DISK_FULL: u32 = 4;
 const QUEUES_BEHIND: u32 = 8;
+const SEALED: u32 = 16;
 
 /// So many queue entries may wait in memory when the disk does not take them.
 pub(crate) const QUEUE_ENTRIES_WAITING_MAX: u64 = 4 << 20;
@@ -64,6 +65,7 @@ pub(crate) struct Health {
     /// How often it latched: 0, or 1 for ever. For those who wait for it.
     latches: Watermark,
     full: Mutex<Option<Full>>,
+    sealed: Mutex<Option<Arc<str>>>,
     waiting: AtomicU64,
 }
 
@@ -92,9 +94,10 @@ impl Health {
         }
     }
 
-    /// As [`Health::check`], but a disk that is too full for new messages does not count.
-    pub(crate) fn check_but_full(&self) -> Result<(), AppendError> {
-        match self.flags.load(Ordering::Acquire) & !DISK_FULL {
+    /// As [`Health::check`], for what another log has taken already: neither a disk that is too full for new messages
+    /// nor a seal counts.
+    pub(crate) fn check_for_copy(&self) -> Result<(), AppendError> {
+        match self.flags.load(Ordering::Acquire) & !(DISK_FULL | SEALED) {
             0 => Ok(()),
             flags => Err(self.reason(flags)),
         }
@@ -106,6 +109,10 @@ impl Health {
         }
         if let Some(error) = self.latched() {
             return AppendError::Latched { error };
+        }
+        let sealed = self.sealed();
+        if let Some(why) = sealed.filter(|_| flags & SEALED != 0) {
+            return AppendError::Sealed { why };
         }
         let full = self
             .full
@@ -205,6 +212,25 @@ impl Health {
         self.flags.fetch_and(!DISK_FULL, Ordering::AcqRel);
     }
 
+    /// Why messages are not wanted, if they are not.
+    pub(crate) fn sealed(&self) -> Option<Arc<str>> {
+        let sealed = self.sealed.lock();
+        sealed.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes no new messages as long as there is a reason.
+    pub(crate) fn seal(&self, why: Option<Arc<str>>) {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_sealed = why.is_some();
+        *sealed = why;
+        // Under the lock, so that the last call decides both.
+        if is_sealed {
+            self.flags.fetch_or(SEALED, Ordering::AcqRel);
+        } else {
+            self.flags.fetch_and(!SEALED, Ordering::AcqRel);
+        }
+    }
+
     /// Queue entries that could not be written.
     pub(crate) fn entries_waiting(&self, waiting: u64) {
         self.waiting.store(waiting, Ordering::Relaxed);
@@ -237,6 +263,19 @@ mod tests {
             (Some(Fault::Write), 1)
         );
         assert!(!health.may_stop_cleanly());
+    }
+
+    #[test]
+    fn a_sealed_store_takes_copies_and_no_messages() {
+        let health = Health::default();
+        health.seal(Some("read only".into()));
+        assert_eq!(health.check().unwrap_err().to_string(), "read only");
+        assert_eq!(health.check_for_copy(), Ok(()));
+        assert!(health.may_stop_cleanly());
+        health.disk_full(Path::new("/d"), 91, 90);
+        assert_eq!(health.check().unwrap_err().reason(), "sealed");
+        health.seal(None);
+        assert_eq!(health.check().unwrap_err().reason(), "disk_full");
     }
 
     #[test]

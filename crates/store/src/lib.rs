@@ -579,6 +579,24 @@ impl Store {
         self.health.check()
     }
 
+    /// Takes no new messages while there is a reason `why` not, whatever they come from. What is copied from another log
+    /// is taken as before. A commit that is under way may still store something: see [`Store::settle`].
+    pub fn seal(&self, why: Option<Arc<str>>) {
+        self.health.seal(why);
+    }
+
+    /// Returns when no commit is under way that began before: behind a [`Store::seal`], the log's end stays from here on.
+    /// Blocks.
+    pub fn settle(&self) {
+        self.log.settle();
+    }
+
+    /// Why new messages are not wanted, see [`Store::seal`].
+    #[must_use]
+    pub fn sealed(&self) -> Option<Arc<str>> {
+        self.health.sealed()
+    }
+
     /// As [`Store::check_writable`], for one message that would be made ready to be stored: a refusal counts.
     pub fn admit(&self) -> Result<(), AppendError> {
         self.health

@@ -161,6 +161,11 @@ impl Log {
         self.locked_at.store(0, Ordering::Relaxed);
     }
 
+    /// Returns when no commit is under way that began before: what it stores is visible then.
+    pub(crate) fn settle(&self) {
+        drop(self.lock());
+    }
+
     /// Stores what was copied from another log, and makes it visible; false, and nothing is done: one of its queues was
     /// deleted meanwhile.
     pub(crate) fn copy(&self, copy: Copy<'_>, dispatcher: &Dispatcher) -> Result<bool, CopyError> {
@@ -169,7 +174,7 @@ impl Log {
             return Ok(false);
         }
         // A disk that is too full for new messages may still take what a master has already acknowledged.
-        self.health.check_but_full()?;
+        self.health.check_for_copy()?;
         let (at, end) = (copy.at, copy.at + wide(copy.bytes.len()));
         let is_first = state.end == 0 && state.active.is_none();
         if !is_first && at != state.end {

@@ -173,6 +173,8 @@ pub mod request {
         3009 AUTH_GET_ACL "5.x.",
         3010 AUTH_LIST_ACL "5.x.",
         46001 HA_LINK "Gantry: a slave asks its master's broker for a link.",
+        46002 HA_STATUS "Gantry: how replication is doing.",
+        46003 SET_READ_ONLY "Gantry: take no messages from now on, or take them again.",
         200050 POP_MESSAGE "5.x.",
         200051 ACK_MESSAGE "5.x.",
         200052 PEEK_MESSAGE "5.x.",

@@ -2,13 +2,14 @@
 
 use gantry_message::LogOffset;
 use gantry_replication::{Patience, Received, Slave, Wire, report};
+use gantry_wire::bodies::HaStatus;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::*;
-use crate::config::BrokerRole;
+use crate::config::{BrokerRole, SlaveAckPolicy};
 
 /// A slave that keeps what it is sent, and reports when it is told to.
 struct Follower {
@@ -193,4 +194,228 @@ fn a_stop_gives_a_slave_the_end_of_the_log() {
         assert_eq!(followed, end);
         None
     });
+}
+
+/// Waits until that many slaves have said where their logs end.
+async fn near(broker: &Broker, slaves: usize) {
+    while broker
+        .replicas
+        .links()
+        .near(broker.store.max_offset(), u64::MAX)
+        != slaves
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn policy(policy: SlaveAckPolicy) -> impl FnOnce(&mut BrokerConfig) {
+    move |config| {
+        sync_master(config);
+        config.store.slave_ack_policy = policy;
+        config.store.slave_timeout = 20;
+    }
+}
+
+#[test]
+fn refuse_stores_nothing_that_no_slave_can_have() {
+    with_broker(policy(SlaveAckPolicy::Refuse), async |broker, client| {
+        // Makes the topic, for a sender that wants no copy.
+        assert_eq!(client.send("i=WAIT:false").await.code, response::SUCCESS);
+        let end = broker.store.max_offset();
+        let reply = client.send("").await;
+        assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
+        let remark = reply.remark.unwrap();
+        assert!(remark.contains("slaveAckPolicy=refuse"), "{remark}");
+        assert_eq!(broker.store.max_offset(), end, "nothing is stored");
+        assert_eq!(broker.standing.pairing.acks.refused(), 1);
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        // It is there, and late: what was stored cannot be refused any more.
+        assert_eq!(client.send("").await.code, response::FLUSH_SLAVE_TIMEOUT);
+        slave.follow(broker.store.max_offset().0).await;
+        Some(broker)
+    });
+}
+
+#[test]
+fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
+    with_broker(policy(SlaveAckPolicy::Degrade), async |broker, client| {
+        let is_degraded = || {
+            let settings = &broker.live.now().store;
+            broker
+                .standing
+                .pairing
+                .acks
+                .look(settings, broker.store.max_offset())
+        };
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert!(is_degraded());
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        // There, but without the message that was acknowledged.
+        assert!(is_degraded());
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        let end = broker.store.max_offset().0;
+        slave.follow(end).await;
+        slave.report().await;
+        while is_degraded() {
+            tokio::task::yield_now().await;
+        }
+        // Nobody reports: the time passes once, and then nobody waits.
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert!(is_degraded());
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert_eq!(broker.standing.pairing.acks.entered(), 2);
+        Some(broker)
+    });
+}
+
+#[test]
+fn as_many_slaves_as_are_asked_for_must_have_a_message() {
+    let two = |config: &mut BrokerConfig| {
+        policy(SlaveAckPolicy::Report)(config);
+        config.store.in_sync_replicas = 2;
+    };
+    with_broker(two, async |broker, client| {
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        // A second connection from there is the same slave, as far as anybody knows.
+        let mut again = Follower::connect(&broker).await;
+        again.report().await;
+        connected(&broker, 2).await;
+        near(&broker, 1).await;
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let mut config = BrokerConfig::clone(&broker.live.now());
+        config.store.in_sync_replicas = 1;
+        assert!(broker.reload(&config, broker.config_generation()));
+        let answer = client.begin(request::SEND_MESSAGE_V2, &send_fields("i=WAIT:false"));
+        assert_eq!(
+            answer.answer(PATIENCE).await.unwrap().code,
+            response::SUCCESS
+        );
+        let end = broker.store.max_offset().0;
+        slave.follow(end).await;
+        slave.report().await;
+        broker.replicas.links().replicated().beyond(end - 1).await;
+        Some(broker)
+    });
+}
+
+async fn set_read_only(client: &Client, read_only: bool) -> i64 {
+    let fields = fields(&format!("readOnly={read_only}"), "");
+    let reply = client.ask(request::SET_READ_ONLY, &fields, b"").await;
+    assert_eq!(reply.code, 0, "{:?}", reply.remark);
+    number(&reply, "maxOffset")
+}
+
+async fn ha_status(client: &Client) -> HaStatus {
+    let reply = client.ask(request::HA_STATUS, &[], b"").await;
+    assert_eq!(reply.code, 0, "{:?}", reply.remark);
+    HaStatus::parse(&reply.body).unwrap()
+}
+
+#[test]
+fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let overrides = config.override_file();
+    run(async {
+        let broker = Broker::start(config.clone()).await.unwrap();
+        let client = Client::connect(&broker).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        let end = set_read_only(&client, true).await;
+        assert_eq!(end, i64::try_from(broker.store.max_offset().0).unwrap());
+        let reply = client.send("").await;
+        assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
+        let remark = reply.remark.unwrap();
+        assert!(remark.contains("read only"), "{remark}");
+        // What waits for its time waits on; pulls go on.
+        let delayed = client.send("i=DELAY:1").await;
+        assert_eq!(delayed.code, response::SERVICE_NOT_AVAILABLE);
+        assert_eq!(client.pull("").await.code, response::SUCCESS);
+        assert_eq!(
+            i64::try_from(broker.store.max_offset().0).unwrap(),
+            end,
+            "the end of the log stays"
+        );
+        assert_eq!(
+            crate::latch::permission(&broker.live.now(), &broker.store),
+            4
+        );
+        assert!(
+            broker.status().starts_with("READ ONLY: "),
+            "{}",
+            broker.status()
+        );
+        let status = ha_status(&client).await;
+        assert!(
+            status.read_only && status.not_writable.is_some(),
+            "{status:?}"
+        );
+        broker.stop().await.unwrap();
+        // As `main` reads it at the next start.
+        let written = std::fs::read_to_string(&overrides).unwrap();
+        assert!(written.contains("readOnly=true"), "{written}");
+        let mut again = config;
+        again.read_only = true;
+        let broker = Broker::start(again).await.unwrap();
+        let client = Client::connect(&broker).await;
+        assert_eq!(client.send("").await.code, response::SERVICE_NOT_AVAILABLE);
+        set_read_only(&client, false).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert_eq!(
+            crate::latch::permission(&broker.live.now(), &broker.store),
+            6
+        );
+        let written = std::fs::read_to_string(&overrides).unwrap();
+        assert!(written.contains("readOnly=false"), "{written}");
+        assert!(!ha_status(&client).await.read_only);
+        broker.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn ha_status_names_every_slave_and_why_it_is_not_in_sync() {
+    with_broker(sync_master, async |broker, client| {
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let status = ha_status(&client).await;
+        assert_eq!(
+            (status.role.as_str(), status.slave_ack_policy.as_str()),
+            ("SYNC_MASTER", "report")
+        );
+        assert_eq!(status.slaves, []);
+        let mut slave = Follower::connect(&broker).await;
+        slave.report().await;
+        near(&broker, 1).await;
+        let end = broker.store.max_offset().0;
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        assert!(one.in_sync && one.is_open, "{one:?}");
+        assert_eq!((one.id, one.wire.as_str()), (-1, "plain"));
+        assert_eq!(one.behind_bytes, i64::try_from(end).unwrap());
+        drop(slave);
+        connected(&broker, 0).await;
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        assert_eq!(
+            one.why.as_deref(),
+            Some("the link ended: the slave closed it")
+        );
+        assert!(!one.in_sync && !one.is_open, "{one:?}");
+        Some(broker)
+    });
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test)
 }

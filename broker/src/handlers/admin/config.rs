@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gantry_config::{UpdateError, plan_update, print, render_overrides};
 use gantry_disk::{Disk, replace};
 use gantry_message::Millis;
+use gantry_store::Store;
 use gantry_wire::bodies::DataVersion;
 use gantry_wire::codes::response;
-use gantry_wire::headers::GetBrokerConfigAnswer;
+use gantry_wire::headers::{GetBrokerConfigAnswer, SetReadOnly, SetReadOnlyAnswer};
 use gantry_wire::{Request, Response};
 
 use crate::live::LiveConfig;
@@ -23,6 +24,7 @@ use crate::tables::Topics;
 pub struct ConfigAdmin {
     live: Arc<LiveConfig>,
     topics: Arc<Topics>,
+    store: Arc<Store>,
     disk: Arc<dyn Disk>,
     overrides: PathBuf,
     /// One change at a time. Counts them, as Java's answer does.
@@ -34,6 +36,7 @@ impl ConfigAdmin {
     pub fn new(
         live: Arc<LiveConfig>,
         topics: Arc<Topics>,
+        store: Arc<Store>,
         disk: Arc<dyn Disk>,
         overrides: PathBuf,
         now: Millis,
@@ -45,6 +48,7 @@ impl ConfigAdmin {
         Self {
             live,
             topics,
+            store,
             disk,
             overrides,
             version,
@@ -62,11 +66,26 @@ impl ConfigAdmin {
 
     /// Serves 25: all of the request or nothing. Blocks: the change is on disk before it takes effect.
     pub fn update(&self, request: &Request, now: Millis) -> Result<Response, Refusal> {
+        self.change(&request.body, now)?;
+        Ok(Response::ok())
+    }
+
+    /// Serves 46003. Blocks; the answer says where the log ends.
+    pub fn set_read_only(&self, request: &Request, now: Millis) -> Result<Response, Refusal> {
+        let SetReadOnly { read_only } = request.header()?;
+        self.change(format!("readOnly={read_only}").as_bytes(), now)?;
+        self.store.settle();
+        let max_offset = i64::try_from(self.store.max_offset().0).unwrap_or(i64::MAX);
+        Ok(Response::ok().header(&SetReadOnlyAnswer { max_offset }))
+    }
+
+    /// Makes all of the changes or none.
+    fn change(&self, wanted: &[u8], now: Millis) -> Result<(), Refusal> {
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.live.now();
-        let update = plan_update(&*before, &request.body).map_err(|error| refusal(&error))?;
+        let update = plan_update(&*before, wanted).map_err(|error| refusal(&error))?;
         if update.changes.is_empty() {
-            return Ok(Response::ok());
+            return Ok(());
         }
         self.persist(&update.changes)?;
         for (key, value) in &update.changes {
@@ -75,7 +94,7 @@ impl ConfigAdmin {
         let permission_changed = before.broker_permission != update.config.broker_permission;
         // What was read again meanwhile (SIGHUP) stays; it was planned well, so it plans well once more.
         self.live.change(|now, _| {
-            let again = plan_update(now, &request.body);
+            let again = plan_update(now, wanted);
             Some(again.map_or(update.config, |update| update.config))
         });
         *version = DataVersion {
@@ -88,7 +107,7 @@ impl ConfigAdmin {
                 .touch(now)
                 .map_err(|error| Refusal::not_persisted(&error))?;
         }
-        Ok(Response::ok())
+        Ok(())
     }
 
     fn persist(&self, changes: &[(&'static str, String)]) -> Result<(), Refusal> {

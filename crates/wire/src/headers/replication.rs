@@ -23,4 +23,15 @@ headers! {
         /// Length of a segment of the master's log.
         segment_size: i64, "segmentSize";
     }
+
+    /// 46003: whether messages are not taken from now on.
+    SetReadOnly "SetReadOnlyRequestHeader" {
+        read_only: bool, "readOnly";
+    }
+
+    /// Answer to 46003.
+    SetReadOnlyAnswer "SetReadOnlyResponseHeader" {
+        /// Where the log ends; of a broker that is read only now, where it stays.
+        max_offset: i64, "maxOffset";
+    }
 }

@@ -1,0 +1,65 @@
+//! How replication is doing: 46002, which only Gantry knows.
+
+use super::bodies;
+
+bodies! {
+    /// One slave, as its master knows it.
+    #[derive(Eq)]
+    HaSlave "HaSlave" {
+        /// Up to where it has the log; -1: it has not said.
+        acknowledged: i64 = -1, "acknowledged";
+        /// Where it connected from.
+        address: String, "address";
+        behind_bytes: i64, "behindBytes";
+        behind_millis: i64, "behindMillis";
+        /// Its id; -1: its link has no place for one.
+        id: i64 = -1, "id";
+        /// Whether it counts for a SYNC_MASTER.
+        in_sync: bool, "inSync";
+        /// Whether it is connected.
+        is_open: bool, "open";
+        /// For how long it has been connected, or not.
+        since_millis: i64, "sinceMillis";
+        /// Why it is not in sync.
+        why: Option<String>, "why";
+        /// `plain` is Apache's, `checked` Gantry's.
+        wire: String, "wire";
+    }
+
+    /// What a slave does.
+    #[derive(Eq)]
+    HaFollowing "HaFollowing" {
+        /// How often a link has ended.
+        ended_links: i64, "endedLinks";
+        is_following: bool, "following";
+        /// How long ago the master was heard; -1: never.
+        heard_millis_ago: i64 = -1, "heardMillisAgo";
+        master: Option<String>, "master";
+        /// Why it does not follow.
+        why: Option<String>, "why";
+        wire: String, "wire";
+    }
+
+    /// Answer to 46002.
+    #[derive(Eq)]
+    HaStatus "HaStatus" {
+        broker_id: i64, "brokerId";
+        broker_name: String, "brokerName";
+        /// Messages are acknowledged without their copies (slaveAckPolicy=degrade).
+        degraded: bool, "degraded";
+        /// Of a slave.
+        following: Option<HaFollowing>, "follows";
+        in_sync_replicas: i32, "inSyncReplicas";
+        max_offset: i64, "maxOffset";
+        min_offset: i64, "minOffset";
+        /// Why no message is taken.
+        not_writable: Option<String>, "notWritable";
+        read_only: bool, "readOnly";
+        /// Up to where as many slaves as are asked for have the log.
+        replicated: i64, "replicated";
+        role: String, "role";
+        slave_ack_policy: String, "slaveAckPolicy";
+        /// Of a master.
+        slaves: Vec<HaSlave>, "slaves";
+    }
+}
