@@ -1,6 +1,6 @@
 //! What a slave does besides following the log: it keeps its master's tables.
 //!
-//! Every ten seconds, and when told to (`nudge`, a new master), it asks for topics (21, at the second listener as Java's
+//! Every ten seconds, and sooner for a reason (a new queue in the log, a new master), it asks for topics (21, at the second listener as Java's
 //! slave does), consumer offsets (43), delay positions (45) and groups (201), and makes them its own, in memory and on
 //! disk, so that it can take the master's place. What an answer means is decided in `copy` and `merge`, which are pure.
 //! Offsets are not just copied: what groups committed here while the master was away is sent to it (15).
@@ -25,7 +25,7 @@ use gantry_wire::{
     headers::UpdateConsumerOffset,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     task::JoinHandle,
     time::{self, Instant},
 };
@@ -42,7 +42,7 @@ use merge::{Adoption, Place};
 /// The first copy after the start, and the pause between two.
 const FIRST: Duration = Duration::from_secs(3);
 const PERIOD: Duration = Duration::from_secs(10);
-/// However often it is nudged, it asks no more often than this.
+/// However many reasons there are, it asks no more often than this.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How long each answer is waited for.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,7 +69,6 @@ pub struct Tables {
 
 /// The copying at work.
 pub struct Slave {
-    nudge: Arc<Notify>,
     stopping: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -77,23 +76,9 @@ pub struct Slave {
 impl Slave {
     /// Begins to copy from whatever master is named. Must be called on the control runtime.
     pub fn start(copier: Copier, masters: watch::Receiver<Master>) -> Slave {
-        let (nudge, stopping) = (Arc::new(Notify::new()), watch::Sender::new(false));
-        let task = tokio::spawn(run(copier, masters, nudge.clone(), stopping.subscribe()));
-        Slave {
-            nudge,
-            stopping,
-            task,
-        }
-    }
-
-    /// Asks the master soon: something here is not known yet.
-    pub fn nudge(&self) {
-        self.nudge.notify_one();
-    }
-
-    /// As [`Slave::nudge`], for parts that live on their own.
-    pub fn nudger(&self) -> Arc<Notify> {
-        self.nudge.clone()
+        let stopping = watch::Sender::new(false);
+        let task = tokio::spawn(run(copier, masters, stopping.subscribe()));
+        Slave { stopping, task }
     }
 
     /// Ends the copying; a file that is being written is finished by its own thread.
@@ -108,9 +93,10 @@ impl Slave {
 async fn run(
     mut copier: Copier,
     mut masters: watch::Receiver<Master>,
-    nudge: Arc<Notify>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let store = copier.tables.store.clone();
+    let mut known = store.queues_made().value();
     let mut due = Instant::now() + FIRST;
     let mut earliest = Instant::now();
     loop {
@@ -126,7 +112,11 @@ async fn run(
                 due = Instant::now() + PERIOD;
                 earliest = Instant::now() + PAUSE_MIN;
             }
-            () = nudge.notified() => due = due.min(earliest.max(Instant::now())),
+            // The log has brought a queue that was not there: its topic may not be known yet.
+            () = store.queues_made().beyond(known) => {
+                known = store.queues_made().value();
+                due = due.min(earliest.max(Instant::now()));
+            }
             changed = masters.changed() => match changed {
                 Ok(()) => due = due.min(earliest.max(Instant::now())),
                 // The registration is gone, and with it whoever would tell of another master.

@@ -346,10 +346,10 @@ fn offsets_that_the_master_does_not_take_are_told_again() {
 }
 
 #[test]
-fn a_nudge_makes_it_ask_at_once() {
+fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
     run(async |folder, master| {
         let slave = open(folder);
-        let topics = slave.tables.topics.clone();
+        let (topics, store) = (slave.tables.topics.clone(), slave.tables.store.clone());
         let (told, masters) = watch::channel(crate::registration::Master::default());
         let running = Slave::start(slave, masters);
         let before = topics.generation();
@@ -362,7 +362,7 @@ fn a_nudge_makes_it_ask_at_once() {
             request::GET_ALL_TOPIC_CONFIG,
             &TOPICS.replace("\"counter\":4", "\"counter\":5"),
         );
-        running.nudge();
+        store.queue("unknown", QueueId(0));
         topics.changes().beyond(before).await;
         assert_eq!(topics.version().counter, 5);
         running.stop().await;

@@ -478,6 +478,12 @@ impl Store {
         self.queues.find(topic, id)
     }
 
+    /// How many queues there have been since the store was opened: grows with each new one.
+    #[must_use]
+    pub fn queues_made(&self) -> &Watermark {
+        self.queues.made()
+    }
+
     /// Every topic that has a queue, sorted.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {

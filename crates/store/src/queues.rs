@@ -8,6 +8,8 @@ use gantry_message::QueueId;
 use rustc_hash::FxHashMap;
 
 use crate::queue::{Extent, Queue};
+use crate::watermark::Watermark;
+use crate::width::wide;
 
 type Topics = FxHashMap<Arc<str>, BTreeMap<QueueId, Arc<Queue>>>;
 
@@ -16,6 +18,8 @@ type Topics = FxHashMap<Arc<str>, BTreeMap<QueueId, Arc<Queue>>>;
 pub(crate) struct Queues {
     topics: RwLock<Topics>,
     next_slot: AtomicUsize,
+    /// How many queues there have been; advanced while `topics` is held for writing.
+    made: Watermark,
     /// Length of the files of new queues.
     file_size: u64,
 }
@@ -25,8 +29,14 @@ impl Queues {
         Self {
             topics: RwLock::default(),
             next_slot: AtomicUsize::new(0),
+            made: Watermark::new(0),
             file_size,
         }
+    }
+
+    /// How many queues there have been.
+    pub(crate) fn made(&self) -> &Watermark {
+        &self.made
     }
 
     pub(crate) fn file_size(&self) -> u64 {
@@ -69,6 +79,7 @@ impl Queues {
         let queues = topics.entry(Arc::clone(&name)).or_default();
         let queue = queues.entry(id).or_insert_with(|| {
             let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
+            self.made.advance(wide(slot) + 1);
             Arc::new(Queue::new(name, id, slot, file_size, extent))
         });
         Arc::clone(queue)
