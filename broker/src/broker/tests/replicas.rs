@@ -150,6 +150,15 @@ fn strangers_get_nothing_and_count_for_nothing() {
         }
         assert_eq!(broker.replicas.links().replicated().value(), 0);
         assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        let why = one.why.as_deref().unwrap_or_default();
+        assert!(why.contains("haPeers does not list it"), "{one:?}");
+        let mut ends = broker.replicas.links().ended_links();
+        assert_eq!(ends.next(), Some(("stranger", 2)));
+        drop(ends);
         Some(broker)
     });
 }
