@@ -15,8 +15,8 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
-use gantry_service::Failure;
-use gantry_store::{AppendError, Cut, Store, StoreError};
+use gantry_service::{Failure, Sockets, events, logging, notify};
+use gantry_store::{Cut, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -59,7 +59,12 @@ use crate::{
     latch,
     live::LiveConfig,
     locks::Locks,
-    metrics::{self, BrokerSource, ReplicationSource, Source, StoreSource},
+    measures::AllMeasures,
+    metrics::{
+        self, Board, BrokerSource, ObjectParts, ObjectSource, ReplicationSource, RequestSource,
+        Source, StoreSource,
+    },
+    pairing::{self, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
     shard::{Parts, RcShard, Shard},
@@ -81,6 +86,9 @@ const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 
 /// A running broker.
 pub struct Broker {
+    disk: Arc<dyn Disk>,
+    /// The listening sockets, for another start.
+    sockets: Sockets,
     banner: String,
     address: SocketAddr,
     live: Arc<LiveConfig>,
@@ -97,8 +105,19 @@ pub struct Broker {
     /// Of a slave.
     slave: Option<Slave>,
     timers: Timers,
-    watch: JoinHandle<()>,
-    metrics: Option<JoinHandle<std::io::Result<()>>>,
+    /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
+    _watches: [Task<()>; 3],
+    board: Arc<Board>,
+    metrics: Option<Task<std::io::Result<()>>>,
+}
+
+/// A task that ends when it is dropped.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The parts that requests work on, in the order in which they depend on each other.
@@ -112,42 +131,60 @@ struct State {
     clients: Arc<Clients>,
     locks: Arc<Locks>,
     delay: Arc<Delay>,
+    measures: Arc<AllMeasures>,
 }
 
 impl Broker {
     /// Binds, opens the store, recovers, serves, registers. Must run on the control runtime.
     pub async fn start(config: BrokerConfig) -> Result<Broker, Failure> {
-        Self::start_on(Arc::new(OsDisk), config).await
+        Self::start_on(Arc::new(OsDisk), config, Sockets::none()).await
     }
 
-    /// [`Broker::start`] after the end of the log was cut off, see [`Broker::cut`].
-    pub async fn start_cut(config: BrokerConfig, cut: Cut) -> Result<Broker, Failure> {
-        Self::start_with(Arc::new(OsDisk), config, Some(cut)).await
+    /// [`Broker::start`] with the store and all tables on this disk, and with listening sockets of the process before.
+    pub async fn start_on(
+        disk: Arc<dyn Disk>,
+        config: BrokerConfig,
+        sockets: Sockets,
+    ) -> Result<Broker, Failure> {
+        Self::start_with(disk, config, sockets, None).await
     }
 
-    /// [`Broker::start`] with the store and all tables on this disk.
-    pub async fn start_on(disk: Arc<dyn Disk>, config: BrokerConfig) -> Result<Broker, Failure> {
-        Self::start_with(disk, config, None).await
+    /// Stops, cuts the end of the log off ([`Broker::cut`]) and starts with the same sockets: who connects meanwhile waits.
+    pub async fn start_again(mut self, cut: Cut) -> Result<Broker, Failure> {
+        let (disk, config) = (self.disk.clone(), BrokerConfig::clone(&self.live.now()));
+        let sockets = std::mem::take(&mut self.sockets);
+        self.stop().await?;
+        Self::start_with(disk, config, sockets, Some(cut)).await
     }
 
-    /// [`Broker::start_on`], after a cut if there is one.
-    pub async fn start_with(
+    async fn start_with(
         disk: Arc<dyn Disk>,
         mut config: BrokerConfig,
+        mut sockets: Sockets,
         cut: Option<Cut>,
     ) -> Result<Broker, Failure> {
         let started = Instant::now();
-        let (listeners, address) = bind(&mut config)?;
-        let ha_listener = bind_ha(&config)?;
-        let metrics_listener = metrics::bind(&config)?;
+        let (listeners, address) = bind(&mut config, &mut sockets)?;
+        let ha_listener = bind_ha(&config, &mut sockets)?;
+        let metrics_listener = metrics::bind(&config, &mut sockets)?;
+        if 0 < sockets.adopted() {
+            tracing::info!(
+                sockets = sockets.adopted(),
+                "listening on where clients wait since the stop"
+            );
+        }
         let store_host = announced_host(&config)?;
         let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
         let live = LiveConfig::new(config);
+        live.follow(|config| logging::set_level(config.server.log_level));
+        let board = Board::new(started, live.clone());
+        let metrics = metrics_listener
+            .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
-            let (live, disk) = (live.clone(), disk.clone());
+            let (live, disk, board) = (live.clone(), disk.clone(), board.clone());
             // Recovery reads files for as long as it takes.
             tokio::task::spawn_blocking(move || {
-                State::open(disk, &config_folder, live, cut.as_ref())
+                State::open(disk, &config_folder, live, board, cut.as_ref())
             })
             .await
             .map_err(|error| Failure::other(format!("opening the store: {error}")))??
@@ -182,15 +219,16 @@ impl Broker {
             replicas.links().clone(),
             config.store.broker_role,
         ));
-        let standing = Arc::new(Standing {
+        let pairing = Arc::new(Pairing {
             live: live.clone(),
             store: state.store.clone(),
             acks: acks.clone(),
             following: OnceLock::new(),
         });
-        let place = (door.clone(), standing.clone());
+        let place = (door.clone(), pairing.clone());
         let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
         let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
+        let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
         let server = {
             let parts = parts.clone();
@@ -213,25 +251,50 @@ impl Broker {
             BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
             _ => None,
         };
+        notify::status("Registering at the name servers");
         registration.start();
-        let is_slave = config.store.broker_role == BrokerRole::Slave;
-        let follow = match is_slave {
-            true => {
+        let follow = match &slave {
+            Some(_) => {
                 let (live, store) = (live.clone(), state.store.clone());
                 Some(Follow::start(live, store, registration.clone())?)
             }
-            false => None,
+            None => None,
         };
         if let Some(follow) = &follow {
             // Set once: nobody else has it yet.
-            let _ = standing.following.set(follow.follower().view());
+            let _ = pairing.following.set(follow.follower().view());
         }
-        let watch = tokio::spawn(latch::watch(state.store.clone(), state.topics.clone()));
-        let metrics = metrics_listener.map(|listener| {
-            tokio::spawn(metrics::serve(listener, state.metrics(started, &standing)))
-        });
+        let standing = Standing::new(
+            live.clone(),
+            state.store.clone(),
+            state.stats.clone(),
+            registration.clone(),
+            pairing.clone(),
+        );
+        let watches = [
+            tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
+            tokio::spawn(standing.clone().tell()),
+            tokio::spawn(standing.clone().live()),
+        ];
+        let broker = BrokerSource {
+            live: live.clone(),
+            store: state.store.clone(),
+            started,
+            registration: registration.clone(),
+            connections: server.counts().clone(),
+            parked,
+        };
+        board.serves(state.metrics(broker, &pairing), standing.clone());
         announce(&registration, &state.topics).await;
+        sockets.keep();
+        // Only a slave may have to start again.
+        let sockets = match follow {
+            Some(_) => sockets.again(),
+            None => Sockets::none(),
+        };
         Ok(Broker {
+            disk,
+            sockets,
             banner: banner(&config),
             address,
             live,
@@ -246,7 +309,8 @@ impl Broker {
             follow,
             slave,
             timers,
-            watch,
+            _watches: watches.map(Task),
+            board,
             metrics,
         })
     }
@@ -258,14 +322,7 @@ impl Broker {
 
     /// What it does, for `systemctl status`.
     pub fn status(&self) -> String {
-        match self.store.check_writable() {
-            Err(AppendError::Latched { error }) => latch::status(&error),
-            _ => self
-                .standing
-                .notice()
-                .or_else(|| self.registration.refusal())
-                .unwrap_or_else(|| self.banner.clone()),
-        }
+        self.standing.text()
     }
 
     /// Grows with every change of the configuration.
@@ -284,10 +341,12 @@ impl Broker {
             }
             let reload = plan_reload(running, fresh);
             tracing::info!(
+                message_id = events::RELOADED,
                 "configuration read again; taken up: {:?}; what needs a restart: {:?}",
                 reload.taken_up,
                 reload.need_restart
             );
+            self.standing.needs_restart(reload.need_restart);
             before = running.broker_permission;
             Some(reload.config)
         });
@@ -307,13 +366,7 @@ impl Broker {
         true
     }
 
-    /// The configuration as it runs.
-    pub fn config(&self) -> BrokerConfig {
-        BrokerConfig::clone(&self.live.now())
-    }
-
-    /// Resolves when a slave's log has an end that its master's has not: stop the broker and start it again with
-    /// [`Broker::start_cut`].
+    /// Resolves when a slave's log has an end that its master's has not: see [`Broker::start_again`].
     pub async fn cut(&self) -> Cut {
         match &self.follow {
             Some(follow) => follow.cut().await,
@@ -334,7 +387,10 @@ impl Broker {
     /// Stops in the order that loses nothing: leave the routes, answer what was read, write everything, mark the store
     /// clean.
     pub async fn stop(self) -> Result<(), Failure> {
+        self.board.stops();
+        notify::status("Stopping: leaving the name servers");
         self.registration.stop().await;
+        stopping("answering what was read");
         self.server.stop(STOP_PATIENCE).await;
         if let Some(slave) = self.slave {
             slave.stop().await;
@@ -343,27 +399,29 @@ impl Broker {
             follow.stop().await;
         }
         // Nothing is stored by clients any more; slaves get the end of the log.
+        stopping("giving slaves the end of the log");
         self.replicas.stop().await;
         let Broker {
             store,
             offsets,
             delay,
             timers,
-            watch,
             metrics,
             ..
         } = self;
-        watch.abort();
-        if let Some(metrics) = metrics {
-            metrics.abort();
-        }
+        drop(metrics);
+        let unflushed = store.appended().value() - store.flushed().value();
+        stopping(&format!(
+            "writing {} KiB and the positions",
+            unflushed >> 10
+        ));
         let stopped = tokio::task::spawn_blocking(move || {
             timers.stop();
             delay.stop();
             let saved = offsets.flush();
             store
                 .shutdown()
-                .map_err(|error| Failure::other(format!("closing the store: {error}")))?;
+                .map_err(|error| Failure::caused(format!("closing the store: {error}"), &error))?;
             saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))?;
             Ok(store.is_clean())
         });
@@ -371,9 +429,12 @@ impl Broker {
             .await
             .map_err(|error| Failure::other(format!("stopping: {error}")))??;
         if clean {
-            tracing::info!("stopped; the store is clean");
+            tracing::info!(message_id = events::STOPPED, "stopped; the store is clean");
         } else {
-            tracing::warn!("stopped; the next start will recover the store");
+            tracing::warn!(
+                message_id = events::STOPPED_UNCLEAN,
+                "stopped; the next start will recover the store"
+            );
         }
         Ok(())
     }
@@ -385,18 +446,24 @@ impl State {
         disk: Arc<dyn Disk>,
         folder: &Path,
         live: Arc<LiveConfig>,
+        board: Arc<Board>,
         cut: Option<&Cut>,
     ) -> Result<State, Failure> {
         let config = live.now();
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
+        let told = StoreConfig {
+            recovery_watch: standing::recovering(board.clone()),
+            ..store_config(&config)
+        };
         let store = match cut {
-            None => Store::open(disk.clone(), store_config(&config), now),
-            Some(cut) => Store::open_cut(disk.clone(), store_config(&config), now, cut),
+            None => Store::open(disk.clone(), told, now),
+            Some(cut) => Store::open_cut(disk.clone(), told, now, cut),
         };
         let store = store.map_err(store_failure)?;
         store.start().map_err(store_failure)?;
+        board.recovered();
         let follower = Arc::downgrade(&store);
         live.follow(move |config| {
             if let Some(store) = follower.upgrade() {
@@ -413,7 +480,7 @@ impl State {
         let topics =
             Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         topics.make_again(queues_of(&store), now).map_err(table)?;
-        standing::follow_read_only(&live, &store, &topics);
+        pairing::follow_read_only(&live, &store, &topics);
         let groups =
             Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
@@ -442,6 +509,7 @@ impl State {
             clients,
             locks,
             delay,
+            measures: Arc::default(),
         })
     }
 
@@ -474,7 +542,7 @@ impl State {
     fn dispatch(
         &self,
         registration: Arc<Registration>,
-        (door, standing): (Arc<Door>, Arc<Standing>),
+        (door, pairing): (Arc<Door>, Arc<Pairing>),
         store_host: SocketAddr,
         disk: &Arc<dyn Disk>,
     ) -> Dispatch {
@@ -488,6 +556,7 @@ impl State {
             clients,
             locks,
             delay,
+            ..
         } = self;
         let config = live.now();
         let identity = Arc::new(Identity {
@@ -567,7 +636,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
-            standing,
+            pairing,
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -621,6 +690,7 @@ impl State {
             groups: groups.clone(),
             clients: clients.clone(),
             registration,
+            measures: self.measures.clone(),
         }
     }
 
@@ -653,23 +723,35 @@ impl State {
             store_host,
             acks,
             parked: Arc::new(AtomicUsize::new(0)),
+            measures: self.measures.clone(),
         }
     }
 
-    fn metrics(&self, started: Instant, standing: &Arc<Standing>) -> Vec<Source> {
-        let (live, store) = (self.live.clone(), self.store.clone());
-        let broker = BrokerSource {
-            live,
-            store,
-            started,
+    fn metrics(&self, broker: BrokerSource, pairing: &Arc<Pairing>) -> Vec<Source> {
+        let store = StoreSource {
+            store: self.store.clone(),
+            live: self.live.clone(),
         };
-        let (live, store) = (self.live.clone(), self.store.clone());
-        let store = StoreSource { store, live };
-        let replication = ReplicationSource(standing.clone());
+        let requests = RequestSource {
+            live: self.live.clone(),
+            measures: self.measures.clone(),
+        };
+        let objects = ObjectSource::new(ObjectParts {
+            live: self.live.clone(),
+            store: self.store.clone(),
+            topics: self.topics.clone(),
+            groups: self.groups.clone(),
+            offsets: self.offsets.clone(),
+            clients: self.clients.clone(),
+            stats: self.stats.clone(),
+        });
+        let replication = ReplicationSource(pairing.clone());
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),
             Box::new(move |out| replication.collect(out)),
+            Box::new(move |out| requests.collect(out)),
+            Box::new(move |out| objects.collect(out)),
         ]
     }
 
@@ -697,7 +779,10 @@ async fn announce(registration: &Arc<Registration>, topics: &Arc<Topics>) {
         registration.wait_announced(topics.generation(), ANNOUNCE_WAIT)
     });
     if !matches!(waited.await, Ok(true)) {
-        tracing::warn!("serving, but not every name server has acknowledged the registration yet");
+        tracing::warn!(
+            message_id = events::NOT_REGISTERED,
+            "serving, but not every name server has acknowledged the registration yet"
+        );
     }
 }
 
@@ -709,23 +794,21 @@ fn queues_of(store: &Store) -> impl Iterator<Item = (String, i32)> {
     })
 }
 
+/// The next step of a stop; the one before is done, so it gets on.
+fn stopping(step: &str) {
+    notify::status(&format!("Stopping: {step}"));
+    notify::extend_timeout(standing::MORE_TIME);
+}
+
 /// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
 fn warn_if_open(config: &BrokerConfig) {
-    if is_insecure(config) {
+    if config.server.is_insecure() {
         tracing::warn!(
+            message_id = events::INSECURE,
             "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
              bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
         );
     }
-}
-
-/// Whether strangers may administer this broker.
-pub(crate) fn is_insecure(config: &BrokerConfig) -> bool {
-    let bound = config.server.bind_address.as_deref().map(str::trim);
-    let loopback = bound
-        .and_then(|text| text.parse::<IpAddr>().ok())
-        .is_some_and(|ip| ip.is_loopback());
-    !loopback && config.server.admin_open
 }
 
 fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
@@ -738,33 +821,33 @@ fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
 }
 
 /// Binds the port for slaves.
-fn bind_ha(config: &BrokerConfig) -> Result<TcpListener, Failure> {
+fn bind_ha(config: &BrokerConfig, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(bind_address(config)?, config.store.ha_listen_port);
-    server::listen(address, HA_BACKLOG).map_err(|error| {
-        Failure::other(format!(
-            "cannot listen on {} port {}: {error} (haListenPort)",
-            address.ip(),
-            address.port()
-        ))
+    let listener = sockets.listen("ha", address, HA_BACKLOG, server::listen);
+    listener.map_err(|error| {
+        let (ip, port) = (address.ip(), address.port());
+        let reason = format!("cannot listen on {ip} port {port}: {error} (haListenPort)");
+        Failure::caused(reason, &error)
     })
 }
 
 /// Binds the main port and the one two below; nothing was touched before.
-fn bind(config: &mut BrokerConfig) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
+fn bind(
+    config: &mut BrokerConfig,
+    sockets: &mut Sockets,
+) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
     let ip = bind_address(config)?;
     let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
     let mut listeners = Vec::new();
-    for port in [Some(config.server.listen_port), config.vip_port()]
-        .into_iter()
-        .flatten()
-    {
-        let listener = server::listen(SocketAddr::new(ip, port), backlog).map_err(|error| {
-            Failure::other(format!(
-                "cannot listen on {ip} port {port}: {error} (listenPort {})",
-                config.server.listen_port
-            ))
-        })?;
-        listeners.push(listener);
+    let main = config.server.listen_port;
+    for (name, port) in [("remoting", Some(main)), ("vip", config.vip_port())] {
+        let Some(port) = port else { continue };
+        let address = SocketAddr::new(ip, port);
+        let listener = sockets.listen(name, address, backlog, server::listen);
+        listeners.push(listener.map_err(|error| {
+            let reason = format!("cannot listen on {ip} port {port}: {error} (listenPort {main})");
+            Failure::caused(reason, &error)
+        })?);
     }
     let address = listeners
         .first()
@@ -788,7 +871,7 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
 }
 
 fn store_failure(error: StoreError) -> Failure {
-    Failure::other(error)
+    Failure::from_error(error)
 }
 
 fn banner(config: &BrokerConfig) -> String {

@@ -4,7 +4,10 @@
 //! A handler that may wait for a disk runs on a thread of its own, the others where the request came in. A code that is
 //! in no arm is answered as unknown.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gantry_message::Millis;
 use gantry_net::Peer;
@@ -26,9 +29,10 @@ use crate::{
         query::Query,
         send_back::SendBack,
     },
+    measures::{AllMeasures, Made},
+    pairing::Pairing,
     refusal::Refusal,
     registration::Registration,
-    standing::Standing,
     tables::{Groups, Missing, Topics},
 };
 
@@ -59,10 +63,11 @@ pub struct Dispatch {
     pub cleaning: Cleaning,
     pub topics: Arc<Topics>,
     pub link: LinkAdmin,
-    pub standing: Arc<Standing>,
+    pub pairing: Arc<Pairing>,
     pub groups: Arc<Groups>,
     pub clients: Arc<Clients>,
     pub registration: Arc<Registration>,
+    pub measures: Arc<AllMeasures>,
 }
 
 type Answer = Result<Response, Refusal>;
@@ -143,8 +148,10 @@ impl Dispatch {
             }
             GET_SYSTEM_TOPIC_LIST_FROM_BROKER => Ok(self.topic_admin.system()),
             UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => {
-                self.blocking(request, move |this, r| this.group_admin.update(r, now))
-                    .await
+                self.blocking(request, move |this, r| {
+                    this.timed(Made::Group, || this.group_admin.update(r, now))
+                })
+                .await
             }
             DELETE_SUBSCRIPTIONGROUP => {
                 self.blocking(request, move |this, r| this.group_admin.delete(r, now))
@@ -155,7 +162,7 @@ impl Dispatch {
                 self.blocking(request, move |this, r| this.config_admin.update(r, now))
                     .await
             }
-            HA_STATUS => Ok(Response::with_body(self.standing.status().encode())),
+            HA_STATUS => Ok(Response::with_body(self.pairing.status().encode())),
             SET_READ_ONLY => {
                 self.blocking(request, move |this, r| this.set_read_only(r, now))
                     .await
@@ -211,7 +218,7 @@ impl Dispatch {
     }
 
     fn update_topic(&self, request: &Request, now: Millis) -> Answer {
-        let response = self.topic_admin.update(request, now)?;
+        let response = self.timed(Made::Topic, || self.topic_admin.update(request, now))?;
         if !self
             .registration
             .wait_announced(self.topics.generation(), ANNOUNCE_WAIT)
@@ -221,6 +228,13 @@ impl Dispatch {
             );
         }
         Ok(response)
+    }
+
+    fn timed<T, E>(&self, made: Made, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let began = Instant::now();
+        let result = make();
+        self.measures.made(made, result.is_ok(), began.elapsed());
+        result
     }
 
     fn set_read_only(&self, request: &Request, now: Millis) -> Answer {
@@ -251,9 +265,14 @@ impl Dispatch {
 
     /// Makes what a request needs and may have. Blocks.
     pub fn prepare(&self, missing: &Missing) -> Result<(), Refusal> {
-        missing
-            .create(&self.topics, &self.groups, Millis::now())
-            .map_err(|error| Refusal::not_persisted(&error))
+        let made = match missing {
+            Missing::Topic(_) => Made::Topic,
+            Missing::Group(_) => Made::Group,
+        };
+        self.timed(made, || {
+            missing.create(&self.topics, &self.groups, Millis::now())
+        })
+        .map_err(|error| Refusal::not_persisted(&error))
     }
 
     /// A connection has ended: its clients are gone.

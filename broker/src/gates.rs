@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use gantry_net::Peer;
+use gantry_service::audit::Effect;
 use gantry_wire::codes::request;
 
 use crate::{live::LiveConfig, refusal::Refusal, replicas::Door};
@@ -71,6 +72,42 @@ impl Gates {
     }
 }
 
+/// What a request does that is administration; nothing for what clients ask for.
+pub fn administration(code: i32) -> Option<Effect> {
+    use request::*;
+    if is_client_request(code) {
+        return None;
+    }
+    let looks = matches!(
+        code,
+        GET_BROKER_CONFIG
+            | GET_BROKER_RUNTIME_INFO
+            | GET_CONSUMER_CONNECTION_LIST
+            | GET_PRODUCER_CONNECTION_LIST
+            | GET_ALL_PRODUCER_INFO
+            | GET_ALL_TOPIC_CONFIG
+            | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+            | GET_ALL_CONSUMER_OFFSET
+            | GET_ALL_DELAY_OFFSET
+            | GET_TOPIC_STATS_INFO
+            | GET_SYSTEM_TOPIC_LIST_FROM_BROKER
+            | GET_CONSUME_STATS
+            | GET_BROKER_CONSUME_STATS
+            | GET_CONSUMER_RUNNING_INFO
+            | INVOKE_BROKER_TO_GET_CONSUMER_STATUS
+            | QUERY_CONSUME_TIME_SPAN
+            | QUERY_CORRECTION_OFFSET
+            | QUERY_CONSUME_QUEUE
+            | QUERY_TOPIC_CONSUME_BY_WHO
+            | VIEW_BROKER_STATS_DATA
+    );
+    Some(if looks {
+        Effect::Looks
+    } else {
+        Effect::Changes
+    })
+}
+
 /// What producers and consumers ask for. Everything else is administration, codes that do not exist yet included.
 fn is_client_request(code: i32) -> bool {
     use request::*;
@@ -106,6 +143,20 @@ fn is_client_request(code: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_known_to_look_only_changes() {
+        for (code, effect) in [
+            (request::SEND_MESSAGE_V2, None),
+            (request::HEART_BEAT, None),
+            (request::GET_BROKER_CONFIG, Some(Effect::Looks)),
+            (request::UPDATE_BROKER_CONFIG, Some(Effect::Changes)),
+            (request::DELETE_TOPIC_IN_BROKER, Some(Effect::Changes)),
+            (-7, Some(Effect::Changes)),
+        ] {
+            assert_eq!(administration(code), effect, "{code}");
+        }
+    }
 
     #[test]
     fn what_changes_or_shows_the_broker_is_administration() {

@@ -7,14 +7,14 @@
 use std::{sync::Arc, time::Duration};
 
 use gantry_message::{Millis, perm};
-use gantry_service::notify;
+use gantry_service::{events, notify};
 use gantry_store::{AppendError, Store};
 
 use crate::{config::BrokerConfig, tables::Topics};
 
 /// What the log says again and again.
 const READ_ONLY: &str =
-    "still read only: messages are served, none is taken; check the disk and restart the broker";
+    "read only: messages are served, none is taken; check the disk and restart the broker";
 /// How often an operator is told again.
 const REMIND_EVERY: Duration = Duration::from_secs(300);
 
@@ -45,9 +45,11 @@ pub(crate) async fn watch(store: Arc<Store>, topics: Arc<Topics>) {
     // Name servers look at permissions only under a new version of the topics. It is not written to the disk that has
     // just failed, and need not be: after a restart the version is another one again.
     topics.renew(Millis::now());
+    if let Err(AppendError::Latched { error }) = store.check_writable() {
+        tracing::error!(message_id = events::LATCHED, error = &*error, "{READ_ONLY}");
+    }
     while let Err(AppendError::Latched { error }) = store.check_writable() {
         notify::status(&status(&error));
-        // The store itself has just said so.
         tokio::time::sleep(REMIND_EVERY).await;
         tracing::error!(error = &*error, "{READ_ONLY}");
     }

@@ -1,37 +1,40 @@
 //! The `mqbroker` program: options and logs, then a broker until a signal says stop; or one of its commands.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use gantry_broker::{
     broker::Broker,
     config::{BrokerConfig, boot},
-    store_command,
+    host_command, store_command,
 };
 use gantry_config::options;
-use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
+use gantry_disk::OsDisk;
+use gantry_service::{Failure, Signals, Sockets, Start, events, limits, logging, notify, startup};
 
 fn main() -> ExitCode {
-    if let Some(code) = store_command::run_if_asked(arguments()) {
+    let command = store_command::run_if_asked(arguments());
+    if let Some(code) = command.or_else(|| host_command::run_if_asked(arguments())) {
         return code;
     }
     let loaded = match startup::begin(&boot::PROGRAM) {
         Start::Run(loaded) => loaded,
         Start::Exit(code) => return code,
     };
+    let sockets = Sockets::inherited();
     let plan = logging::Plan {
         name: "broker",
         folder: loaded.config.log_folder(),
         level: loaded.config.server.log_level,
     };
-    let logging = logging::start(&plan);
+    let _logging = logging::start(&plan);
     startup::announce(boot::PROGRAM.name, &loaded.findings);
-    match run(loaded.config, &logging) {
+    match run(loaded.config, sockets) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(boot::PROGRAM.name),
     }
 }
 
-fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
+fn run(config: BrokerConfig, sockets: Sockets) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,47 +44,51 @@ fn run(config: BrokerConfig, logging: &Logging) -> Result<(), Failure> {
     runtime.block_on(async {
         let mut signals =
             Signals::take().map_err(|error| Failure::other(format!("signals: {error}")))?;
-        let mut broker = Broker::start(config).await?;
+        let mut broker = Broker::start_on(Arc::new(OsDisk), config, sockets).await?;
         loop {
             logging::banner(broker.banner());
-            notify::ready(broker.banner());
+            notify::ready(&broker.status());
             let cut = tokio::select! {
-                signal = signals.stop(|| read_again(&broker, logging)) => {
-                    notify::stopping(signal);
-                    tracing::info!(signal, "stopping");
+                signal = signals.stop(|| read_again(&broker)) => {
+                    notify::stopping("Stopping");
+                    tracing::info!(message_id = events::STOPPING, signal, "stopping");
                     return broker.stop().await;
                 }
                 cut = broker.cut() => cut,
             };
             tracing::warn!(why = cut.why, "starting again without the end of the log");
-            let config = broker.config();
-            broker.stop().await?;
-            broker = Broker::start_cut(config, cut).await?;
+            broker = broker.start_again(cut).await?;
         }
     })
 }
 
 /// SIGHUP: the same options, files and environment, read again.
-fn read_again(broker: &Broker, logging: &Logging) {
+fn read_again(broker: &Broker) {
     notify::reloading();
+    let mut status = String::new();
     // The arguments were parsed at the start, so they parse.
     if let Ok(options) = options::parse(arguments()) {
         loop {
             let generation = broker.config_generation();
             let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
             startup::announce(boot::PROGRAM.name, &fresh.findings);
-            if fresh.refused() {
-                tracing::error!("the configuration has errors; everything stays as it was");
+            if let Some(error) = fresh.first_error() {
+                tracing::error!(
+                    message_id = events::NOT_RELOADED,
+                    "the configuration has errors; everything stays as it was"
+                );
+                status = format!("NOT RELOADED: {error}; ");
                 break;
             }
             if broker.reload(&fresh.config, generation) {
-                logging.set_level(fresh.config.server.log_level);
+                logging::set_level(fresh.config.server.log_level);
                 break;
             }
             // An administrator changed a setting in between: it is in the files by now.
         }
     }
-    notify::ready(&broker.status());
+    status += &broker.status();
+    notify::ready(&status);
 }
 
 fn arguments() -> impl Iterator<Item = String> {

@@ -15,21 +15,24 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use gantry_message::{MessageId, QueueId, QueueOffset};
+use gantry_message::{MessageId, QueueId, QueueOffset, topic};
 use gantry_net::{
     Peer,
     peer::Answer,
     server::{Handler, Verdict},
 };
+use gantry_service::audit::{self, Effect};
 use gantry_store::{Batch, Outcome, Store};
 use gantry_wire::{
-    FieldSink, Request, Response,
+    FieldSink, Fields, Request, Response,
     codes::{request, response},
     frame::{self, Frame, Header, ResponseHead, Serialization},
 };
+use smallvec::SmallVec;
 use tokio::sync::{Notify, Semaphore};
 
 use unsynced::{Stored, Unsynced};
@@ -38,12 +41,13 @@ use crate::{
     acks::SlaveAcks,
     config::FlushDiskType,
     dispatch::Dispatch,
-    gates::Gates,
+    gates::{self, Gates},
     handlers::{
         pull::Pull,
         send::{Send, Sender, Stage, Staged},
     },
     live::LiveConfig,
+    measures::{AllMeasures, Answered, Counted, Leg, Measures},
     refusal::Refusal,
     stats::Stats,
     tables::Missing,
@@ -79,6 +83,8 @@ pub struct Parts {
     pub acks: Arc<SlaveAcks>,
     /// Pulls held by all shards.
     pub parked: Arc<AtomicUsize>,
+    /// How long requests take.
+    pub measures: Arc<AllMeasures>,
 }
 
 /// The handler of one shard.
@@ -96,12 +102,15 @@ pub struct Shard {
     /// A SYNC_MASTER promises a second copy.
     sync_copy: bool,
     ids: RefCell<String>,
+    measures: Arc<Measures>,
 }
 
 /// What one turn of the runtime has staged.
 struct Turn {
     batch: Batch,
     waiting: Vec<Waiting>,
+    /// When the first of them came.
+    began: Option<Instant>,
 }
 
 /// Whom to answer about one entry of the batch.
@@ -110,6 +119,8 @@ struct Waiting {
     opaque: i32,
     serialization: Serialization,
     oneway: bool,
+    /// The request's code.
+    code: i32,
     staged: Staged,
 }
 
@@ -123,6 +134,7 @@ impl Shard {
             turn: RefCell::new(Turn {
                 batch: parts.store.batch(),
                 waiting: Vec::new(),
+                began: None,
             }),
             staged: Notify::new(),
             unsynced: Unsynced::default(),
@@ -132,6 +144,7 @@ impl Shard {
             sync_flush,
             sync_copy: parts.acks.is_sync_master(),
             ids: RefCell::default(),
+            measures: parts.measures.one_more(),
             parts,
         });
         // Both tasks end with the shard's runtime.
@@ -152,15 +165,25 @@ impl Shard {
     /// Stores what was staged and answers it.
     fn commit(&self) {
         let mut turn = self.turn.borrow_mut();
-        let Turn { batch, waiting } = &mut *turn;
+        let Turn {
+            batch,
+            waiting,
+            began,
+        } = &mut *turn;
         if waiting.is_empty() {
             return;
         }
+        let (taken, count) = (Instant::now(), waiting.len() as u64);
+        let began = began.take().unwrap_or(taken);
         self.parts.store.commit(batch);
+        let committed = Instant::now();
+        let mut answers = Answers::default();
         let mut last: Option<Peer> = None;
         for waiting in waiting.drain(..) {
-            let peer = waiting.peer.clone();
-            self.conclude(batch, waiting);
+            let (peer, request) = (waiting.peer.clone(), waiting.code);
+            if let Some(response) = self.conclude(batch, waiting, began, committed) {
+                answers.add(request, response);
+            }
             if last.as_ref() != Some(&peer)
                 && let Some(before) = last.replace(peer)
             {
@@ -171,14 +194,28 @@ impl Shard {
             last.flush();
         }
         batch.clear();
+        let answered = Instant::now();
+        let mut counted = self.measures.lock();
+        counted.leg(Leg::SendStaged, taken - began, count);
+        counted.leg(Leg::SendCommit, committed - taken, count);
+        counted.leg(Leg::SendAnswer, answered - committed, count);
+        answers.count(&mut counted, answered - began);
     }
 
-    fn conclude(&self, batch: &Batch, waiting: Waiting) {
+    /// The code of the answer, if it was given.
+    fn conclude(
+        &self,
+        batch: &Batch,
+        waiting: Waiting,
+        began: Instant,
+        committed: Instant,
+    ) -> Option<i32> {
         let Waiting {
             peer,
             opaque,
             serialization,
             oneway,
+            code,
             staged,
         } = waiting;
         match batch.outcome(staged.entry) {
@@ -192,8 +229,13 @@ impl Shard {
                 self.parts
                     .stats
                     .stored(&staged.counters, staged.stored_in, staged.messages, bytes);
+                let (target, kind) = &staged.came_in;
+                target.came_in(*kind, staged.messages, bytes);
+                if let Some(group) = &staged.dead_of {
+                    self.parts.stats.died(group, &topic::dlq(group));
+                }
                 if oneway {
-                    return;
+                    return None;
                 }
                 let (end, queue_offset) = (*end, *queue_offset);
                 if staged.wait && (self.sync_flush || self.sync_copy) {
@@ -207,8 +249,11 @@ impl Shard {
                         ids: self.ids(batch, staged.entry),
                         queue_id: staged.queue_id,
                         queue_offset,
+                        request: code,
+                        began,
+                        committed,
                     });
-                    return;
+                    return None;
                 }
                 let ids = Ids {
                     batch,
@@ -233,16 +278,43 @@ impl Shard {
                     queue_offset,
                 );
                 peer.ended(1);
+                Some(response::SUCCESS)
             }
             Outcome::Refused(error) => {
                 self.parts.stats.send_failed();
-                if !oneway {
-                    let refusal = self.send.not_stored(error);
-                    self.refuse_send(&peer, serialization, opaque, &refusal);
-                    peer.ended(1);
+                if oneway {
+                    return None;
                 }
+                let refusal = self.send.not_stored(error);
+                self.refuse_send(&peer, serialization, opaque, &refusal);
+                peer.ended(1);
+                Some(refusal.code)
             }
         }
+    }
+
+    /// A send was refused before it was stored.
+    fn refuse_early(
+        &self,
+        peer: &Peer,
+        serialization: Serialization,
+        header: &Header<'_>,
+        refusal: &Refusal,
+    ) {
+        if header.is_oneway() {
+            return;
+        }
+        self.refuse_send(peer, serialization, header.opaque, refusal);
+        self.answered(header.code, refusal.code, Duration::ZERO);
+    }
+
+    fn answered(&self, request: i32, response: i32, took: Duration) {
+        let answered = Answered {
+            request,
+            response,
+            was_held: false,
+        };
+        self.measures.lock().answered(answered, took, 1);
     }
 
     fn ids(&self, batch: &Batch, entry: usize) -> String {
@@ -330,11 +402,13 @@ impl Shard {
         let result = self.send.stage(&mut turn.batch, &sender, header, body);
         match result {
             Ok(Stage::Staged(staged)) => {
+                turn.began.get_or_insert_with(Instant::now);
                 turn.waiting.push(Waiting {
                     peer: peer.clone(),
                     opaque: header.opaque,
                     serialization,
                     oneway: header.is_oneway(),
+                    code: header.code,
                     staged,
                 });
                 if !header.is_oneway() {
@@ -350,30 +424,25 @@ impl Shard {
             }
             Ok(Stage::Prepare(missing)) if made < MADE_MAX => {
                 drop(turn);
-                let to = Asker::of(peer, serialization, header);
+                let to = Asker::of(self, peer, serialization, header);
                 let header = header.clone().into_owned();
                 let body = Bytes::copy_from_slice(body);
                 self.prepare(to, missing, move |shard, to, done| match done {
                     Ok(()) => shard.send(&to.peer, to.serialization, &header, &body, made + 1),
-                    Err(refusal) if !to.oneway => {
-                        shard.refuse_send(&to.peer, to.serialization, to.opaque, &refusal);
+                    Err(refusal) => {
+                        shard.refuse_early(&to.peer, to.serialization, &header, &refusal);
                     }
-                    Err(_) => {}
                 });
             }
             Ok(Stage::Prepare(_)) => {
                 drop(turn);
-                if !header.is_oneway() {
-                    let refusal = Refusal::system_error("the topic was deleted meanwhile");
-                    self.refuse_send(peer, serialization, header.opaque, &refusal);
-                }
+                let refusal = Refusal::system_error("the topic was deleted meanwhile");
+                self.refuse_early(peer, serialization, header, &refusal);
             }
             Err(refusal) => {
                 drop(turn);
                 self.parts.stats.send_failed();
-                if !header.is_oneway() {
-                    self.refuse_send(peer, serialization, header.opaque, &refusal);
-                }
+                self.refuse_early(peer, serialization, header, &refusal);
             }
         }
     }
@@ -415,7 +484,7 @@ impl Shard {
 
     fn other(self: &Rc<Self>, peer: &Peer, request: Request) {
         let shard = self.clone();
-        let busy = peer.begin();
+        let (busy, began) = (peer.begin(), Instant::now());
         let peer = peer.clone();
         let request = Arc::new(request);
         tokio::task::spawn_local(async move {
@@ -425,6 +494,14 @@ impl Shard {
                 .clone()
                 .handle(&peer, request.clone())
                 .await;
+            if let Some(effect) = gates::administration(request.code) {
+                let code = match &result {
+                    Ok(Some(response)) => response.code,
+                    Ok(None) => response::SUCCESS,
+                    Err(refusal) => refusal.code,
+                };
+                audit(effect, peer.address(), request.code, &request.fields, code);
+            }
             if !request.oneway {
                 let response = match result {
                     Ok(Some(response)) => Some(response),
@@ -432,6 +509,7 @@ impl Shard {
                     Err(refusal) => Some(Response::refuse(refusal.code, refusal.remark)),
                 };
                 if let Some(response) = response {
+                    shard.answered(request.code, response.code, began.elapsed());
                     peer.send(|out| response.encode(out, request.opaque, request.serialization));
                 }
             }
@@ -467,7 +545,16 @@ impl Handler for RcShard {
                 shard.other_of_slave(peer, request);
                 return Verdict::Continue;
             }
-            Asker::of(peer, frame.serialization, &header).refuse(&refusal);
+            if let Some(effect) = gates::administration(header.code) {
+                audit(
+                    effect,
+                    peer.address(),
+                    header.code,
+                    &header.fields,
+                    refusal.code,
+                );
+            }
+            Asker::of(shard, peer, frame.serialization, &header).refuse(&refusal);
             return Verdict::Continue;
         }
         match header.code {
@@ -501,6 +588,12 @@ impl Handler for RcShard {
     }
 }
 
+/// Who administers the broker, and how, is in the log.
+fn audit(effect: Effect, from: SocketAddr, request: i32, fields: &Fields<'_>, response: i32) {
+    let (what, result) = (request::name(request), response::name(response));
+    audit::call(effect, from, what, fields.iter(), result);
+}
+
 /// The handle under which `net` holds a shard; the shard's own tasks hold it too.
 pub struct RcShard(pub Rc<Shard>);
 
@@ -510,15 +603,23 @@ struct Asker {
     serialization: Serialization,
     opaque: i32,
     oneway: bool,
+    /// The request's code.
+    code: i32,
+    /// When it came.
+    began: Instant,
+    measures: Arc<Measures>,
 }
 
 impl Asker {
-    fn of(peer: &Peer, serialization: Serialization, header: &Header<'_>) -> Asker {
+    fn of(shard: &Shard, peer: &Peer, serialization: Serialization, header: &Header<'_>) -> Asker {
         Asker {
             peer: peer.clone(),
             serialization,
             opaque: header.opaque,
             oneway: header.is_oneway(),
+            code: header.code,
+            began: Instant::now(),
+            measures: shard.measures.clone(),
         }
     }
 
@@ -526,6 +627,13 @@ impl Asker {
         if self.oneway {
             return;
         }
+        let answered = Answered {
+            request: self.code,
+            response: refusal.code,
+            was_held: false,
+        };
+        let took = self.began.elapsed();
+        self.measures.lock().answered(answered, took, 1);
         let head = ResponseHead {
             code: refusal.code,
             opaque: self.opaque,
@@ -533,6 +641,30 @@ impl Asker {
         };
         self.peer
             .send(|out| frame::encode_response(out, self.serialization, &head, &mut |_| {}, &[]));
+    }
+}
+
+/// The answers of one turn, mostly alike.
+#[derive(Default)]
+struct Answers(SmallVec<[(i32, i32, u64); 4]>);
+
+impl Answers {
+    fn add(&mut self, request: i32, response: i32) {
+        match self.0.last_mut() {
+            Some((asked, said, count)) if (*asked, *said) == (request, response) => *count += 1,
+            _ => self.0.push((request, response, 1)),
+        }
+    }
+
+    fn count(self, counted: &mut Counted, took: Duration) {
+        for (request, response, count) in self.0 {
+            let answered = Answered {
+                request,
+                response,
+                was_held: false,
+            };
+            counted.answered(answered, took, count);
+        }
     }
 }
 

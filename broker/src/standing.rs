@@ -1,216 +1,272 @@
-//! How a broker stands in its pair: its slaves, or its master, and whether it takes messages. Also what `readOnly` does.
+//! What the service manager hears of a broker: how far its recovery is, what it does while it serves, and whether the
+//! way of a message to the disk still gets on.
 //!
-//! Nothing is decided here but who is in sync; 46002, the metrics and the status line show it.
+//! Nothing here waits for a disk: a broker whose disk hangs must still be able to say so, or to leave out the sign of
+//! life on which it is restarted.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use gantry_config::Setting;
-use gantry_message::Millis;
-use gantry_replication::{FollowState, FollowStatus, FollowView, LinkStatus};
-use gantry_store::{AppendError, Store};
-use gantry_wire::bodies::{HaFollowing, HaSlave, HaStatus};
+use gantry_service::{
+    notify,
+    watchdog::{self, Work},
+};
+use gantry_store::{AppendError, Phase, RecoveryWatch, Stage, Store};
 
-use crate::{acks::SlaveAcks, config::BrokerConfig, live::LiveConfig, tables::Topics};
+use crate::{
+    config::{BrokerRole, name_server_list},
+    latch,
+    live::LiveConfig,
+    metrics::Board,
+    pairing::Pairing,
+    registration::Registration,
+    stats::Stats,
+};
 
-/// Why a drained broker takes no messages.
-pub const READ_ONLY: &str = "this broker is read only: mqadmin setReadOnly, or readOnly=true in its configuration, drains it";
+/// How often a serving broker says what it does.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Recovery says no more than one word in this time.
+const RECOVERY_WORD_EVERY: Duration = Duration::from_secs(1);
+/// A start or stop that has just got on gets so much longer.
+pub(crate) const MORE_TIME: Duration = Duration::from_secs(120);
 
-/// The parts that know.
-pub struct Standing {
-    /// Configuration as it runs.
-    pub live: Arc<LiveConfig>,
-    /// The log.
-    pub store: Arc<Store>,
-    /// The slaves, and what is promised about them.
-    pub acks: Arc<SlaveAcks>,
-    /// Of a slave, once it follows.
-    pub following: OnceLock<FollowView>,
+/// The parts that know how a broker does.
+pub(crate) struct Standing {
+    live: Arc<LiveConfig>,
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+    registration: Arc<Registration>,
+    pub(crate) pairing: Arc<Pairing>,
+    /// Keys that were changed in files and need a restart.
+    need_restart: Mutex<Vec<&'static str>>,
+    last: Mutex<Sample>,
+}
+
+/// What was counted at a moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    put: u64,
+    got: u64,
 }
 
 impl Standing {
-    /// Whether messages are acknowledged without their copies now.
-    pub fn is_degraded(&self) -> bool {
+    pub(crate) fn new(
+        live: Arc<LiveConfig>,
+        store: Arc<Store>,
+        stats: Arc<Stats>,
+        registration: Arc<Registration>,
+        pairing: Arc<Pairing>,
+    ) -> Arc<Standing> {
+        let last = Mutex::new(Sample::of(&stats));
+        Arc::new(Standing {
+            live,
+            store,
+            stats,
+            registration,
+            pairing,
+            need_restart: Mutex::default(),
+            last,
+        })
+    }
+
+    /// Names what waits for a restart; the words go on until then.
+    pub(crate) fn needs_restart(&self, keys: Vec<&'static str>) {
+        *lock(&self.need_restart) = keys;
+    }
+
+    /// What it does, in a line.
+    pub(crate) fn text(&self) -> String {
         let config = self.live.now();
-        self.acks.is_sync_master() && self.acks.look(&config.store, self.store.max_offset())
-    }
-
-    /// What the follower of a slave does.
-    pub fn follows(&self) -> Option<FollowStatus> {
-        self.following.get().map(FollowView::status)
-    }
-
-    /// Whether that slave counts for a SYNC_MASTER, and if not, why.
-    pub fn in_sync(&self, slave: &LinkStatus) -> Result<(), String> {
-        why_not(slave, self.live.now().store.ha_slave_fallbehind_max.into())
-    }
-
-    /// All of it, as 46002 answers.
-    pub fn status(&self) -> HaStatus {
-        let config = self.live.now();
-        let slaves = self.acks.links().status();
-        let not_writable = self.store.check_writable().err();
-        HaStatus {
-            broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
-            broker_name: config.broker_name.clone(),
-            degraded: self.is_degraded(),
-            following: self.follows().map(following),
-            in_sync_replicas: i32::try_from(config.store.in_sync_replicas).unwrap_or(i32::MAX),
-            max_offset: number(self.store.max_offset().0),
-            min_offset: number(self.store.min_offset().0),
-            not_writable: not_writable.map(|error| error.to_string()),
-            read_only: config.read_only,
-            replicated: number(self.acks.links().replicated().value()),
-            role: config.store.broker_role.write(),
-            slave_ack_policy: config.store.slave_ack_policy.write(),
-            slaves: slaves.iter().map(|slave| self.slave(slave)).collect(),
-        }
-    }
-
-    fn slave(&self, slave: &LinkStatus) -> HaSlave {
-        let why = self.in_sync(slave).err();
-        HaSlave {
-            acknowledged: slave.acknowledged.map_or(-1, |at| number(at.0)),
-            address: slave.slave.to_string(),
-            behind_bytes: number(slave.behind_bytes),
-            behind_millis: millis(slave.behind),
-            id: slave
-                .id
-                .map_or(-1, |id| i64::try_from(id).unwrap_or(i64::MAX)),
-            in_sync: why.is_none(),
-            is_open: slave.ended.is_none(),
-            since_millis: millis(slave.since.elapsed()),
-            why,
-            wire: slave.wire.name().to_owned(),
-        }
-    }
-
-    /// What `systemctl status` shows while messages are not wanted.
-    pub fn notice(&self) -> Option<String> {
-        match self.store.check_writable() {
-            Err(AppendError::Sealed { why }) => Some(format!("READ ONLY: {why}")),
-            _ if self.is_degraded() => {
-                Some("DEGRADED: messages are acknowledged without a copy at a slave".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Lets the store take no messages while `readOnly` says so, and name servers know.
-pub fn follow_read_only(live: &Arc<LiveConfig>, store: &Arc<Store>, topics: &Arc<Topics>) {
-    if live.now().read_only {
-        tracing::warn!("{READ_ONLY}; mqadmin setReadWrite ends that");
-        store.seal(Some(READ_ONLY.into()));
-    }
-    let (store, topics) = (Arc::downgrade(store), Arc::downgrade(topics));
-    live.follow(move |config: &BrokerConfig| {
-        let (Some(store), Some(topics)) = (store.upgrade(), topics.upgrade()) else {
-            return;
+        let mut text = match self.store.check_writable() {
+            Err(AppendError::Latched { error }) => latch::status(&error),
+            Err(error) => self
+                .pairing
+                .notice()
+                .unwrap_or_else(|| format!("Serving, but takes no messages: {error}")),
+            Ok(()) => self.serving(config.store.broker_role),
         };
-        if store.sealed().is_some() == config.read_only {
-            return;
+        if self.pairing.is_degraded() {
+            text += "; DEGRADED: messages are acknowledged without a copy at a slave";
         }
-        if config.read_only {
-            tracing::warn!("{READ_ONLY}");
-            store.seal(Some(READ_ONLY.into()));
+        let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+        let (asked, has) = (
+            name_server_list(asked).count(),
+            self.registration.registered_at().len(),
+        );
+        if asked == 0 {
+            text += "; no name server is configured";
+        } else if let Some(refusal) = self.registration.refusal() {
+            text += &format!("; {refusal}");
+        } else if has == 0 {
+            text += "; NOT REGISTERED at any name server";
+        } else if has < asked {
+            text += &format!("; registered at {has} of {asked} name servers");
+        }
+        if config.server.is_insecure() {
+            text += "; INSECURE: open to everybody (bindAddress, adminOpen)";
+        }
+        let waiting = lock(&self.need_restart).join(", ");
+        if !waiting.is_empty() {
+            text += &format!("; a restart is needed for {waiting}");
+        }
+        text
+    }
+
+    /// Why it does not serve as it should; nothing: it does.
+    pub(crate) fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.store.check_writable() {
+            reasons.push(format!("no message is taken: {error}"));
+        }
+        let config = self.live.now();
+        let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+        let asked = name_server_list(asked).count();
+        if asked != 0 && self.registration.registered_at().is_empty() {
+            reasons.push(format!("registered at none of {asked} name servers"));
+        }
+        reasons
+    }
+
+    /// What every stored message passes.
+    pub(crate) fn works(&self) -> [Work; 3] {
+        works(&self.store)
+    }
+
+    fn serving(&self, role: BrokerRole) -> String {
+        let (now, mut last) = (Sample::of(&self.stats), lock(&self.last));
+        let seconds = now.at.duration_since(last.at).as_secs_f64().max(0.001);
+        let rate = |after: u64, before: u64| after.saturating_sub(before) as f64 / seconds;
+        let (put, got) = (rate(now.put, last.put), rate(now.got, last.got));
+        *last = now;
+        let role = if role == BrokerRole::Slave {
+            "slave"
         } else {
-            tracing::info!("messages are taken again: readOnly=false");
-            store.seal(None);
+            "master"
+        };
+        let disk = self.store.disks_then().log;
+        let disk = disk.map_or(String::new(), |percent| format!("; disk {percent} %"));
+        format!(
+            "Serving as {role}; {} msg/s in, {} out{disk}",
+            short(put),
+            short(got)
+        )
+    }
+
+    /// Says it again and again, for as long as it is polled.
+    pub(crate) async fn tell(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TELL_EVERY).await;
+            notify::status(&self.text());
         }
-        // Name servers look at permissions only under a new version of the topics.
-        topics.renew(Millis::now());
-    });
-}
+    }
 
-fn why_not(slave: &LinkStatus, behind_max: u64) -> Result<(), String> {
-    if let Some(ended) = &slave.ended {
-        return Err(format!("the link ended: {ended}"));
-    }
-    if slave.acknowledged.is_none() {
-        return Err("it has not said yet where its log ends".to_owned());
-    }
-    if behind_max <= slave.behind_bytes {
-        return Err(format!(
-            "it is {} bytes behind, haSlaveFallbehindMax is {behind_max}",
-            slave.behind_bytes
-        ));
-    }
-    Ok(())
-}
-
-fn following(status: FollowStatus) -> HaFollowing {
-    let why = match &status.state {
-        FollowState::Following => None,
-        FollowState::Waiting(why) => Some(why.clone()),
-        FollowState::Ended => Some("the follower has ended".to_owned()),
-    };
-    HaFollowing {
-        ended_links: number(status.ended_links),
-        is_following: status.state == FollowState::Following,
-        heard_millis_ago: status.heard.map_or(-1, ago),
-        master: status.master,
-        why,
-        wire: status.wire.name().to_owned(),
+    /// Gives signs of life while every message's way to the disk gets on, for as long as it is polled.
+    pub(crate) async fn live(self: Arc<Self>) {
+        watchdog::feed(|| works(&self.store).to_vec()).await;
     }
 }
 
-fn ago(then: Instant) -> i64 {
-    millis(then.elapsed())
+/// What every stored message passes.
+pub(crate) fn works(store: &Store) -> [Work; 3] {
+    let busy = store.busy();
+    [
+        ("commit", busy.commit),
+        ("sync of the log", busy.sync),
+        ("queue files", busy.queues),
+    ]
+    .map(|(name, busy)| Work { name, busy })
 }
 
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+impl Sample {
+    fn of(stats: &Stats) -> Sample {
+        let counts = stats.counts();
+        Sample {
+            at: Instant::now(),
+            put: counts.put_messages,
+            got: counts.get_messages,
+        }
+    }
 }
 
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// Says how far recovery is, and asks for more time: it is only called when recovery has got on.
+pub(crate) fn recovering(board: Arc<Board>) -> RecoveryWatch {
+    let last: Mutex<Option<(Phase, Instant)>> = Mutex::new(None);
+    RecoveryWatch::new(move |stage| {
+        board.recovering(stage);
+        let mut last = lock(&last);
+        let is_due = last
+            .is_none_or(|(phase, at)| phase != stage.phase || RECOVERY_WORD_EVERY <= at.elapsed());
+        if is_due {
+            *last = Some((stage.phase, Instant::now()));
+            notify::status(&recovery(stage));
+            notify::extend_timeout(MORE_TIME);
+        }
+    })
+}
+
+/// How far recovery is, in words.
+pub(crate) fn recovery(stage: Stage) -> String {
+    let Stage { phase, done, total } = stage;
+    let phase = phase.as_str();
+    if total == 0 {
+        return format!("Recovering: {phase}");
+    }
+    let percent = u128::from(done) * 100 / u128::from(total);
+    format!(
+        "Recovering: {phase}, {percent} % of {} MiB",
+        total.div_ceil(1 << 20)
+    )
+}
+
+/// `0`, `7`, `950`, `12.3k`, `1.2M`.
+fn short(rate: f64) -> String {
+    if rate < 999.5 {
+        format!("{rate:.0}")
+    } else if rate < 999_950.0 {
+        format!("{:.1}k", rate / 1e3)
+    } else {
+        format!("{:.1}M", rate / 1e6)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use gantry_message::LogOffset;
-    use gantry_replication::Wire;
-
     use super::*;
 
     #[test]
-    fn a_slave_is_in_sync_or_it_is_said_why_not() {
-        let slave = LinkStatus {
-            slave: "10.0.0.7:40000".parse().unwrap(),
-            id: Some(1),
-            wire: Wire::Checked,
-            acknowledged: Some(LogOffset(10)),
-            sent: LogOffset(10),
-            behind_bytes: 99,
-            behind: Duration::ZERO,
-            ended: None,
-            since: Instant::now(),
-        };
-        let check = |slave: LinkStatus, expected: Result<(), &str>| {
-            let expected = expected.map_err(str::to_owned);
-            assert_eq!(why_not(&slave, 100), expected);
-        };
-        check(slave.clone(), Ok(()));
-        let far = LinkStatus {
-            behind_bytes: 100,
-            ..slave.clone()
-        };
-        check(
-            far,
-            Err("it is 100 bytes behind, haSlaveFallbehindMax is 100"),
-        );
-        let mute = LinkStatus {
-            acknowledged: None,
-            ..slave.clone()
-        };
-        check(mute, Err("it has not said yet where its log ends"));
-        let ended = LinkStatus {
-            ended: Some("the slave closed it".to_owned()),
-            ..slave
-        };
-        check(ended, Err("the link ended: the slave closed it"));
+    fn rates_and_recovery_are_said_in_few_words() {
+        for (rate, text) in [
+            (0.0, "0"),
+            (0.4, "0"),
+            (7.0, "7"),
+            (999.4, "999"),
+            (999.5, "1.0k"),
+            (12_345.0, "12.3k"),
+            (999_949.0, "999.9k"),
+            (1_234_567.0, "1.2M"),
+        ] {
+            assert_eq!(short(rate), text, "{rate}");
+        }
+        let stage = |phase, done, total| Stage { phase, done, total };
+        for (stage, text) in [
+            (stage(Phase::Queues, 0, 0), "Recovering: loading queues"),
+            (
+                stage(Phase::Log, 41 << 20, 100 << 20),
+                "Recovering: reading the log, 41 % of 100 MiB",
+            ),
+            (
+                stage(Phase::Log, u64::MAX, u64::MAX),
+                "Recovering: reading the log, 100 % of 17592186044416 MiB",
+            ),
+        ] {
+            assert_eq!(recovery(stage), text);
+        }
     }
 }

@@ -26,8 +26,9 @@ settings! {
         /// Where RocketMQ writes changed settings.
         config_store_path: String = format!("{}/namesrv/namesrv.properties", host.user_home), "configStorePath"
             [.shown("~/namesrv/namesrv.properties").without_effect("changed settings go to the override file; what you wrote is never rewritten")];
-        /// Port for metrics, on the loopback address; 0: off.
-        metrics_port: u16 = 0, "metricsPort" [.without_effect("this version of the name server serves no metrics").ours()];
+        /// Port for Prometheus (`/metrics`, `/health`, `/ready`), on the loopback address; 0: off. Where it is not set and
+        /// 5558 is taken, the name server starts without metrics and says so.
+        metrics_port: Option<u16> = None, "metricsPort" [.shown("5558").ours()];
         /// Looks up unknown topics in another environment.
         cluster_test: bool = false, "clusterTest" [.without_effect(NO_LOOKUP)];
         /// Name of that environment.

@@ -10,12 +10,14 @@ use crate::live::Live;
 use bytes::Bytes;
 use gantry_net::Peer;
 use gantry_net::server::{Handler, Verdict};
+use gantry_service::audit::{self, Effect};
 use gantry_wire::codes::{request as code, response};
 use gantry_wire::frame::Frame;
 use gantry_wire::{Request, Response};
 
 use crate::config::NamesrvConfig;
 use crate::handlers::{Config, KvRequests, Lookups, Registrations, TopicChanges};
+use crate::metrics::Requests;
 use crate::refusal::Refusal;
 use crate::routes::Unit;
 
@@ -28,6 +30,7 @@ pub(crate) struct Handlers {
     pub(crate) kv: KvRequests,
     pub(crate) config: Config,
     pub(crate) settings: Arc<Live<NamesrvConfig>>,
+    pub(crate) requests: Arc<Requests>,
 }
 
 impl Handlers {
@@ -74,10 +77,22 @@ impl Handlers {
     }
 
     fn answer(&self, peer: &Peer, request: &Request) -> Response {
-        self.handle(peer, request).unwrap_or_else(|refusal| {
+        let answer = self.handle(peer, request).unwrap_or_else(|refusal| {
             tracing::debug!(peer = %peer.address(), code = request.code, "refused: {}", refusal.remark);
             refusal.into()
-        })
+        });
+        if is_admin(request.code) {
+            let effect = match request.code {
+                code::GET_NAMESRV_CONFIG => Effect::Looks,
+                _ => Effect::Changes,
+            };
+            let (what, result) = (code::name(request.code), response::name(answer.code));
+            audit::call(effect, peer.address(), what, request.fields.iter(), result);
+        }
+        if !request.oneway {
+            self.requests.answered(request.code, answer.code);
+        }
+        answer
     }
 }
 

@@ -8,9 +8,11 @@ mod dispatch;
 mod handlers;
 pub mod kv;
 pub mod live;
+mod metrics;
 mod name_server;
 pub mod refusal;
 pub mod reload;
 pub mod routes;
+mod standing;
 
 pub use name_server::NameServer;

@@ -9,13 +9,16 @@ use gantry_disk::OsDisk;
 use gantry_namesrv::config::{NamesrvConfig, PROGRAM};
 use gantry_namesrv::live::Live;
 use gantry_namesrv::{NameServer, reload};
-use gantry_service::{Failure, Logging, Signals, Start, limits, logging, notify, startup};
+use gantry_service::{
+    Failure, Logging, Signals, Sockets, Start, events, limits, logging, notify, startup,
+};
 
 fn main() -> ExitCode {
     let loaded = match startup::begin(&PROGRAM) {
         Start::Run(loaded) => *loaded,
         Start::Exit(code) => return code,
     };
+    let sockets = Sockets::inherited();
     let server = &loaded.config.server;
     let plan = logging::Plan {
         name: "namesrv",
@@ -24,22 +27,22 @@ fn main() -> ExitCode {
     };
     let logs = logging::start(&plan);
     startup::announce(PROGRAM.name, &loaded.findings);
-    match serve(loaded, &logs) {
+    match serve(loaded, sockets, &logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(PROGRAM.name),
     }
 }
 
-fn serve(loaded: Loaded<NamesrvConfig>, logs: &Logging) -> Result<(), Failure> {
+fn serve(loaded: Loaded<NamesrvConfig>, sockets: Sockets, logs: &Logging) -> Result<(), Failure> {
     let files = limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::other)?;
+        .map_err(Failure::from_error)?;
     runtime.block_on(async {
-        let mut signals = Signals::take().map_err(Failure::other)?;
+        let mut signals = Signals::take().map_err(Failure::from_error)?;
         let settings = Arc::new(Live::new(loaded.config));
-        let server = NameServer::start(settings.clone(), Arc::new(OsDisk))?;
+        let server = NameServer::start(settings.clone(), Arc::new(OsDisk), sockets)?;
         tracing::info!(
             "listening on {}, {files} open files allowed, logs: {:?}",
             server.address(),
@@ -50,32 +53,42 @@ fn serve(loaded: Loaded<NamesrvConfig>, logs: &Logging) -> Result<(), Failure> {
             logging::banner(&format!("load config properties file OK, {file}"));
         }
         logging::banner("The Name Server boot success. serializeType=JSON");
-        notify::ready("serving");
-        let signal = signals.stop(|| read_again(&settings, logs)).await;
-        tracing::info!("{signal}: stopping");
-        notify::stopping("stopping");
+        notify::ready(&server.status());
+        let signal = signals.stop(|| read_again(&server, &settings)).await;
+        tracing::info!(message_id = events::STOPPING, "{signal}: stopping");
+        notify::stopping("Stopping: answering what was read");
         server.stop().await;
-        tracing::info!("stopped");
+        tracing::info!(message_id = events::STOPPED, "stopped");
         Ok(())
     })
 }
 
 /// SIGHUP: the same options, files and environment, read again.
-fn read_again(settings: &Live<NamesrvConfig>, logs: &Logging) {
+fn read_again(server: &NameServer, settings: &Live<NamesrvConfig>) {
     notify::reloading();
     let options = arguments();
     let fresh = startup::load(&PROGRAM, &options, |name| std::env::var(name).ok());
     startup::announce(PROGRAM.name, &fresh.findings);
-    if fresh.refused() {
-        tracing::error!("the configuration has errors; everything stays as it was");
-    } else {
-        tracing::info!(
-            "configuration read again: {:?}",
-            reload::take_up(settings, &fresh.config)
+    let mut status = String::new();
+    if let Some(error) = fresh.first_error() {
+        tracing::error!(
+            message_id = events::NOT_RELOADED,
+            "the configuration has errors; everything stays as it was"
         );
-        logs.set_level(fresh.config.server.log_level);
+        status = format!("NOT RELOADED: {error}; ");
+    } else {
+        let reloaded = reload::take_up(settings, &fresh.config);
+        tracing::info!(
+            message_id = events::RELOADED,
+            "configuration read again; taken up: {:?}; what needs a restart: {:?}",
+            reloaded.taken_up,
+            reloaded.need_restart
+        );
+        server.needs_restart(reloaded.need_restart);
+        logging::set_level(fresh.config.server.log_level);
     }
-    notify::ready("serving");
+    status += &server.status();
+    notify::ready(&status);
 }
 
 /// The command line, which `startup::begin` has found to be right.

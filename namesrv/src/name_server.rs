@@ -8,12 +8,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gantry_config::ServerSettings;
 use gantry_disk::Disk;
 use gantry_net::server::{Limits, Server, listen};
-use gantry_service::Failure;
+use gantry_service::{Failure, Sockets, http};
 use tokio::task::JoinHandle;
 
 use crate::config::NamesrvConfig;
@@ -21,7 +22,9 @@ use crate::dispatch::{Dispatch, Handlers};
 use crate::handlers::{Config, KvRequests, Lookups, Registrations, Table, TopicChanges, Uptime};
 use crate::kv::Kv;
 use crate::live::Live;
+use crate::metrics::{self, Board, Requests};
 use crate::routes::{FIRST_SWEEP_MS, SWEEP_EVERY_MS};
+use crate::standing::Standing;
 
 /// How long a stop waits for answers under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,18 +33,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct NameServer {
     server: Server,
     address: SocketAddr,
-    sweep: JoinHandle<()>,
+    standing: Arc<Standing>,
+    board: Arc<Board>,
+    pages: Option<JoinHandle<io::Result<()>>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl NameServer {
-    /// Starts on the current runtime. `settings` may change while it runs; port and paths are read once.
-    pub fn start(settings: Arc<Live<NamesrvConfig>>, disk: Arc<dyn Disk>) -> Result<Self, Failure> {
+    /// Starts on the current runtime. `settings` may change while it runs; port and paths are read once. `sockets` are
+    /// those of the process before.
+    pub fn start(
+        settings: Arc<Live<NamesrvConfig>>,
+        disk: Arc<dyn Disk>,
+        mut sockets: Sockets,
+    ) -> Result<Self, Failure> {
         let config = settings.get();
-        let listener = bind(&config.server)?;
-        let address = listener.local_addr().map_err(Failure::other)?;
+        let listener = bind(&config.server, &mut sockets)?;
+        let address = listener.local_addr().map_err(Failure::from_error)?;
+        let pages = http::bind(&mut sockets, config.metrics_port, metrics::DEFAULT_PORT)?;
+        let started = Instant::now();
+        let requests = Arc::new(Requests::default());
         let kv = Arc::new(
             Kv::load(disk.clone(), PathBuf::from(&config.kv_config_path))
-                .map_err(Failure::other)?,
+                .map_err(Failure::from_error)?,
         );
         let routes = Table::default();
         let clock = Uptime::start();
@@ -62,18 +76,48 @@ impl NameServer {
                 overrides: config.override_file(),
             },
             settings: settings.clone(),
+            requests: requests.clone(),
         });
         let threads = usize::try_from(config.server.io_threads.max(1)).unwrap_or(1);
         let shared = handlers.clone();
         let make = move |_| Rc::new(Dispatch::new(shared.clone()));
         let server = Server::start(vec![listener], threads, limits(&config.server), make)
-            .map_err(Failure::other)?;
-        let sweep = tokio::spawn(sweep(handlers, routes, clock));
+            .map_err(Failure::from_error)?;
+        let board = Arc::new(Board {
+            started,
+            settings: settings.clone(),
+            routes: routes.clone(),
+            clock,
+            connections: server.counts().clone(),
+            requests,
+            is_stopping: AtomicBool::new(false),
+        });
+        let pages = pages.map(|listener| tokio::spawn(metrics::serve(listener, board.clone())));
+        let standing = Arc::new(Standing::new(routes.clone(), settings));
+        let tasks = vec![
+            tokio::spawn(sweep(handlers, routes, clock)),
+            tokio::spawn(standing.clone().tell()),
+            tokio::spawn(standing.clone().live()),
+        ];
+        sockets.keep();
         Ok(Self {
             server,
             address,
-            sweep,
+            standing,
+            board,
+            pages,
+            tasks,
         })
+    }
+
+    /// What it does, for `systemctl status`.
+    pub fn status(&self) -> String {
+        self.standing.text()
+    }
+
+    /// Names what waits for a restart; [`NameServer::status`] repeats it.
+    pub fn needs_restart(&self, keys: Vec<&'static str>) {
+        self.standing.needs_restart(keys);
     }
 
     /// Where it listens.
@@ -83,10 +127,18 @@ impl NameServer {
 
     /// Answers what was read, hangs up and ends.
     pub async fn stop(self) {
+        self.board.is_stopping.store(true, Ordering::Relaxed);
         self.server.stop(PATIENCE).await;
-        self.sweep.abort();
-        // Aborted just now: the error says so.
-        let _ = self.sweep.await;
+        if let Some(pages) = self.pages {
+            pages.abort();
+            // Aborted just now: the error says so.
+            let _ = pages.await;
+        }
+        for task in self.tasks {
+            task.abort();
+            // Aborted just now: the error says so.
+            let _ = task.await;
+        }
     }
 }
 
@@ -112,7 +164,7 @@ async fn sweep(handlers: Arc<Handlers>, routes: Table, clock: Uptime) {
     }
 }
 
-fn bind(server: &ServerSettings) -> Result<TcpListener, Failure> {
+fn bind(server: &ServerSettings, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
     let text = server.bind_address.as_deref().map_or("", str::trim);
     let ip = match text {
         "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -122,12 +174,16 @@ fn bind(server: &ServerSettings) -> Result<TcpListener, Failure> {
     };
     let address = SocketAddr::new(ip, server.listen_port);
     let backlog = i32::try_from(server.server_socket_backlog).unwrap_or(i32::MAX);
-    listen(address, backlog).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => Failure::other(format!(
-            "port {} is in use (listenPort): another program listens on it",
-            address.port()
-        )),
-        _ => Failure::other(format!("cannot listen on {address}: {error}")),
+    let listener = sockets.listen("remoting", address, backlog, listen);
+    listener.map_err(|error| {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "port {} is in use (listenPort): another program listens on it",
+                address.port()
+            ),
+            _ => format!("cannot listen on {address}: {error}"),
+        };
+        Failure::caused(reason, &error)
     })
 }
 

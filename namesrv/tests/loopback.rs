@@ -13,6 +13,7 @@ use gantry_disk::OsDisk;
 use gantry_namesrv::NameServer;
 use gantry_namesrv::config::NamesrvConfig;
 use gantry_namesrv::live::Live;
+use gantry_service::Sockets;
 use gantry_wire::bodies::{DataVersion, Registration, TopicConfig, TopicConfigTable, body_crc32};
 use gantry_wire::codes::request as code;
 use gantry_wire::frame::{self, FRAME_MAX, Serialization};
@@ -46,7 +47,7 @@ impl Running {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let server = NameServer::start(shared, Arc::new(OsDisk)).unwrap();
+                let server = NameServer::start(shared, Arc::new(OsDisk), Sockets::none()).unwrap();
                 ready.send(server.address()).unwrap();
                 let _ = stopped.await;
                 server.stop().await;
@@ -89,6 +90,7 @@ fn config(folder: &Path) -> NamesrvConfig {
     let mut config = NamesrvConfig::defaults(&Host::described());
     config.server.listen_port = 0;
     config.server.bind_address = Some("127.0.0.1".into());
+    config.metrics_port = Some(0);
     config.kv_config_path = folder.join("kvConfig.json").to_str().unwrap().to_owned();
     config
 }
@@ -645,8 +647,14 @@ fn a_port_in_use_is_one_clear_line_and_nothing_is_written() {
         .enable_all()
         .build()
         .unwrap();
-    let failed = runtime
-        .block_on(async { NameServer::start(Arc::new(Live::new(config)), Arc::new(OsDisk)).err() });
+    let failed = runtime.block_on(async {
+        NameServer::start(
+            Arc::new(Live::new(config)),
+            Arc::new(OsDisk),
+            Sockets::none(),
+        )
+        .err()
+    });
     assert_eq!(
         failed.unwrap().to_string(),
         format!(

@@ -2,6 +2,7 @@
 //! which record, who waits for what and who is told at the end.
 
 mod latch;
+mod metrics;
 mod pulls;
 mod replicas;
 mod sends;

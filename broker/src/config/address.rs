@@ -105,6 +105,15 @@ impl Network {
         }
     }
 
+    /// Whether an interface has this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let mut all = self
+            .interfaces
+            .iter()
+            .flat_map(|interface| &interface.addresses);
+        all.any(|found| *found == address)
+    }
+
     fn candidates(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         self.interfaces
             .iter()

@@ -28,6 +28,8 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",
+        "\"mqbroker doctor -c FILE\" looks at configuration, addresses, ports, clock, limits, kernel settings, disk and name \
+         servers, and says for each finding what to change; it ends with 1 if something keeps the broker from serving.",
     ],
     files: &[
         (
@@ -47,10 +49,16 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
             "If it exists, upgrades of packages restart nothing.",
         ),
     ],
-    commands: &[(
-        "store COMMAND DIR",
-        "check, show, save or repair a store that no broker uses (--help explains)",
-    )],
+    commands: &[
+        (
+            "doctor [-c FILE]",
+            "say whether this host is fit for the broker that the file describes (--output json, --help)",
+        ),
+        (
+            "store COMMAND DIR",
+            "check, show, save or repair a store that no broker uses (--help explains)",
+        ),
+    ],
     see_also: &[
         "mqbroker.toml(5)",
         "mqnamesrv(8)",

@@ -11,6 +11,8 @@ pub mod store;
 
 use gantry_config::{ServerSettings, TlsSettings, choices, settings};
 
+use crate::metrics::check_compat;
+
 pub use boot::PROGRAM;
 pub use outgoing::OutgoingSettings;
 pub use store::{BrokerRole, FlushDiskType, SlaveAckPolicy, StoreSettings};
@@ -259,9 +261,14 @@ settings! {
         isolate_log_enable: bool = false, "isolateLogEnable";
 
         section "Metrics";
-        /// Port for Prometheus (`/metrics`), on the loopback address; 0: off. Where it is not set and 5557 is taken, the
-        /// broker starts without metrics and says so.
+        /// Port for Prometheus (`/metrics`, `/health`, `/ready`), on the loopback address; 0: off. Where it is not set and
+        /// 5557 is taken, the broker starts without metrics and says so.
         metrics_port: Option<u16> = None, "metricsPort" [.shown("5557").ours()];
+        /// Names beside our own that metrics have: `native5`, those of a RocketMQ 5 broker, and `exporter4`, those of
+        /// Apache's exporter for 4.x; a comma between them.
+        metrics_compat: String = "exporter4,native5".into(), "metricsCompat" [.live().check(check_compat).ours()];
+        /// Series that a scrape has at most; what comes beyond is left out and counted.
+        metrics_series_max: u32 = 200_000, "metricsSeriesMax" [.between(1_000, 10_000_000).live().ours()];
 
         section "Without effect";
         /// Keeps replies of the request-reply mode.

@@ -268,6 +268,9 @@ impl Pull {
                     ms: answer.took_ms,
                 };
                 self.stats.found(&pull.counters, pull.queue.id(), read);
+                if let Ok(next) = u64::try_from(answer.next) {
+                    pull.counters.pulled_to(pull.queue.id(), QueueOffset(next));
+                }
             }
             None => self.stats.missed(),
         }

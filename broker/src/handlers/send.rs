@@ -23,7 +23,7 @@ use crate::{
     delay::{Levels, postpone},
     live::{LiveConfig, Snapshot},
     refusal::{DiskUse, Refusal},
-    stats::{Stats, TopicCounters},
+    stats::{MessageKind, Stats, TopicCounters},
     tables::{Groups, Missing, Topics},
 };
 
@@ -84,6 +84,10 @@ pub struct Staged {
     pub counters: Arc<TopicCounters>,
     /// Messages in the request.
     pub messages: u64,
+    /// Counters of the topic that the messages are for, and what kind they are of.
+    pub came_in: (Arc<TopicCounters>, MessageKind),
+    /// The group whose dead letter it is.
+    pub dead_of: Option<Box<str>>,
 }
 
 /// A sender and its request header.
@@ -100,6 +104,14 @@ struct Place {
     queue_id: QueueId,
     /// To the dead-letter queue: whatever delay the sender asked for is dropped.
     dead: bool,
+}
+
+impl Place {
+    fn dead_of(&self) -> Option<Box<str>> {
+        let name = self.target.config.topic_name.as_str();
+        let group = name.strip_prefix(topic::DLQ_PREFIX)?;
+        self.dead.then(|| group.into())
+    }
 }
 
 impl Send {
@@ -338,6 +350,15 @@ impl Send {
             wait: seen.wait,
             counters,
             messages: 1,
+            came_in: (
+                place.target.counters.clone(),
+                match (level, seen.is_sharded) {
+                    (Some(_), _) => MessageKind::Delay,
+                    (None, true) => MessageKind::Fifo,
+                    (None, false) => MessageKind::Normal,
+                },
+            ),
+            dead_of: place.dead_of(),
         })
     }
 
@@ -404,6 +425,8 @@ impl Send {
             wait,
             counters: place.target.counters.clone(),
             messages: items.len() as u64,
+            came_in: (place.target.counters.clone(), MessageKind::Normal),
+            dead_of: place.dead_of(),
         })
     }
 
@@ -590,6 +613,8 @@ struct Seen {
     has_wait: bool,
     wait: bool,
     tags_code: i64,
+    /// It has a key by which its sender wants order.
+    is_sharded: bool,
 }
 
 /// Copies the properties that are stored: all but `WAIT`, and `CLUSTER`, which is ours to say.
@@ -600,6 +625,7 @@ fn copy_properties(text: &[u8], out: &mut Vec<u8>) -> Seen {
         has_wait: false,
         wait: true,
         tags_code: 0,
+        is_sharded: false,
     };
     for (name, value) in properties::iter(text) {
         match name {
@@ -612,6 +638,7 @@ fn copy_properties(text: &[u8], out: &mut Vec<u8>) -> Seen {
             b"TAGS" => seen.tags_code = i64::from(java_hash_bytes(value)),
             b"DELAY" => seen.delay_level = delay_level(value),
             b"TRAN_MSG" => seen.transaction = is_true(value),
+            b"__SHARDINGKEY" => seen.is_sharded = true,
             _ => {}
         }
         push_bytes(out, name, value);

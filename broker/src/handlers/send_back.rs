@@ -113,6 +113,9 @@ impl SendBack {
         let origin =
             properties::find_str(&plan.properties, properties::RETRY_TOPIC).unwrap_or_default();
         self.stats.sent_back(header.group, origin);
+        if plan.destination == Destination::DeadLetters {
+            self.stats.died(header.group, origin);
+        }
         Ok(Response::ok())
     }
 

@@ -1,13 +1,20 @@
 //! Who this broker is and how it runs.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use gantry_message::Millis;
+use gantry_net::server::Counts;
+use gantry_service::metrics::{Families, flag, float};
 use gantry_store::Store;
 use gantry_wire::version;
 
-use super::families::{Families, float};
-use crate::{broker::is_insecure, latch, live::LiveConfig};
+use crate::{config::name_server_list, latch, live::LiveConfig, registration::Registration};
 
 /// The parts that say so.
 pub struct BrokerSource {
@@ -17,6 +24,12 @@ pub struct BrokerSource {
     pub store: Arc<Store>,
     /// When the broker began to start.
     pub started: Instant,
+    /// Name servers.
+    pub registration: Arc<Registration>,
+    /// Connections.
+    pub connections: Arc<Counts>,
+    /// Pulls that are held.
+    pub parked: Arc<AtomicUsize>,
 }
 
 impl BrokerSource {
@@ -72,7 +85,52 @@ impl BrokerSource {
             "gantry_insecure_mode",
             "1 while everybody who reaches this host may administer the broker.",
             &[],
-            f64::from(u8::from(is_insecure(&config))),
+            flag(config.server.is_insecure()),
         );
+        let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+        out.gauge(
+            "gantry_name_servers_configured",
+            "Name servers that the broker shall register at.",
+            &[],
+            float(name_server_list(asked).count() as u64),
+        );
+        out.gauge(
+            "gantry_name_servers_registered",
+            "Name servers that have the broker.",
+            &[],
+            float(self.registration.registered_at().len() as u64),
+        );
+        out.gauge(
+            "gantry_pulls_held",
+            "Pulls that wait for a message to come.",
+            &[],
+            float(self.parked.load(Ordering::Relaxed) as u64),
+        );
+        let connections = &self.connections;
+        out.gauge(
+            "gantry_connections",
+            "Connections of clients.",
+            &[],
+            float(connections.open() as u64),
+        );
+        for (name, help, count) in [
+            (
+                "gantry_connections_refused_total",
+                "Connections closed at once because a limit was reached.",
+                &connections.refused,
+            ),
+            (
+                "gantry_connections_bad_input_total",
+                "Connections closed because of input that is no frame.",
+                &connections.bad_input,
+            ),
+            (
+                "gantry_accept_failures_total",
+                "Connections that the system could not accept, mostly for want of descriptors.",
+                &connections.accept_failures,
+            ),
+        ] {
+            out.counter(name, help, &[], count.load(Ordering::Relaxed));
+        }
     }
 }

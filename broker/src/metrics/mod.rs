@@ -1,275 +1,317 @@
-//! What Prometheus is told: `/metrics` on the loopback address.
+//! What Prometheus, and whoever asks whether the broker is well, is told: `/metrics`, `/health` and `/ready` on the
+//! loopback address, from the first moment of a start on.
 //!
 //! Nothing is counted here. A scrape asks each [`Source`] for its families; sources read figures that the parts keep
 //! anyway, so that metrics cost nothing while nobody scrapes. A new family belongs into the source of its part, a new
-//! part brings a source; [`Families`] knows the format. Scraping runs where a disk may be waited for.
+//! part brings a source. Scraping runs where a disk may be waited for.
 //!
-//! Names are `gantry_*`, in base units. Labels never carry what peers choose.
+//! Names are `gantry_*`, in base units; `native` and `exporter` say the same in the words of RocketMQ 5 and of Apache's
+//! exporter (`metricsCompat`). Topics and groups may be many and are named by clients, so their families come last, and
+//! what is beyond `metricsSeriesMax` is left out and counted.
 
 mod broker;
-mod families;
+mod exporter;
+mod native;
+mod objects;
+mod progress;
 mod replication;
+mod requests;
 mod store;
 
-use std::{io, net::TcpListener, sync::Arc};
-
-use gantry_service::{
-    Failure,
-    http::{self, Page},
+use std::{
+    io,
+    net::TcpListener,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
+use gantry_service::{
+    Failure, Sockets,
+    http::{self, Page},
+    metrics::{self, Families, float, verdict},
+};
+use gantry_store::Stage;
+
 pub use broker::BrokerSource;
-pub use families::{Families, Histogram};
+pub use objects::{ObjectParts, ObjectSource};
 pub use replication::ReplicationSource;
+pub use requests::RequestSource;
 pub use store::StoreSource;
 
-use crate::config::BrokerConfig;
+use crate::{
+    config::BrokerConfig,
+    live::LiveConfig,
+    standing::{self, Standing},
+};
 
 /// The port that is taken when none is configured (decision 23).
 const DEFAULT_PORT: u16 = 5557;
-const PATH: &str = "/metrics";
+/// Labels that a RocketMQ 5 broker puts on all it exports: what it is, its cluster, its name.
+const NATIVE_LABELS: [&str; 3] = ["node_type", "cluster", "node_id"];
+/// A broker is not well when something has not got on for so long.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Adds the families of one part to a scrape. May block.
 pub type Source = Box<dyn Fn(&mut Families) + Send + Sync>;
 
-/// Binds the port for metrics. `None`: there will be none, by configuration, or because nobody asked for them and the
-/// port is taken. A port that was asked for must be free.
-pub fn bind(config: &BrokerConfig) -> Result<Option<TcpListener>, Failure> {
-    let port = match config.metrics_port {
-        Some(0) => return Ok(None),
-        Some(port) => port,
-        None => DEFAULT_PORT,
+/// Which names beside our own are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compat {
+    pub(crate) exporter4: bool,
+    pub(crate) native5: bool,
+}
+
+impl Compat {
+    pub(crate) fn of(config: &BrokerConfig) -> Compat {
+        let has = |wanted: &str| sets(&config.metrics_compat).any(|set| set == wanted);
+        Compat {
+            exporter4: has("exporter4"),
+            native5: has("native5"),
+        }
+    }
+}
+
+fn sets(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|set| !set.is_empty())
+}
+
+/// Whether a text is a list of sets of names.
+pub(crate) fn check_compat(text: &str) -> Result<(), &'static str> {
+    if sets(text).all(|set| ["exporter4", "native5"].contains(&set)) {
+        Ok(())
+    } else {
+        Err("exporter4, native5, both with a comma between them, or nothing")
+    }
+}
+
+/// Binds the port for metrics, if there shall be any.
+pub fn bind(config: &BrokerConfig, sockets: &mut Sockets) -> Result<Option<TcpListener>, Failure> {
+    http::bind(sockets, config.metrics_port, DEFAULT_PORT)
+}
+
+/// What can be asked for, from the first moment of a start to the last of a stop.
+pub struct Board {
+    started: Instant,
+    live: Arc<LiveConfig>,
+    /// How far recovery is.
+    stage: Mutex<Option<Stage>>,
+    /// How long it took.
+    recovered: OnceLock<Duration>,
+    serving: OnceLock<Serving>,
+    is_stopping: AtomicBool,
+    /// Series that there was no room for, over all scrapes.
+    dropped: AtomicU64,
+}
+
+struct Serving {
+    sources: Vec<Source>,
+    standing: Arc<Standing>,
+}
+
+impl Board {
+    /// Of a broker that began to start then.
+    pub fn new(started: Instant, live: Arc<LiveConfig>) -> Arc<Board> {
+        Arc::new(Board {
+            started,
+            live,
+            stage: Mutex::default(),
+            recovered: OnceLock::new(),
+            serving: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    /// Recovery has got so far.
+    pub(crate) fn recovering(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+    }
+
+    /// The store is open.
+    pub(crate) fn recovered(&self) {
+        // A store is opened once.
+        let _ = self.recovered.set(self.started.elapsed());
+    }
+
+    /// The broker serves.
+    pub(crate) fn serves(&self, sources: Vec<Source>, standing: Arc<Standing>) {
+        // Once.
+        let _ = self.serving.set(Serving { sources, standing });
+    }
+
+    /// It stops.
+    pub(crate) fn stops(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn metrics(&self) -> Page {
+        let began = Instant::now();
+        let max = self.live.now().metrics_series_max;
+        let mut families = Families::at_most(usize::try_from(max).unwrap_or(usize::MAX));
+        metrics::process(&mut families);
+        metrics::log(&mut families);
+        self.recovery(&mut families);
+        if let Some(serving) = self.serving.get() {
+            serving
+                .sources
+                .iter()
+                .for_each(|source| source(&mut families));
+        }
+        let dropped = families.dropped();
+        let before = self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        // There is always room for these.
+        families.lift_limit();
+        families.counter(
+            "gantry_metrics_series_dropped_total",
+            "Series that a scrape had no room for (metricsSeriesMax), over all scrapes.",
+            &[],
+            before + dropped,
+        );
+        families.gauge(
+            "gantry_metrics_series",
+            "Series of this scrape.",
+            &[],
+            float(families.series() as u64),
+        );
+        families.gauge(
+            "gantry_metrics_scrape_seconds",
+            "How long it took to collect them.",
+            &[],
+            began.elapsed().as_secs_f64(),
+        );
+        families.page()
+    }
+
+    fn recovery(&self, out: &mut Families) {
+        let stage = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let (done, total) = stage.map_or((0, 0), |stage| (stage.done, stage.total));
+        for (name, help, value) in [
+            (
+                "gantry_recovery_read_bytes",
+                "How much of the log the last start has read so far.",
+                float(done),
+            ),
+            (
+                "gantry_recovery_total_bytes",
+                "How much it reads at most.",
+                float(total),
+            ),
+            (
+                "gantry_recovery_running",
+                "1 while it opens and recovers the store.",
+                metrics::flag(self.recovered.get().is_none()),
+            ),
+            (
+                "gantry_recovery_seconds",
+                "How long it took from its beginning to the open store, or has taken so far.",
+                self.recovered
+                    .get()
+                    .copied()
+                    .unwrap_or_else(|| self.started.elapsed())
+                    .as_secs_f64(),
+            ),
+        ] {
+            out.gauge(name, help, &[], value);
+        }
+    }
+
+    /// Alive: nothing on the way to the disk stands still.
+    pub(crate) fn health(&self) -> Page {
+        let mut reasons = Vec::new();
+        if let Some(serving) = self.serving.get() {
+            for work in serving.standing.works() {
+                if STUCK <= work.busy {
+                    let seconds = work.busy.as_secs();
+                    reasons.push(format!("{} has not got on for {seconds} s", work.name));
+                }
+            }
+        }
+        verdict("well", &reasons)
+    }
+
+    /// Serving: it takes and hands out messages, and clients can find it.
+    pub(crate) fn ready(&self) -> Page {
+        let reasons = match self.serving.get() {
+            _ if self.is_stopping.load(Ordering::Relaxed) => vec!["stopping".to_owned()],
+            Some(serving) => serving.standing.unready(),
+            None => {
+                let stage = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+                vec![stage.map_or("starting".to_owned(), standing::recovery)]
+            }
+        };
+        verdict("ready", &reasons)
+    }
+}
+
+/// Serves a board until it is dropped.
+pub async fn serve(listener: TcpListener, board: Arc<Board>) -> io::Result<()> {
+    let pages = move |path: &str| match path {
+        "/metrics" => Some(board.metrics()),
+        "/health" => Some(board.health()),
+        "/ready" => Some(board.ready()),
+        _ => None,
     };
-    match http::listen(port) {
-        Ok(listener) => {
-            tracing::info!("metrics: http://127.0.0.1:{port}{PATH}");
-            Ok(Some(listener))
-        }
-        Err(error) if config.metrics_port.is_some() => Err(Failure::config(format!(
-            "metricsPort: cannot listen on 127.0.0.1 port {port}: {error}"
-        ))),
-        Err(error) => {
-            tracing::warn!(port, %error, "no metrics: the port is taken; set metricsPort, 0 for none");
-            Ok(None)
-        }
-    }
-}
-
-/// Serves the families of these sources until it is dropped.
-pub async fn serve(listener: TcpListener, sources: Vec<Source>) -> io::Result<()> {
-    let pages = move |path: &str| (path == PATH).then(|| page(&sources));
     http::serve(listener, Arc::new(pages)).await
-}
-
-fn page(sources: &[Source]) -> Page {
-    let mut families = Families::default();
-    for source in sources {
-        source(&mut families);
-    }
-    Page {
-        content_type: "text/plain; version=0.0.4; charset=utf-8",
-        body: families.encode(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::OnceLock, time::Instant};
-
     use gantry_config::{Host, Settings};
-    use gantry_disk::faulty::{FaultyDisk, Operation};
-    use gantry_message::{Millis, QueueId, Record, SysFlag};
-    use gantry_replication::{Links, Patience};
-    use gantry_store::{Outcome, Store, StoreConfig, Tags};
+    use gantry_store::Phase;
 
     use super::*;
-    use crate::{acks::SlaveAcks, config::BrokerRole, live::LiveConfig, standing::Standing};
-
-    const EIO: i32 = 5;
-    const NOW: Millis = Millis(1_700_000_000_000);
-
-    struct Scraped {
-        disk: FaultyDisk,
-        store: Arc<Store>,
-        sources: Vec<Source>,
-    }
-
-    impl Scraped {
-        fn new() -> Scraped {
-            let disk = FaultyDisk::new(1);
-            let config = StoreConfig {
-                segment_size: 4096,
-                ..StoreConfig::at("/store")
-            };
-            let store = Store::open(Arc::new(disk.clone()), config, NOW).unwrap();
-            let live = LiveConfig::new(BrokerConfig::defaults(&Host::described()));
-            let broker = BrokerSource {
-                live: live.clone(),
-                store: store.clone(),
-                started: Instant::now(),
-            };
-            let of_store = StoreSource {
-                store: store.clone(),
-                live: live.clone(),
-            };
-            let links = Links::new(store.clone(), Patience::default());
-            let replication = ReplicationSource(Arc::new(Standing {
-                live,
-                store: store.clone(),
-                acks: Arc::new(SlaveAcks::new(links, BrokerRole::SyncMaster)),
-                following: OnceLock::new(),
-            }));
-            Scraped {
-                disk,
-                store,
-                sources: vec![
-                    Box::new(move |out| broker.collect(out)),
-                    Box::new(move |out| of_store.collect(out)),
-                    Box::new(move |out| replication.collect(out)),
-                ],
-            }
-        }
-
-        fn put(&self) -> Outcome {
-            let record = Record {
-                topic: "T",
-                queue_id: QueueId(0),
-                flag: 0,
-                sys_flag: SysFlag(0),
-                born_time: NOW,
-                born_host: "10.0.0.9:5555".parse().unwrap(),
-                store_host: "10.0.0.1:10911".parse().unwrap(),
-                reconsume_times: 0,
-                prepared_offset: 0,
-                body: b"body",
-                properties: b"",
-            };
-            let queue = self.store.queue("T", QueueId(0));
-            self.store.append(&queue, &record, Tags::Code(0))
-        }
-
-        fn text(&self) -> String {
-            String::from_utf8(page(&self.sources).body).unwrap()
-        }
-
-        /// The value of each series.
-        fn values(&self) -> BTreeMap<String, f64> {
-            let text = self.text();
-            let series = text.lines().filter(|line| !line.starts_with('#'));
-            let pair = |line: &str| {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                (name.to_owned(), value.parse().unwrap())
-            };
-            series.map(pair).collect()
-        }
-    }
-
-    /// What dashboards and alerts are built on: a family that goes or changes its kind breaks them.
-    #[test]
-    fn the_families_are_these() {
-        let scraped = Scraped::new();
-        assert!(matches!(scraped.put(), Outcome::Stored { .. }));
-        let text = scraped.text();
-        let kinds: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE "))
-            .collect();
-        let expected = "\
-gantry_broker_info gauge
-gantry_broker_permission gauge
-gantry_broker_read_only gauge
-gantry_build_info gauge
-gantry_commitlog_flushed_offset_bytes gauge
-gantry_commitlog_fsync_seconds histogram
-gantry_commitlog_last_fsync_seconds gauge
-gantry_commitlog_max_offset_bytes gauge
-gantry_commitlog_min_offset_bytes gauge
-gantry_commitlog_records_total counter
-gantry_commitlog_segments gauge
-gantry_commitlog_unflushed_bytes gauge
-gantry_commitlog_written_bytes_total counter
-gantry_insecure_mode gauge
-gantry_replication_degraded gauge
-gantry_replication_degraded_total counter
-gantry_replication_links_ended_total counter
-gantry_replication_replicated_offset_bytes gauge
-gantry_replication_sends_refused_total counter
-gantry_replication_slaves_connected gauge
-gantry_replication_slaves_in_sync gauge
-gantry_start_time_seconds gauge
-gantry_store_disk_free_bytes gauge
-gantry_store_disk_limit_ratio gauge
-gantry_store_disk_total_bytes gauge
-gantry_store_disk_used_ratio gauge
-gantry_store_dispatch_behind_bytes gauge
-gantry_store_index_behind_bytes gauge
-gantry_store_latched gauge
-gantry_store_quarantined_files_total counter
-gantry_store_sealed gauge
-gantry_store_writable gauge
-gantry_store_write_refused_total counter
-gantry_uptime_seconds gauge";
-        assert_eq!(kinds.join("\n"), expected);
-        // As `promtool check metrics` wants it: a help for each, in which the name is not all there is.
-        for kind in kinds {
-            let name = kind.split(' ').next().unwrap();
-            let help = format!("# HELP {name} ");
-            let said = text.lines().find_map(|line| line.strip_prefix(&help));
-            assert!(
-                said.is_some_and(|said| said.ends_with('.')),
-                "{name}: {said:?}"
-            );
-        }
-    }
 
     #[test]
-    fn a_latched_store_is_seen() {
-        let scraped = Scraped::new();
-        scraped.put();
-        scraped.store.turn();
-        scraped.put();
-        let values = scraped.values();
-        let of = |name: &str| values[name];
-        assert_eq!(of("gantry_store_writable"), 1.0);
-        assert_eq!(of("gantry_broker_permission"), 6.0);
-        assert_eq!(of("gantry_store_latched{reason=\"sync\"}"), 0.0);
-        assert_eq!(of("gantry_commitlog_records_total"), 2.0);
-        let (end, flushed) = (
-            of("gantry_commitlog_max_offset_bytes"),
-            of("gantry_commitlog_flushed_offset_bytes"),
-        );
-        assert_eq!(end, 2.0 * flushed);
-        assert_eq!(of("gantry_commitlog_unflushed_bytes"), end - flushed);
-        let syncs = of("gantry_commitlog_fsync_seconds_count");
-        assert!(1.0 <= syncs, "{syncs}");
-        scraped.disk.fail(Operation::Sync, u64::MAX, EIO);
-        scraped.store.turn();
-        assert!(matches!(scraped.put(), Outcome::Refused(_)));
-        let values = scraped.values();
-        let of = |name: &str| values[name];
-        assert_eq!(of("gantry_store_writable"), 0.0);
-        assert_eq!(of("gantry_broker_permission"), 4.0);
-        assert_eq!(of("gantry_store_latched{reason=\"sync\"}"), 1.0);
-        assert_eq!(of("gantry_store_latched{reason=\"write\"}"), 0.0);
-        assert_eq!(
-            of("gantry_store_write_refused_total{reason=\"latched\"}"),
-            1.0
-        );
-        assert_eq!(of("gantry_commitlog_flushed_offset_bytes"), flushed);
-        assert_eq!(of("gantry_commitlog_fsync_seconds_count"), syncs + 1.0);
-    }
-
-    #[test]
-    fn a_port_that_was_asked_for_must_be_free_and_0_is_none() {
-        let taken = http::listen(0).unwrap();
-        let port = taken.local_addr().unwrap().port();
+    fn sets_of_names_are_switched_by_a_list() {
         let mut config = BrokerConfig::defaults(&Host::described());
-        config.metrics_port = Some(port);
-        let failure = bind(&config).unwrap_err();
-        assert_eq!(failure.code(), 78);
-        let text = format!("metricsPort: cannot listen on 127.0.0.1 port {port}: ");
-        assert!(failure.to_string().starts_with(&text), "{failure}");
-        config.metrics_port = Some(0);
-        assert!(bind(&config).unwrap().is_none());
+        for (text, exporter4, native5) in [
+            ("exporter4,native5", true, true),
+            (" native5 ", false, true),
+            ("exporter4", true, false),
+            ("", false, false),
+        ] {
+            assert_eq!(check_compat(text), Ok(()), "{text}");
+            config.metrics_compat = text.to_owned();
+            let expected = Compat { exporter4, native5 };
+            assert_eq!(Compat::of(&config), expected, "{text}");
+        }
+        assert!(check_compat("exporter5").is_err());
+    }
+
+    #[test]
+    fn a_start_says_how_far_it_is_and_that_it_is_not_ready() {
+        let live = LiveConfig::new(BrokerConfig::defaults(&Host::described()));
+        let board = Board::new(Instant::now(), live);
+        let said = |page: Page| {
+            let text = String::from_utf8(page.body).unwrap();
+            (page.status, text)
+        };
+        let not_ready = "503 Service Unavailable";
+        assert_eq!(said(board.ready()), (not_ready, "starting\n".into()));
+        board.recovering(Stage {
+            phase: Phase::Log,
+            done: 1 << 20,
+            total: 4 << 20,
+        });
+        let text = "Recovering: reading the log, 25 % of 4 MiB\n".to_owned();
+        assert_eq!(said(board.ready()), (not_ready, text));
+        assert_eq!(said(board.health()), ("200 OK", "well\n".into()));
+        let (_, metrics) = said(board.metrics());
+        for line in [
+            "gantry_recovery_read_bytes 1048576",
+            "gantry_recovery_total_bytes 4194304",
+            "gantry_recovery_running 1",
+        ] {
+            assert!(metrics.lines().any(|said| said == line), "{metrics}");
+        }
+        board.recovered();
+        assert!(
+            said(board.metrics())
+                .1
+                .contains("\ngantry_recovery_running 0\n")
+        );
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use gantry_replication::FollowState;
 
-use super::families::{Families, float};
-use crate::standing::Standing;
+use gantry_service::metrics::{Families, flag, float};
+
+use crate::pairing::Pairing;
 
 /// The part that knows.
-pub struct ReplicationSource(pub Arc<Standing>);
+pub struct ReplicationSource(pub Arc<Pairing>);
 
 impl ReplicationSource {
     /// Adds its families.
@@ -19,7 +20,7 @@ impl ReplicationSource {
     }
 
     fn state(&self, out: &mut Families) {
-        let Standing {
+        let Pairing {
             live, store, acks, ..
         } = &*self.0;
         out.gauge(
@@ -139,10 +140,6 @@ impl ReplicationSource {
             );
         }
     }
-}
-
-fn flag(is_so: bool) -> f64 {
-    f64::from(u8::from(is_so))
 }
 
 fn count(number: usize) -> f64 {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use gantry_disk::Usage;
+use gantry_service::metrics::{Families, Histogram, flag, float};
 use gantry_store::{AppendError, Fault, SYNC_TIME_ENDS_US, Store, StoreFigures, SyncFigures};
 
-use super::families::{Families, Histogram, float};
-use crate::live::LiveConfig;
+use crate::{config::parts::hot_bytes, live::LiveConfig, standing::works};
 
 /// The parts that say so.
 pub struct StoreSource {
@@ -25,6 +25,32 @@ impl StoreSource {
         positions(out, &figures);
         syncs(out, &figures.syncs);
         self.disks(out);
+        self.busy(out);
+    }
+
+    fn busy(&self, out: &mut Families) {
+        for work in works(&self.store) {
+            out.gauge(
+                "gantry_store_busy_seconds",
+                "How long this has been at the same piece of work; 0: it has nothing to do.",
+                &[("work", work.name)],
+                work.busy.as_secs_f64(),
+            );
+        }
+        out.gauge(
+            "gantry_store_page_cache_bytes",
+            "Bytes behind the end of the log that are taken to be in memory: readers of older ones may wait for the disk.",
+            &[],
+            float(hot_bytes(&self.live.now())),
+        );
+        if let Some(earliest) = self.store.earliest_time() {
+            out.gauge(
+                "gantry_store_oldest_message_seconds",
+                "When the oldest message was stored, in seconds since 1970.",
+                &[],
+                earliest.0 as f64 / 1e3,
+            );
+        }
     }
 
     fn state(&self, out: &mut Families, figures: &StoreFigures) {
@@ -178,6 +204,7 @@ fn syncs(out: &mut Families, syncs: &SyncFigures) {
     out.histogram(
         "gantry_commitlog_fsync_seconds",
         "How long syncs of a file of the log took.",
+        &[],
         &histogram,
     );
     out.gauge(
@@ -186,8 +213,4 @@ fn syncs(out: &mut Families, syncs: &SyncFigures) {
         &[],
         syncs.last.as_secs_f64(),
     );
-}
-
-fn flag(on: bool) -> f64 {
-    f64::from(u8::from(on))
 }

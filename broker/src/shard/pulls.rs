@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{Asker, MADE_MAX, Shard, blocking};
 use crate::{
     handlers::pull::{Admission, Admitted, PullAnswer},
+    measures::{Answered, Leg},
     refusal::Refusal,
 };
 
@@ -29,7 +30,7 @@ impl Shard {
         header: &Header<'_>,
         made: u32,
     ) {
-        let to = Asker::of(peer, serialization, header);
+        let to = Asker::of(self, peer, serialization, header);
         let pull = match self.parts.pull.admit(&header.fields, peer.address()) {
             Ok(Admission::Admitted(pull)) => pull,
             Ok(Admission::Prepare(missing)) if made < MADE_MAX => {
@@ -44,7 +45,11 @@ impl Shard {
             }
             Err(refusal) => return to.refuse(&refusal),
         };
-        if let Some(answer) = self.parts.pull.attempt_now(&pull) {
+        let answer = self.parts.pull.attempt_now(&pull);
+        self.measures
+            .lock()
+            .leg(Leg::PullRead, to.began.elapsed(), 1);
+        if let Some(answer) = answer {
             return self.answer_or_park(to, pull, answer);
         }
         let shard = self.clone();
@@ -59,13 +64,16 @@ impl Shard {
     /// Reads where a disk may be waited for. Only some at a time, so that the threads are not all taken: other requests
     /// need them too.
     async fn read_cold(&self, pull: Admitted) -> (Admitted, PullAnswer) {
+        let began = Instant::now();
         let _turn = self.cold_reads.acquire().await;
         let reader = self.parts.pull.clone();
-        blocking(move || {
+        let read = blocking(move || {
             let answer = reader.attempt(&pull);
             (pull, answer)
         })
-        .await
+        .await;
+        self.measures.lock().leg(Leg::PullCold, began.elapsed(), 1);
+        read
     }
 
     fn answer_or_park(self: &Rc<Self>, to: Asker, pull: Admitted, answer: PullAnswer) {
@@ -82,7 +90,7 @@ impl Shard {
                 let seen = QueueOffset(answer.max.max(answer.next).unsigned_abs());
                 self.park(to, pull, hold, seen);
             }
-            _ => self.answer_pull(&to, &pull, answer),
+            _ => self.answer_pull(&to, &pull, answer, false),
         }
     }
 
@@ -121,6 +129,10 @@ impl Shard {
                 }
             };
             shard.parts.parked.fetch_sub(1, Ordering::Relaxed);
+            shard
+                .measures
+                .lock()
+                .leg(Leg::PullHeld, to.began.elapsed(), 1);
             if !gone {
                 shard.answer_parked(to, pull).await;
             }
@@ -138,14 +150,21 @@ impl Shard {
             Some(answer) => (pull, answer),
             None => self.read_cold(pull).await,
         };
-        self.answer_pull(&to, &pull, answer);
+        self.answer_pull(&to, &pull, answer, true);
     }
 
-    fn answer_pull(&self, to: &Asker, pull: &Admitted, answer: PullAnswer) {
+    fn answer_pull(&self, to: &Asker, pull: &Admitted, answer: PullAnswer, was_held: bool) {
         self.parts.pull.account(pull, &answer);
         if to.oneway {
             return;
         }
+        let answered = Answered {
+            request: to.code,
+            response: answer.code,
+            was_held,
+        };
+        let took = to.began.elapsed();
+        self.measures.lock().answered(answered, took, 1);
         let head = ResponseHead {
             code: answer.code,
             opaque: to.opaque,

@@ -19,6 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::Shard;
 use crate::acks::Wanted;
+use crate::measures::{Answered, Leg};
 
 /// The sends of one shard that wait for the disk.
 #[derive(Default)]
@@ -40,6 +41,11 @@ pub(super) struct Stored {
     pub(super) ids: String,
     pub(super) queue_id: QueueId,
     pub(super) queue_offset: QueueOffset,
+    /// The request's code.
+    pub(super) request: i32,
+    /// When its turn began, and when it was stored.
+    pub(super) began: std::time::Instant,
+    pub(super) committed: std::time::Instant,
 }
 
 /// What a message waits for at the slaves.
@@ -239,6 +245,17 @@ impl Shard {
                 stored.queue_offset,
             );
             stored.peer.ended(1);
+            let answered = Answered {
+                request: stored.request,
+                response: code,
+                was_held: false,
+            };
+            let now = progress.now.into_std();
+            let mut counted = self.measures.lock();
+            let waited = now.saturating_duration_since(stored.committed);
+            counted.leg(Leg::SendDurable, waited, 1);
+            counted.answered(answered, now.saturating_duration_since(stored.began), 1);
+            drop(counted);
             if peers.last() != Some(&stored.peer) {
                 peers.push(stored.peer);
             }

@@ -6,18 +6,22 @@
 //! what the runtime info prints comes from [`Stats::runtime`]. Nothing here is kept over a restart.
 //! The series of one counter are in `series`, those of the whole broker in `totals`.
 
+mod arrivals;
 mod series;
 mod totals;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use gantry_message::{Millis, QueueId};
+use gantry_message::{Millis, QueueId, QueueOffset};
 use jiff::tz::TimeZone;
 use rustc_hash::FxHashMap;
 
+pub use arrivals::{Arrived, MessageKind, SIZE_ENDS};
 pub use series::{Figures, Span};
 pub use totals::{CommitTimes, Counts, Morning, Rates};
 
+use arrivals::Arrivals;
 use series::{Cell, PerQueue, Ticks};
 use totals::{Sampled, Totals};
 
@@ -42,10 +46,21 @@ const MILLISECONDS: usize = 3;
 pub struct TopicCounters {
     queues: PerQueue<PUTS>,
     whole: Cell<PUTS>,
+    arrivals: Arrivals,
     by_queue: bool,
 }
 
 impl TopicCounters {
+    /// A request to store `messages` of this kind for the topic was taken.
+    pub fn came_in(&self, kind: MessageKind, messages: u64, bytes: u64) {
+        self.arrivals.add(kind, messages, bytes);
+    }
+
+    /// What came in since the start.
+    pub fn arrived(&self, kind: MessageKind) -> Arrived {
+        self.arrivals.of(kind)
+    }
+
     fn queue(&self, queue: QueueId) -> QueueId {
         if self.by_queue { queue } else { QueueId(0) }
     }
@@ -57,10 +72,37 @@ pub struct GroupTopicCounters {
     queues: PerQueue<GETS>,
     whole: Cell<GETS>,
     sent_back: Cell<1>,
+    /// Messages that ended in the dead-letter queue.
+    dead: AtomicU64,
+    /// Where the last pull of each queue ended.
+    pulled: Mutex<FxHashMap<QueueId, QueueOffset>>,
     by_queue: bool,
 }
 
 impl GroupTopicCounters {
+    /// A pull of a queue ended before this position.
+    pub fn pulled_to(&self, queue: QueueId, next: QueueOffset) {
+        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        pulled.insert(queue, next);
+    }
+
+    /// Where the last pull of each queue ended, if there was one.
+    pub fn pulled(&self) -> FxHashMap<QueueId, QueueOffset> {
+        let pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        pulled.clone()
+    }
+
+    /// Messages and bytes that were handed out since the start.
+    pub fn handed_out(&self) -> (u64, u64) {
+        let sum = self.queues.sum();
+        (sum[MESSAGES], sum[BYTES])
+    }
+
+    /// Messages that ended in the dead-letter queue since the start.
+    pub fn dead(&self) -> u64 {
+        self.dead.load(Relaxed)
+    }
+
     fn queue(&self, queue: QueueId) -> QueueId {
         if self.by_queue { queue } else { QueueId(0) }
     }
@@ -169,6 +211,7 @@ impl Stats {
             Arc::new(TopicCounters {
                 queues: PerQueue::new(),
                 whole: Cell::new(),
+                arrivals: Arrivals::default(),
                 by_queue,
             })
         };
@@ -192,6 +235,8 @@ impl Stats {
                 queues,
                 whole,
                 sent_back,
+                dead: AtomicU64::new(0),
+                pulled: Mutex::default(),
                 by_queue,
             })
         };
@@ -253,6 +298,30 @@ impl Stats {
     /// A group sent a message of a topic back.
     pub fn sent_back(&self, group: &str, topic: &str) {
         self.group_topic(group, topic).sent_back.add([1]);
+    }
+
+    /// A message of a topic that a group sent back too often is a dead letter now.
+    pub fn died(&self, group: &str, topic: &str) {
+        self.group_topic(group, topic).dead.fetch_add(1, Relaxed);
+    }
+
+    /// The counters of every topic.
+    pub fn topics(&self) -> Vec<(Box<str>, Arc<TopicCounters>)> {
+        let topics = read(&self.topics);
+        let all = topics.iter();
+        all.map(|(topic, counters)| (topic.clone(), Arc::clone(counters)))
+            .collect()
+    }
+
+    /// The counters of every group, by topic and group.
+    pub fn groups(&self) -> FxHashMap<(Box<str>, Box<str>), Arc<GroupTopicCounters>> {
+        let groups = read(&self.groups);
+        let all = groups.iter();
+        all.map(|(key, counters)| {
+            let (topic, group) = split(key);
+            ((topic.into(), group.into()), Arc::clone(counters))
+        })
+        .collect()
     }
 
     /// Forgets a deleted topic: its own items and those of every group that read it.

@@ -24,6 +24,11 @@ const NAME_CHARS_MAX: usize = 255;
 /// Groups of the system, created on use even when automatic creation is off.
 const SYSTEM_PREFIX: &str = "CID_RMQ_SYS_";
 
+/// Whether a group belongs to the system.
+pub fn is_system_group(name: &str) -> bool {
+    name.starts_with(SYSTEM_PREFIX) || BUILT_IN.contains(&name)
+}
+
 const BUILT_IN: [&str; 7] = [
     "TOOLS_CONSUMER",
     "FILTERSRV_CONSUMER",

@@ -15,7 +15,7 @@ mod topics;
 
 pub(crate) use file::JsonFile;
 pub use file::TableError;
-pub use groups::Groups;
+pub use groups::{Groups, is_system_group};
 pub use offsets::{CommitError, Offsets, Positions};
 pub use table::{Entries, Snapshot};
 pub use topics::Topics;

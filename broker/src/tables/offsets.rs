@@ -209,6 +209,18 @@ impl Offsets {
             .unwrap_or_default()
     }
 
+    /// Every position, by topic and group.
+    pub fn all(&self) -> Vec<(Box<str>, Box<str>, Positions)> {
+        let topics = self.read();
+        let of_topics = topics.iter();
+        of_topics
+            .flat_map(|(topic, groups)| {
+                let of_groups = groups.iter();
+                of_groups.map(|(group, known)| (topic.clone(), group.clone(), lock(known).clone()))
+            })
+            .collect()
+    }
+
     /// The topics in which the group has positions.
     pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
         let has = |groups: &OfTopic| groups.contains_key(group);

@@ -187,9 +187,13 @@ impl<C: Settings> Loaded<C> {
 
     /// True if an error was found: the program must not run.
     pub fn refused(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.severity == Severity::Error)
+        self.first_error().is_some()
+    }
+
+    /// The first error that was found.
+    pub fn first_error(&self) -> Option<&Finding> {
+        let is_error = |finding: &&Finding| finding.severity == Severity::Error;
+        self.findings.iter().find(is_error)
     }
 
     /// Adds a finding.

@@ -103,7 +103,7 @@ settings! {
         rocketmq_home: String = host.install_dir.clone(), "rocketmqHome"
             [.shown("where the program was unpacked").env(&["ROCKETMQ_HOME"]).without_effect("this version reads nothing below it").aliases(&["rocketmq.home.dir"])];
         /// Least level of log lines.
-        log_level: LogLevel = LogLevel::Info, "logLevel" [.reload().env(&["GANTRY_LOG_LEVEL"]).ours()];
+        log_level: LogLevel = LogLevel::Info, "logLevel" [.live().env(&["GANTRY_LOG_LEVEL"]).ours()];
         /// Folder for log files. Without effect under systemd, where logs go to the journal.
         log_dir: String = format!("{}/logs/rocketmqlogs", host.user_home), "logDir"
             [.shown("~/logs/rocketmqlogs").check(folder).env(&["GANTRY_LOG_DIR"]).ours()];
@@ -116,6 +116,15 @@ settings! {
 }
 
 impl ServerSettings {
+    /// Whether strangers may administer the daemon: it listens beyond loopback, and admin requests need no key.
+    pub fn is_insecure(&self) -> bool {
+        let bound = self.bind_address.as_deref().map(str::trim);
+        let loopback = bound
+            .and_then(|text| text.parse::<std::net::IpAddr>().ok())
+            .is_some_and(|ip| ip.is_loopback());
+        !loopback && self.admin_open
+    }
+
     /// Defaults with the daemon's own port and black list.
     pub fn for_daemon(host: &Host, port: u16, black_list: &str) -> Self {
         Self {

@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod frame;
+pub mod http;
 pub mod ledger;
 pub mod mqadmin;
 pub mod ports;
@@ -12,5 +13,6 @@ pub mod programs;
 pub mod record;
 pub mod server;
 pub mod small_disk;
+pub mod systemd;
 pub mod transcript;
 pub mod wait;

@@ -152,7 +152,7 @@ impl Server {
         self.port.number()
     }
 
-    /// Where a broker of ours serves metrics.
+    /// Where a server of ours serves metrics.
     pub fn metrics_port(&self) -> u16 {
         self.port.number() + 2
     }
@@ -300,9 +300,7 @@ impl Server {
         }
         if self.make == Make::Gantry {
             lines.push("bindAddress=127.0.0.1".to_owned());
-            if matches!(self.role, Role::Broker { .. })
-                && lines.iter().all(|line| !line.starts_with("metricsPort="))
-            {
+            if lines.iter().all(|line| !line.starts_with("metricsPort=")) {
                 lines.push(format!("metricsPort={}", self.metrics_port()));
             }
         }

@@ -18,6 +18,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::{Failure, Sockets};
+
 /// Connections that are served at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16;
 /// Longest head of a request.
@@ -34,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What is under a path.
 #[derive(Clone, Debug)]
 pub struct Page {
+    /// `200 OK`, mostly.
+    pub status: &'static str,
     /// `Content-Type`
     pub content_type: &'static str,
     /// The content.
@@ -43,11 +47,44 @@ pub struct Page {
 /// Finds the page of a path; `None`: there is none. May block.
 pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
 
-/// Binds a port of the loopback address.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+/// Connections that wait while the process is started again.
+const BACKLOG: i32 = 128;
+
+/// Listens on a port of the loopback address.
+pub fn listen(sockets: &mut Sockets, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    sockets.listen("metrics", address, BACKLOG, |address, _| {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    })
+}
+
+/// Takes the port that is configured, or the usual one. `None`: there will be no pages, by configuration (0), or because
+/// nobody asked for them and the usual port is taken. A port that was asked for must be free.
+pub fn bind(
+    sockets: &mut Sockets,
+    configured: Option<u16>,
+    usual: u16,
+) -> Result<Option<TcpListener>, Failure> {
+    let port = match configured {
+        Some(0) => return Ok(None),
+        Some(port) => port,
+        None => usual,
+    };
+    match listen(sockets, port) {
+        Ok(listener) => {
+            tracing::info!("metrics: http://127.0.0.1:{port}/metrics");
+            Ok(Some(listener))
+        }
+        Err(error) if configured.is_some() => Err(Failure::config(format!(
+            "metricsPort: cannot listen on 127.0.0.1 port {port}: {error}"
+        ))),
+        Err(error) => {
+            tracing::warn!(port, %error, "no metrics: the port is taken; set metricsPort, 0 for none");
+            Ok(None)
+        }
+    }
 }
 
 /// Serves until it is dropped. Must run on a tokio runtime.
@@ -85,7 +122,7 @@ async fn connection(
     pages: Arc<Pages>,
     one_page: Arc<Semaphore>,
 ) -> io::Result<()> {
-    let answer = match read_request(&mut stream).await? {
+    let (head, body) = match read_request(&mut stream).await? {
         Ok(Request { path, head_only }) => {
             // The permit goes with the work: work that hangs on a disk is not begun twice.
             let Ok(permit) = one_page.acquire_owned().await else {
@@ -97,14 +134,15 @@ async fn connection(
                 page
             });
             match made.await {
-                Ok(Some(page)) => answer("200 OK", page.content_type, &page.body, head_only),
+                Ok(Some(page)) => answer(page.status, page.content_type, page.body, head_only),
                 Ok(None) => refuse("404 Not Found", head_only),
                 Err(_) => refuse("500 Internal Server Error", head_only),
             }
         }
         Err(status) => refuse(status, false),
     };
-    stream.write_all(&answer).await?;
+    stream.write_all(&head).await?;
+    stream.write_all(&body).await?;
     stream.shutdown().await?;
     // Closing with something unread would reset the connection, and take the answer with it.
     let mut rest = [0; 1024];
@@ -165,31 +203,23 @@ fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
     }))
 }
 
-fn refuse(status: &str, head_only: bool) -> Vec<u8> {
-    let body = format!("{status}\n");
-    answer(
-        status,
-        "text/plain; charset=utf-8",
-        body.as_bytes(),
-        head_only,
-    )
+fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<u8>) {
+    let body = format!("{status}\n").into_bytes();
+    answer(status, "text/plain; charset=utf-8", body, head_only)
 }
 
-fn answer(status: &str, content_type: &str, body: &[u8], head_only: bool) -> Vec<u8> {
+/// Head and body of an answer; pages are large, so they are not copied.
+fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (Vec<u8>, Vec<u8>) {
     let allow = if status.starts_with("405") {
         "Allow: GET, HEAD\r\n"
     } else {
         ""
     };
-    let mut out = format!(
+    let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
         body.len()
-    )
-    .into_bytes();
-    if !head_only {
-        out.extend_from_slice(body);
-    }
-    out
+    );
+    (head.into_bytes(), if head_only { Vec::new() } else { body })
 }
 
 #[cfg(test)]
@@ -203,10 +233,11 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listener = listen(0).unwrap();
+            let listener = listen(&mut Sockets::none(), 0).unwrap();
             let address = listener.local_addr().unwrap();
             let pages: Arc<Pages> = Arc::new(|path| {
                 (path == "/metrics").then(|| Page {
+                    status: "200 OK",
                     content_type: "text/plain",
                     body: b"a 1\n".to_vec(),
                 })
@@ -226,6 +257,20 @@ mod tests {
         })
     }
 
+    #[test]
+    fn a_port_that_was_asked_for_must_be_free_and_0_is_none() {
+        let mut sockets = Sockets::none();
+        let taken = listen(&mut sockets, 0).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let failure = bind(&mut sockets, Some(port), 0).unwrap_err();
+        assert_eq!(failure.code(), 78);
+        let text = format!("metricsPort: cannot listen on 127.0.0.1 port {port}: ");
+        assert!(failure.to_string().starts_with(&text), "{failure}");
+        assert!(bind(&mut sockets, Some(0), port).unwrap().is_none());
+        let nobody_asked = bind(&mut sockets, None, port).unwrap();
+        assert!(nobody_asked.is_none());
+    }
+
     /// Connections that say nothing take their places and nothing else: whoever comes behind them waits for one to go.
     #[test]
     fn silent_connections_hold_up_no_more_than_their_places() {
@@ -234,7 +279,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listener = listen(0).unwrap();
+            let listener = listen(&mut Sockets::none(), 0).unwrap();
             let address = listener.local_addr().unwrap();
             let pages: Arc<Pages> = Arc::new(|_| None);
             let server = tokio::spawn(serve(listener, pages));

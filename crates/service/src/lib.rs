@@ -1,21 +1,29 @@
 //! What a daemon owes its host: start-up (options, configuration, exit codes), logs, signals, messages to systemd,
-//! process limits, a page for metrics.
+//! sockets that outlive a restart, signs of life, process limits, pages for metrics and health.
 //!
-//! It knows nothing of messages or sockets and keeps no state of theirs. Idle, it costs one sleeping thread.
+//! It knows nothing of messages. Idle, it costs one sleeping thread.
 //! A `main` begins with [`startup::begin`], then [`logging::start`].
 
+pub mod audit;
+pub mod events;
 pub mod exit;
 pub mod host;
 pub mod http;
+mod journal;
+mod limiter;
 pub mod limits;
 pub mod logging;
 pub mod manual;
+pub mod metrics;
 pub mod notify;
 mod rotating;
 pub mod signals;
+pub mod sockets;
 pub mod startup;
+pub mod watchdog;
 
 pub use exit::Failure;
 pub use logging::Logging;
 pub use signals::{Signal, Signals};
+pub use sockets::Sockets;
 pub use startup::{Program, Start};

@@ -2,17 +2,18 @@
 //! (`2026-11-23 15:04:05 INFO main - message`), else, if no file can be made, to stderr.
 //!
 //! Nobody who logs ever waits for a disk: lines go through a bounded queue to one thread; what does not fit is
-//! counted, and the number is logged when there is room again. Bodies and secrets are never logged, by anybody.
+//! counted, and the number is logged when there is room again. A place that is heard too often is silenced for a while
+//! (`limiter`), audits excepted. Bodies and secrets are never logged, by anybody.
 
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gantry_config::LogLevel;
 use tracing::field::{Field, Visit};
@@ -21,6 +22,9 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::reload;
 
+use crate::events;
+use crate::journal::{self, Journal};
+use crate::limiter::{Limiter, Verdict};
 use crate::rotating::{FILE_BYTES, RotatingFile};
 
 /// Lines that may wait for the disk.
@@ -56,11 +60,43 @@ pub enum Destination {
     Stderr(String),
 }
 
+/// Lines that were left out since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// For want of room.
+    pub dropped: u64,
+    /// Because they came too often.
+    pub suppressed: u64,
+}
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+/// Changes the least level of the process's log.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// Lines that were left out since the start of the process.
+pub fn left_out() -> LeftOut {
+    LeftOut {
+        dropped: DROPPED.load(Ordering::Relaxed),
+        suppressed: SUPPRESSED.load(Ordering::Relaxed),
+    }
+}
+
+/// Changes the least level, if [`start`] was called before.
+pub fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only when the subscriber is gone, and it lives as long as the process.
+        let _ = handle.modify(|current| *current = filter(level));
+    }
+}
+
+/// Target of lines about what administrators asked for; they are never silenced.
+pub const AUDIT: &str = "gantry::audit";
+
 /// Keeps logging alive; dropping it writes what is waiting.
 #[derive(Debug)]
 pub struct Logging {
     destination: Destination,
-    level: reload::Handle<LevelFilter, tracing_subscriber::Registry>,
     writer: Option<Writer>,
 }
 
@@ -74,24 +110,25 @@ struct Writer {
 pub fn start(plan: &Plan) -> Logging {
     let (filter, level) = reload::Layer::new(filter(plan.level));
     let registry = tracing_subscriber::registry().with(filter);
+    // A second start in one process (tests) logs where the first does, and so does its level.
+    let _ = LEVEL.set(level);
     let journal = if under_systemd() {
-        tracing_journald::layer().ok()
+        Journal::connect(Path::new(JOURNAL)).ok()
     } else {
         None
     };
     let (destination, writer) = match journal {
         Some(journal) => {
-            let journal = journal
-                .with_field_prefix(Some("GANTRY".into()))
-                .with_priority_mappings(journal_priorities())
-                .with_syslog_identifier(format!("mq{}", plan.name));
-            install(registry.with(journal));
-            (Destination::Journal, None)
+            let identifier = format!("mq{}", plan.name);
+            let output = Output::Journal(journal, identifier.clone());
+            let (writer, queue) = start_writer(output);
+            install(registry.with(Limited::new(Records { queue, identifier })));
+            (Destination::Journal, writer)
         }
         None => {
             let (output, destination) = open(plan);
             let (writer, queue) = start_writer(output);
-            install(registry.with(Lines { queue }));
+            install(registry.with(Limited::new(Lines { queue })));
             (destination, writer)
         }
     };
@@ -101,7 +138,6 @@ pub fn start(plan: &Plan) -> Logging {
     }
     Logging {
         destination,
-        level,
         writer,
     }
 }
@@ -110,12 +146,6 @@ impl Logging {
     /// Where logs go.
     pub fn destination(&self) -> &Destination {
         &self.destination
-    }
-
-    /// Changes the least level.
-    pub fn set_level(&self, level: LogLevel) {
-        // It fails only when the subscriber is gone, and it lives as long as the process.
-        let _ = self.level.modify(|current| *current = filter(level));
     }
 
     /// Lines that found no room, since the start.
@@ -143,7 +173,7 @@ impl Drop for Logging {
 /// Logs a line as it is, without time and level, and prints it: the line by which people and scripts see that
 /// a daemon serves.
 pub fn banner(line: &str) {
-    tracing::info!(target: BANNER, "{line}");
+    tracing::info!(target: BANNER, message_id = events::SERVING, "{line}");
     crate::exit::say(&format!("{line}\n"));
 }
 
@@ -154,15 +184,6 @@ fn filter(level: LogLevel) -> LevelFilter {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
-
-fn journal_priorities() -> tracing_journald::PriorityMappings {
-    use tracing_journald::Priority;
-    tracing_journald::PriorityMappings {
-        info: Priority::Informational,
-        debug: Priority::Debug,
-        ..tracing_journald::PriorityMappings::new()
     }
 }
 
@@ -191,13 +212,36 @@ pub(crate) fn in_journal() -> bool {
 enum Output {
     File(RotatingFile),
     Stderr,
+    /// The journal, and who we are there.
+    Journal(Journal, String),
 }
 
 impl Output {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(lines),
-            Self::Stderr => io::Write::write_all(&mut io::stderr(), lines),
+            // Each has its own datagram; it comes as a record.
+            Self::Stderr | Self::Journal(..) => io::Write::write_all(&mut io::stderr(), lines),
+        }
+    }
+
+    /// What is said of lines that were dropped.
+    fn write_note(&mut self, note: &str) -> io::Result<()> {
+        match self {
+            Self::Journal(journal, identifier) => {
+                journal.send(&journal::note(identifier, events::SUPPRESSED, note))
+            }
+            Self::File(_) | Self::Stderr => {
+                let line = format_line(Level::WARN, note);
+                self.write(line.as_bytes())
+            }
+        }
+    }
+
+    fn write_record(&mut self, record: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Journal(journal, _) => journal.send(record),
+            Self::File(_) | Self::Stderr => self.write(record),
         }
     }
 }
@@ -215,6 +259,8 @@ fn open(plan: &Plan) -> (Output, Destination) {
 
 enum Item {
     Line(String),
+    /// A line of the journal.
+    Record(Vec<u8>),
     Flush(Sender<()>),
     Stop,
 }
@@ -234,11 +280,12 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    fn line(&self, line: String) {
-        match self.sender.try_send(Item::Line(line)) {
+    fn put(&self, item: Item) {
+        match self.sender.try_send(item) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
+                DROPPED.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -285,6 +332,12 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         while let Some(item) = next {
             match item {
                 Item::Line(line) => lines.extend_from_slice(line.as_bytes()),
+                Item::Record(record) => {
+                    if output.write_record(&record).is_err() {
+                        queue.dropped.fetch_add(1, Ordering::Relaxed);
+                        DROPPED.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Item::Flush(done) => waiting.push(done),
                 Item::Stop => stop = true,
             }
@@ -294,18 +347,18 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
                 None
             };
         }
-        let dropped = queue.dropped.load(Ordering::Relaxed);
-        if reported < dropped {
-            let line = format_line(
-                Level::WARN,
-                &format!("{} log lines were dropped", dropped - reported),
-            );
-            lines.extend_from_slice(line.as_bytes());
-            reported = dropped;
-        }
         if !lines.is_empty() && output.write(&lines).is_err() {
             // Nowhere to say it: the disk that logs are on is what fails.
             queue.dropped.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+        let dropped = queue.dropped.load(Ordering::Relaxed);
+        if reported < dropped {
+            let note = format!("{} log lines were dropped", dropped - reported);
+            // Said again with the next lines, if not now.
+            if output.write_note(&note).is_ok() {
+                reported = dropped;
+            }
         }
         lines.clear();
         for done in waiting {
@@ -321,13 +374,66 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
     }
 }
 
+/// Where events go.
+trait Sink: Send + Sync + 'static {
+    /// Takes an event, with more text behind its message.
+    fn take(&self, event: &Event<'_>, more: &str);
+}
+
+/// Silences what is heard too often.
+struct Limited<O> {
+    limiter: Limiter,
+    output: O,
+}
+
+impl<O> Limited<O> {
+    fn new(output: O) -> Self {
+        Self {
+            limiter: Limiter::default(),
+            output,
+        }
+    }
+}
+
+impl<S: Subscriber, O: Sink> Layer<S> for Limited<O> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if [BANNER, AUDIT].contains(&metadata.target()) {
+            return self.output.take(event, "");
+        }
+        match self.limiter.look(metadata.callsite(), Instant::now()) {
+            Verdict::Write(0) => self.output.take(event, ""),
+            Verdict::Write(before) => {
+                let more = format!(" ({before} like this were left out before)");
+                self.output.take(event, &more);
+            }
+            Verdict::LeaveOut => {
+                SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Turns events into records of the journal.
+struct Records {
+    queue: Arc<Queue>,
+    identifier: String,
+}
+
+impl Sink for Records {
+    fn take(&self, event: &Event<'_>, more: &str) {
+        let record = journal::encode(&self.identifier, event, more);
+        self.queue.put(Item::Record(record));
+    }
+}
+
 /// Turns events into lines.
 struct Lines {
     queue: Arc<Queue>,
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl Sink for Lines {
+    fn take(&self, event: &Event<'_>, more: &str) {
         let mut text = Text::default();
         event.record(&mut text);
         let Text { message, fields } = text;
@@ -335,9 +441,9 @@ impl<S: Subscriber> Layer<S> for Lines {
         let line = if metadata.target() == BANNER {
             format!("{message}\n")
         } else {
-            format_line(*metadata.level(), &(message + &fields))
+            format_line(*metadata.level(), &(message + &fields + more))
         };
-        self.queue.line(line);
+        self.queue.put(Item::Line(line));
     }
 }
 
@@ -353,6 +459,8 @@ impl Visit for Text {
         // Writing into a String cannot fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
+            // For the journal alone.
+            "message_id" => Ok(()),
             name => write!(self.fields, " {name}={value:?}"),
         };
     }
@@ -360,6 +468,7 @@ impl Visit for Text {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message.push_str(value),
+            "message_id" => {}
             name => {
                 let _ = write!(self.fields, " {name}={value}");
             }
@@ -398,7 +507,7 @@ fn log_panics(queue: Option<Arc<Queue>>) {
     }
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        tracing::error!("panic: {info}");
+        tracing::error!(message_id = events::PANIC, "panic: {info}");
         if let Some(queue) = &queue {
             queue.flush(LAST_WORDS);
         }
@@ -424,6 +533,64 @@ mod tests {
         );
     }
 
+    /// What an operator searches for by `journalctl GANTRY_TOPIC=...` or `MESSAGE_ID=...`.
+    #[test]
+    fn the_journal_gets_fields_under_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let identifier = "mqbroker".to_owned();
+        let journal = Journal::connect(&path).unwrap();
+        let (writer, queue) = start_writer(Output::Journal(journal, identifier.clone()));
+        let records = Limited::new(Records { queue, identifier });
+        let subscriber = tracing_subscriber::registry().with(records);
+        let long = "x".repeat(100_000);
+        tracing::subscriber::with_default(subscriber, || {
+            let topic = "T";
+            tracing::warn!(
+                message_id = events::STUCK,
+                topic,
+                queue_id = 3,
+                long,
+                "first\nsecond"
+            );
+            for number in 0..101 {
+                tracing::info!(number, "storm");
+            }
+            tracing::info!(target: AUDIT, "heard");
+        });
+        let next = || {
+            let mut bytes = vec![0; 1 << 20];
+            let length = socket.recv(&mut bytes).unwrap();
+            crate::journal::tests::fields(&bytes[..length])
+        };
+        let first = next();
+        for (name, value) in [
+            ("MESSAGE", "first\nsecond"),
+            ("MESSAGE_ID", events::STUCK),
+            ("PRIORITY", "4"),
+            ("SYSLOG_IDENTIFIER", "mqbroker"),
+            ("GANTRY_TOPIC", "T"),
+            ("GANTRY_QUEUE_ID", "3"),
+        ] {
+            assert_eq!(first[name], value, "{name}");
+        }
+        assert_eq!(first["GANTRY_LONG"].len(), 16 << 10);
+        for number in 0..100 {
+            assert_eq!(next()["GANTRY_NUMBER"], number.to_string());
+        }
+        assert_eq!(
+            next()["MESSAGE"],
+            "heard",
+            "the line before is one too many"
+        );
+        assert!(1 <= left_out().suppressed);
+        writer.unwrap().queue.sender.send(Item::Stop).unwrap();
+    }
+
     #[test]
     fn a_long_line_is_cut_at_a_character() {
         let line = format_line(Level::INFO, &"ä".repeat(LINE_BYTES));
@@ -443,7 +610,7 @@ mod tests {
             dropped: AtomicU64::new(0),
         };
         for number in 0..5 {
-            queue.line(format!("line {number}\n"));
+            queue.put(Item::Line(format!("line {number}\n")));
         }
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
         let output = Output::File(RotatingFile::open(folder.path(), "broker", FILE_BYTES).unwrap());

@@ -77,6 +77,9 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
         }
         Action::Run | Action::Check | Action::PrintAll | Action::PrintImportant => {}
     }
+    if options.action == Action::Run {
+        crate::notify::status("Reading the configuration");
+    }
     let loaded = load(program, &options, |name| std::env::var(name).ok());
     conclude(program, &options, loaded)
 }
@@ -208,6 +211,9 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
             .filter(|finding| least <= finding.severity)
         {
             complain(&format!("{}: {}: {finding}", program.name, word(finding)));
+        }
+        if runs && let Some(error) = loaded.first_error() {
+            crate::notify::failed(&format!("configuration: {error}"), None);
         }
         return Start::Exit(ExitCode::from(if loaded.refused() {
             BAD_CONFIG

@@ -23,7 +23,7 @@ fn lines_reach_the_file_in_order_and_the_banner_stands_alone() {
     tracing::debug!("too fine");
     tracing::info!(topic = "T", queue = 3, error = ?std::io::ErrorKind::Other, "first");
     logging::banner("The broker[broker-a, 192.168.1.2:10911] boot success. serializeType=JSON");
-    logs.set_level(LogLevel::Debug);
+    logging::set_level(LogLevel::Debug);
     tracing::debug!("fine enough");
     let worker = std::thread::Builder::new().name("worker".into());
     let died = worker.spawn(|| panic!("a broken invariant")).unwrap();

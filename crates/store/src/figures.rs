@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::AppendError;
 use crate::health::Fault;
@@ -38,6 +38,17 @@ pub struct DiskPercents {
     pub queues: Option<u64>,
     /// The index's.
     pub index: Option<u64>,
+}
+
+/// For how long the parts that every message passes have been at the same piece of work; zero: they have nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BusyFigures {
+    /// The commit that holds the log.
+    pub commit: Duration,
+    /// A sync of a file of the log.
+    pub sync: Duration,
+    /// Writing and syncing queue files.
+    pub queues: Duration,
 }
 
 /// A snapshot of the store's figures.
@@ -143,12 +154,54 @@ impl Counters {
     }
 }
 
+/// Since when one thread has been at the piece of work that it is at.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    born: Instant,
+    /// Milliseconds from `born`, and one; 0: nothing to do.
+    since: AtomicU64,
+}
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self {
+            born: Instant::now(),
+            since: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Busy {
+    /// A piece of work begins, the one before is done.
+    pub(crate) fn begin(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(now + 1, Ordering::Relaxed);
+    }
+
+    /// There is nothing more to do.
+    pub(crate) fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn for_how_long(&self) -> Duration {
+        match self.since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self
+                .born
+                .elapsed()
+                .saturating_sub(Duration::from_millis(since - 1)),
+        }
+    }
+}
+
 /// What the log's flusher counts; only one thread at a time does.
 #[derive(Debug, Default)]
 pub(crate) struct SyncTimes {
     ranges: [AtomicU64; 16],
     total_ns: AtomicU64,
     last_ns: AtomicU64,
+    /// The sync that runs now.
+    pub(crate) busy: Busy,
 }
 
 impl SyncTimes {

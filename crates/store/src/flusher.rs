@@ -15,6 +15,7 @@ use gantry_disk::{Disk, Open, replace};
 use crate::config::Settings;
 use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
+use crate::figures::Busy;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::{Mark, Progress};
 use crate::health::{Fault, Health};
@@ -48,7 +49,9 @@ pub(crate) fn flush_log(log: &Log, health: &Health) -> Result<(), AppendError> {
     }
     for segment in log.chain.between(from, to) {
         let began = Instant::now();
+        log.syncs.busy.begin();
         let synced = segment.sync();
+        log.syncs.busy.end();
         log.syncs.count(began.elapsed());
         if let Err(error) = synced {
             return Err(health.latch(Fault::Sync, segment.path(), &error));
@@ -103,6 +106,8 @@ pub(crate) struct QueueWriter {
     pub(crate) paths: Paths,
     /// Queue files hold everything below.
     written_to: AtomicU64,
+    /// The queue or the sync that the writer's thread is at.
+    pub(crate) busy: Busy,
     state: Mutex<State>,
 }
 
@@ -141,6 +146,7 @@ impl QueueWriter {
             disk,
             paths,
             written_to,
+            busy: Busy::default(),
             state: Mutex::new(state),
         }
     }
@@ -171,8 +177,11 @@ impl QueueWriter {
             }
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             for queue in store.dispatcher.take_long() {
+                self.busy.begin();
+                let written = queue.write_ahead(store.files, &mut state.scratch);
+                self.busy.end();
                 // The round that follows meets the same error: the queue is listed as dirty.
-                if queue.write_ahead(store.files, &mut state.scratch).is_err() {
+                if written.is_err() {
                     return;
                 }
             }
@@ -192,6 +201,12 @@ impl QueueWriter {
 
     /// One round. Returns whether everything is written, synced and written down.
     pub(crate) fn step(&self, store: &WriterView<'_>, pace: Pace) -> bool {
+        let is_idle = self.round(store, pace);
+        self.busy.end();
+        is_idle
+    }
+
+    fn round(&self, store: &WriterView<'_>, pace: Pace) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // Everything below was put into the tails before `appended` came here.
         let before = store.log.position();
@@ -213,6 +228,7 @@ impl QueueWriter {
         let thorough = Duration::from_millis(thorough);
         let sync_every = (state.sync_took * REST).max(SYNC_EVERY).min(thorough);
         if written && state.progress.synced != mark && due(state.synced_at, sync_every) {
+            self.busy.begin();
             let synced = store.files.sync();
             state.synced_at = Some(Instant::now());
             state.sync_took = now.elapsed();
@@ -233,6 +249,7 @@ impl QueueWriter {
             self.note_checkpoint(&mut state);
         }
         if state.is_stale && due(state.noted_at, PROGRESS_EVERY) {
+            self.busy.begin();
             state.noted_at = Some(now);
             self.note_progress(store, &mut state);
         }
@@ -243,6 +260,7 @@ impl QueueWriter {
         let (mut waiting, mut all) = (0, true);
         drop(store.dispatcher.take_long());
         for queue in store.dispatcher.take_dirty() {
+            self.busy.begin();
             let Err(error) = queue.write_out(store.files, scratch) else {
                 continue;
             };

@@ -54,7 +54,7 @@ pub use config::{Clock, StoreConfig};
 pub use copy::CopyError;
 pub use error::{AppendError, StoreError};
 pub use figures::{
-    COMMIT_TIME_ENDS_MS, DiskPercents, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures,
+    BusyFigures, COMMIT_TIME_ENDS_MS, DiskPercents, SYNC_TIME_ENDS_US, StoreFigures, SyncFigures,
 };
 pub use format::entry::Entry;
 pub use health::Fault;
@@ -622,6 +622,16 @@ impl Store {
     #[must_use]
     pub fn locked_ms(&self) -> u64 {
         self.log.locked_ms()
+    }
+
+    /// For how long commits, syncs and the queue writer have been at the same thing. Asks nothing of the disk.
+    #[must_use]
+    pub fn busy(&self) -> BusyFigures {
+        BusyFigures {
+            commit: Duration::from_millis(self.log.locked_ms()),
+            sync: self.log.syncs.busy.for_how_long(),
+            queues: self.writer.busy.for_how_long(),
+        }
     }
 
     /// Takes up those of the settings that may change while the store runs: limits of messages, reads and queries,

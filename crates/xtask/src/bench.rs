@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::deletion::Deletion;
-use crate::servers::{Daemon, free_port, memory};
-use crate::shell::{self, build_programs, number, only_options, option, root, target};
+use crate::servers::{Daemon, free_port, lab, memory};
+use crate::shell::{self, build_programs, number, only_options, option, target};
 
 /// Connections and requests in flight on each.
 const SHAPES: [(&str, u32, u32); 2] = [("32x1", 32, 1), ("16x32", 16, 32)];
@@ -46,6 +46,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         && first == "store"
     {
         return crate::bench_store::run(rest);
+    }
+    if let Some((first, rest)) = args.split_first()
+        && first == "replication"
+    {
+        return crate::bench_replication::run(rest);
     }
     only_options(args, &[], &["--seconds", "--rounds", "--only", "--files"])?;
     let seconds = number(args, "--seconds", 10)?;
@@ -193,14 +198,6 @@ impl Drop for Running {
             }
         }
     }
-}
-
-fn lab(args: &[&str]) -> Result<String> {
-    shell::output(
-        Command::new("bash")
-            .arg(root().join("crates/e2e/lab/lab"))
-            .args(args),
-    )
 }
 
 impl Bench {

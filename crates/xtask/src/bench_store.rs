@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::bench::{median, middle};
-use crate::servers::{Daemon, free_port};
-use crate::shell::{self, build_programs, number, only_options, option, root, target};
+use crate::servers::{Apache, Daemon, free_port};
+use crate::shell::{self, build_programs, number, only_options, option, target};
 
 /// A part of the measurement and its name.
 type Part = (&'static str, fn(&Bench) -> Result<()>);
@@ -315,7 +315,10 @@ impl Bench {
                     fs::remove_dir_all(self.folder.join("sync"))?;
                 }
                 if self.apache {
-                    let apache = Apache::start(self.folder.join("apache"))?;
+                    let apache = Apache::start(
+                        self.folder.join("apache"),
+                        &["--set", "flushDiskType=SYNC_FLUSH"],
+                    )?;
                     runs[4].push(self.measure(&load, &apache.address, apache.pid)?);
                 }
             }
@@ -399,7 +402,7 @@ impl Bench {
     }
 }
 
-fn row(what: &str, found: &str, expected: &str) {
+pub(crate) fn row(what: &str, found: &str, expected: &str) {
     let expected = if expected.is_empty() {
         String::new()
     } else {
@@ -464,55 +467,4 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Apache's broker with synchronous flush on an empty store.
-struct Apache {
-    folder: PathBuf,
-    address: String,
-    pid: u32,
-}
-
-impl Apache {
-    fn start(folder: PathBuf) -> Result<Apache> {
-        let (dir, me) = (folder.display().to_string(), std::process::id().to_string());
-        let said = lab(&[
-            "broker",
-            "--dir",
-            &dir,
-            "--heap",
-            "2g",
-            "--set",
-            "flushDiskType=SYNC_FLUSH",
-            "--while",
-            &me,
-        ])?;
-        let word = |name: &str| {
-            said.split_whitespace()
-                .find_map(|word| word.strip_prefix(name))
-        };
-        let address = word("addr=").context("no address")?.to_owned();
-        let pid = word("pid=").context("no pid")?.parse()?;
-        Ok(Apache {
-            folder,
-            address,
-            pid,
-        })
-    }
-}
-
-impl Drop for Apache {
-    fn drop(&mut self) {
-        // Its store is thrown away.
-        let _ = lab(&["kill", "--dir", &self.folder.display().to_string()]);
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn lab(args: &[&str]) -> Result<String> {
-    shell::output(
-        Command::new("bash")
-            .arg(root().join("crates/e2e/lab/lab"))
-            .args(args),
-    )
 }

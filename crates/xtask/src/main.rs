@@ -9,11 +9,13 @@
 )]
 
 mod bench;
+mod bench_replication;
 mod bench_store;
 mod deletion;
 mod demo;
 mod dist;
 mod package;
+mod repo;
 mod servers;
 mod shell;
 mod test;
@@ -50,6 +52,11 @@ const TASKS: &[Task] = &[
         name: "package",
         about: "builds .deb and .rpm packages into target/packages (--out DIR, --revision N, --maintainer \"NAME <MAIL>\", --lint)",
         run: package::run,
+    },
+    Task {
+        name: "repo",
+        about: "makes signed apt and dnf repositories of them in target/repo (--owner \"NAME <MAIL>\", --new-key, --url URL, --packages DIR, --out DIR)",
+        run: repo::run,
     },
     Task {
         name: "bench",

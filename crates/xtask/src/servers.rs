@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell;
+use crate::shell::{self, root};
 
 /// A daemon we started.
 pub(crate) struct Daemon {
@@ -191,4 +191,53 @@ pub(crate) fn free_port() -> Result<u16> {
         }
     }
     bail!("no free ports between 20000 and 30000")
+}
+
+/// Apache's broker on an empty store, which is thrown away with it.
+pub(crate) struct Apache {
+    folder: PathBuf,
+    pub(crate) address: String,
+    /// Where slaves connect.
+    pub(crate) ha: String,
+    pub(crate) pid: u32,
+}
+
+impl Apache {
+    /// `args` are those of the lab's `broker`.
+    pub(crate) fn start(folder: PathBuf, args: &[&str]) -> Result<Apache> {
+        let (dir, me) = (folder.display().to_string(), std::process::id().to_string());
+        let start = ["broker", "--dir", &dir, "--heap", "2g", "--while", &me];
+        let said = lab(&[&start[..], args].concat())?;
+        let word = |name: &str| {
+            let found = said
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(name));
+            found
+                .map(str::to_owned)
+                .with_context(|| format!("no {name} in {said}"))
+        };
+        Ok(Apache {
+            address: word("addr=")?,
+            ha: word("ha=")?,
+            pid: word("pid=")?.parse()?,
+            folder,
+        })
+    }
+}
+
+impl Drop for Apache {
+    fn drop(&mut self) {
+        // Its store is thrown away.
+        let _ = lab(&["kill", "--dir", &self.folder.display().to_string()]);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Runs the reference lab.
+pub(crate) fn lab(args: &[&str]) -> Result<String> {
+    shell::output(
+        Command::new("bash")
+            .arg(root().join("crates/e2e/lab/lab"))
+            .args(args),
+    )
 }

@@ -59,6 +59,10 @@ pub(crate) const END_TO_END: &[Tool] = &[
         package: "strace",
     },
     Tool {
+        check: &["promtool", "--version"],
+        package: "prometheus",
+    },
+    Tool {
         check: &["tar", "--version"],
         package: "tar",
     },

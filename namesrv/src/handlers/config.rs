@@ -10,6 +10,7 @@ use crate::live::Live;
 use gantry_config::{UpdateError, plan_update, print, render_overrides};
 use gantry_disk::{Disk, replace};
 use gantry_net::Peer;
+use gantry_service::logging;
 use gantry_wire::codes::response;
 use gantry_wire::{Request, Response};
 
@@ -38,6 +39,7 @@ impl Config {
             }
             Ok::<_, Refusal>((update.config, update.changes))
         })?;
+        logging::set_level(self.settings.get().server.log_level);
         for (key, value) in &changes {
             tracing::info!("{key} is {value} now, changed by {}", peer.address());
         }

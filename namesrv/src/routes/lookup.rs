@@ -3,6 +3,7 @@
 //! Answers borrow from the table and are turned into bodies by the handlers; order is alphabetical everywhere, so
 //! that two name servers with the same brokers answer the same bytes.
 
+use gantry_message::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Name, Queues, Routes};
@@ -30,6 +31,19 @@ pub struct RouteBroker<'a> {
     pub name: &'a str,
     /// Address by broker id.
     pub addresses: &'a BTreeMap<i64, String>,
+}
+
+/// A broker and when it was heard of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard<'a> {
+    /// Cluster of its name.
+    pub cluster: &'a str,
+    /// The broker name.
+    pub name: &'a str,
+    /// Its number.
+    pub id: i64,
+    /// How long ago it registered last.
+    pub age: Millis,
 }
 
 /// What request 304 calls system topics: names that are topics too.
@@ -92,6 +106,19 @@ impl Routes {
     /// Every broker name.
     pub fn brokers(&self) -> impl Iterator<Item = RouteBroker<'_>> {
         self.names.keys().filter_map(|name| self.route_broker(name))
+    }
+
+    /// Every broker that is registered, and when it was heard of.
+    pub fn heard(&self, now: Millis) -> impl Iterator<Item = Heard<'_>> {
+        self.brokers.values().filter_map(move |broker| {
+            let (name, group) = self.names.get_key_value(&broker.name)?;
+            Some(Heard {
+                cluster: &group.cluster,
+                name,
+                id: broker.id,
+                age: Millis(now.since(broker.refreshed).max(0)),
+            })
+        })
     }
 
     /// True when no broker is registered at all.

@@ -1,11 +1,22 @@
 //! A disk that fails under a whole broker: who is told what, what goes on, and that no success is claimed any more.
 
 use gantry_disk::faulty::{FaultyDisk, Operation};
+use gantry_service::watchdog::Watchdog;
 
 use super::*;
 
 const EIO: i32 = 5;
 const SYNC_FAILED: &str = "sync of /store/commitlog/00000000000000000000: Input/output error";
+
+/// Looks again and again, for as long as anything may take.
+async fn until(mut condition: impl FnMut() -> bool) {
+    let looked = tokio::time::timeout(PATIENCE, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    looked.await.unwrap();
+}
 
 /// How a broker comes to its end.
 #[derive(PartialEq)]
@@ -15,7 +26,7 @@ enum End {
 }
 
 /// A broker with synchronous flush on a disk in memory that has stored one message, and that will latch.
-fn on_faulty_disk(
+pub(super) fn on_faulty_disk(
     change: impl FnOnce(&mut BrokerConfig),
     test: impl AsyncFnOnce(&Broker, &Client, &FaultyDisk),
 ) {
@@ -38,7 +49,7 @@ fn on_faulty_disk_that(
         .build()
         .unwrap();
     runtime.block_on(async {
-        let broker = Broker::start_on(Arc::new(disk.clone()), config)
+        let broker = Broker::start_on(Arc::new(disk.clone()), config, Sockets::none())
             .await
             .unwrap();
         let client = Client::connect(&broker).await;
@@ -136,6 +147,26 @@ fn no_answer_overtakes_its_sync() {
                 let reply = pending.answer(PATIENCE).await.unwrap();
                 assert_eq!((reply.code, remark(&reply)), (0, ""));
             }
+        },
+    );
+}
+
+/// The sign of life for the watchdog follows the work on the disk: it goes while a sync hangs, and comes back with it.
+#[test]
+fn a_sync_that_hangs_is_seen_by_the_watchdog() {
+    on_faulty_disk_that(
+        End::Clean,
+        |_| {},
+        async |broker, client, disk| {
+            let mut watchdog = Watchdog::new(Duration::from_millis(200));
+            let mut alive = || watchdog.look(&standing::works(&broker.store));
+            assert!(alive(), "nothing to do");
+            disk.hold_syncs(true);
+            let waiting = client.begin(request::SEND_MESSAGE_V2, &send_fields(""));
+            until(|| !alive()).await;
+            disk.hold_syncs(false);
+            assert_eq!(waiting.answer(PATIENCE).await.unwrap().code, 0);
+            until(alive).await;
         },
     );
 }

@@ -236,7 +236,7 @@ fn refuse_stores_nothing_that_no_slave_can_have() {
         let remark = reply.remark.unwrap();
         assert!(remark.contains("slaveAckPolicy=refuse"), "{remark}");
         assert_eq!(broker.store.max_offset(), end, "nothing is stored");
-        assert_eq!(broker.standing.acks.refused(), 1);
+        assert_eq!(broker.standing.pairing.acks.refused(), 1);
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
         near(&broker, 1).await;
@@ -251,9 +251,10 @@ fn refuse_stores_nothing_that_no_slave_can_have() {
 fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
     with_broker(policy(SlaveAckPolicy::Degrade), async |broker, client| {
         let is_degraded = || {
-            let settings = &broker.config().store;
+            let settings = &broker.live.now().store;
             broker
                 .standing
+                .pairing
                 .acks
                 .look(settings, broker.store.max_offset())
         };
@@ -275,7 +276,7 @@ fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
         assert_eq!(client.send("").await.code, response::SUCCESS);
         assert!(is_degraded());
         assert_eq!(client.send("").await.code, response::SUCCESS);
-        assert_eq!(broker.standing.acks.entered(), 2);
+        assert_eq!(broker.standing.pairing.acks.entered(), 2);
         Some(broker)
     });
 }
@@ -295,7 +296,7 @@ fn as_many_slaves_as_are_asked_for_must_have_a_message() {
         connected(&broker, 2).await;
         near(&broker, 1).await;
         assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
-        let mut config = broker.config();
+        let mut config = BrokerConfig::clone(&broker.live.now());
         config.store.in_sync_replicas = 1;
         assert!(broker.reload(&config, broker.config_generation()));
         let answer = client.begin(request::SEND_MESSAGE_V2, &send_fields("i=WAIT:false"));
@@ -348,7 +349,10 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
             end,
             "the end of the log stays"
         );
-        assert_eq!(crate::latch::permission(&broker.config(), &broker.store), 4);
+        assert_eq!(
+            crate::latch::permission(&broker.live.now(), &broker.store),
+            4
+        );
         assert!(
             broker.status().starts_with("READ ONLY: "),
             "{}",
@@ -370,7 +374,10 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
         assert_eq!(client.send("").await.code, response::SERVICE_NOT_AVAILABLE);
         set_read_only(&client, false).await;
         assert_eq!(client.send("").await.code, response::SUCCESS);
-        assert_eq!(crate::latch::permission(&broker.config(), &broker.store), 6);
+        assert_eq!(
+            crate::latch::permission(&broker.live.now(), &broker.store),
+            6
+        );
         let written = std::fs::read_to_string(&overrides).unwrap();
         assert!(written.contains("readOnly=false"), "{written}");
         assert!(!ha_status(&client).await.read_only);

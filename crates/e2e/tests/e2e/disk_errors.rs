@@ -6,14 +6,13 @@
 //! strace counts calls for each thread by itself: syncs of the log are the flusher's, writes the one I/O thread's. It
 //! runs as a grandchild (`-D`), so that the process of the test's server is the broker.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use gantry_e2e::clients::Java;
 use gantry_e2e::frame::{Answer, Wire};
+use gantry_e2e::http::{get, value};
 use gantry_e2e::ledger::{Entry, pull, send, verify};
 use gantry_e2e::mqadmin::mqadmin;
 use gantry_e2e::programs::room;
@@ -62,26 +61,11 @@ fn fail(broker: &mut Server, store: &Path, calls: &str, number: u32) {
     ]);
 }
 
-/// A page by HTTP, as Prometheus asks for it.
+/// The broker's metrics.
 fn scrape(broker: &Server) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", broker.metrics_port()))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said)?;
-    let (head, body) = said.split_once("\r\n\r\n").context("no head")?;
-    ensure!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
-    Ok(body.to_owned())
-}
-
-/// What the broker's metrics say of a series.
-fn metric(page: &str, series: &str) -> Result<f64> {
-    let value = page
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    Ok(value
-        .with_context(|| format!("{series} in\n{page}"))?
-        .parse()?)
+    let (status, page) = get(broker.metrics_port(), "/metrics")?;
+    ensure!(status == 200, "{status}");
+    Ok(page)
 }
 
 /// What became of the sends until one was not acknowledged.
@@ -197,11 +181,11 @@ fn story(flush: &str, calls: &str, number: u32) -> Result<()> {
     verify_readable(&broker, &sent.acked)?;
     is_withdrawn(&broker, &name_server, &[TOPIC, "other"])?;
     let page = scrape(&broker)?;
-    ensure!(metric(&page, "gantry_store_writable")? == 0.0, "{page}");
-    ensure!(metric(&page, "gantry_broker_permission")? == 4.0, "{page}");
+    ensure!(value(&page, "gantry_store_writable")? == 0.0, "{page}");
+    ensure!(value(&page, "gantry_broker_permission")? == 4.0, "{page}");
     let latched = format!("gantry_store_latched{{reason=\"{what}\"}}");
-    ensure!(metric(&page, &latched)? == 1.0, "{page}");
-    let refused = metric(
+    ensure!(value(&page, &latched)? == 1.0, "{page}");
+    let refused = value(
         &page,
         "gantry_store_write_refused_total{reason=\"latched\"}",
     )?;
@@ -345,7 +329,7 @@ fn a_stock_producer_goes_on_at_the_healthy_broker() -> Result<()> {
 
     let mut load = Java::prepare("4.9.8")?.load(&name_server.address(), TOPIC, room.path())?;
     until("the store to latch", || {
-        Ok(metric(&scrape(&sick)?, "gantry_store_writable")? == 0.0)
+        Ok(value(&scrape(&sick)?, "gantry_store_writable")? == 0.0)
     })?;
     load.await_acked(500)?;
     load.await_consumed(500)?;

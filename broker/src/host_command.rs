@@ -1,0 +1,626 @@
+//! `mqbroker doctor`: whether this host and its surroundings are fit for the broker that a configuration describes.
+//!
+//! One line a finding, with what to change; the exit code is 1 if something keeps the broker from serving, so that it can
+//! stand before a start or a step of a roll-out. It looks and changes nothing: ports are tried and closed again, name
+//! servers are asked for what they tell everybody. A broker that runs already is recognised.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use gantry_config::{Loaded, Severity, options};
+use gantry_disk::{Disk, OsDisk};
+use gantry_net::{
+    client::{Connection, Options, Reply},
+    server,
+};
+use gantry_service::startup;
+use gantry_wire::{
+    bodies::ClusterInfo,
+    codes::{request, response},
+    json,
+};
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit},
+        statfs::{FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, statfs},
+    },
+    unistd::{AccessFlags, access},
+};
+
+use crate::config::{BrokerConfig, address::Network, boot, name_server_list};
+
+/// How long a name server, or the broker itself, may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Fewer descriptors are soon used up by connections.
+const FILES_MIN: u64 = 65_536;
+/// What the packages set: several maps for each queue that is read.
+const MAPS_MIN: u64 = 655_360;
+/// The store lives in the page cache, which a swapping host takes away.
+const SWAPPINESS_MAX: u64 = 10;
+/// No clock that is right says less: 2026.
+const NOW_MIN: Duration = Duration::from_secs(1_767_225_600);
+
+const HELP: &str = "usage: mqbroker doctor [-c FILE] [-n NAMESRV] [--output text|json]
+Says whether this host is fit for the broker that the file describes, one line a finding.
+ends with 0 if nothing keeps it from serving, 1 if something does, 78 if the configuration is bad
+";
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Ok,
+    Warning,
+    Error,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing that was looked at.
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    text: String,
+    /// What to change; nothing if all is well.
+    advice: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, check: &'static str, text: impl Into<String>) {
+        self.add(check, Verdict::Ok, text, "");
+    }
+
+    fn add(
+        &mut self,
+        check: &'static str,
+        verdict: Verdict,
+        text: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        self.0.push(Finding {
+            check,
+            verdict,
+            text: text.into(),
+            advice: advice.into(),
+        });
+    }
+
+    fn worst(&self) -> Verdict {
+        let all = self.0.iter().map(|finding| finding.verdict);
+        all.max().unwrap_or(Verdict::Ok)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for finding in &self.0 {
+            let verdict = finding.verdict.as_str();
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{verdict:8} {}: {}", finding.check, finding.text);
+            if !finding.advice.is_empty() {
+                let _ = write!(text, "; {}", finding.advice);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        let quoted = |text: &str| {
+            let text = text.to_owned();
+            String::from_utf8_lossy(&json::print(&text, json::Dialect::Compact)).into_owned()
+        };
+        let objects: Vec<String> = self
+            .0
+            .iter()
+            .map(|finding| {
+                format!(
+                    "{{\"check\":{},\"verdict\":{},\"text\":{},\"advice\":{}}}",
+                    quoted(finding.check),
+                    quoted(finding.verdict.as_str()),
+                    quoted(&finding.text),
+                    quoted(&finding.advice)
+                )
+            })
+            .collect();
+        format!("[{}]\n", objects.join(",\n "))
+    }
+}
+
+/// Runs the command if the arguments (without the program's name) ask for it.
+pub fn run_if_asked(arguments: impl IntoIterator<Item = String>) -> Option<ExitCode> {
+    let mut arguments = arguments.into_iter();
+    if arguments.next().as_deref() != Some("doctor") {
+        return None;
+    }
+    let (text, code) = match run(arguments.collect()) {
+        Ok(done) => done,
+        Err(misuse) => (format!("{misuse}\n{HELP}"), 1),
+    };
+    let mut out = std::io::stdout();
+    // A closed stdout is nobody's concern; the exit code says it too.
+    let _ = out.write_all(text.as_bytes());
+    Some(ExitCode::from(code))
+}
+
+fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
+    if arguments
+        .iter()
+        .any(|word| word == "-h" || word == "--help")
+    {
+        return Ok((HELP.to_owned(), 0));
+    }
+    let mut is_json = false;
+    if let Some(place) = arguments.iter().position(|word| word == "--output") {
+        let mut taken = arguments.drain(place..(place + 2).min(arguments.len()));
+        is_json = match taken.nth(1).as_deref() {
+            Some("json") => true,
+            Some("text") => false,
+            _ => return Err("--output: text or json".to_owned()),
+        };
+    }
+    let options = options::parse(arguments).map_err(|error| error.to_string())?;
+    let state = options.config_file.as_deref().and_then(unit_state);
+    let loaded = startup::load(&boot::PROGRAM, &options, |name| {
+        let set = std::env::var(name).ok();
+        set.or_else(|| state.clone().filter(|_| name == "STATE_DIRECTORY"))
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let findings = runtime.block_on(examine(&loaded));
+    let code = match findings.worst() {
+        _ if loaded.refused() => 78,
+        Verdict::Error => 1,
+        Verdict::Ok | Verdict::Warning => 0,
+    };
+    let text = if is_json {
+        findings.json()
+    } else {
+        findings.text()
+    };
+    Ok((text, code))
+}
+
+/// Where the unit of a configuration file of the packages keeps its store (`StateDirectory=`): a doctor that is called
+/// by hand is not told by systemd.
+fn unit_state(file: &str) -> Option<String> {
+    let below = Path::new(file).strip_prefix("/etc/gantry").ok()?;
+    let name = below.file_name()?.to_str()?;
+    let name = ["toml", "properties"]
+        .iter()
+        .find_map(|ending| name.strip_suffix(&format!(".{ending}")))
+        .unwrap_or(name);
+    Some(format!("/var/lib/gantry/{name}"))
+}
+
+async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
+    let mut findings = Findings::default();
+    configuration(loaded, &mut findings);
+    if loaded.refused() {
+        return findings;
+    }
+    let config = &loaded.config;
+    address(config, &mut findings);
+    let is_running = ports(config, &mut findings).await;
+    clock(config, &mut findings);
+    limits(&mut findings);
+    kernel(config, &mut findings);
+    disk(config, &mut findings);
+    name_servers(config, is_running, &mut findings).await;
+    findings
+}
+
+fn configuration(loaded: &Loaded<BrokerConfig>, findings: &mut Findings) {
+    const CHECK: &str = "configuration";
+    let before = findings.0.len();
+    for finding in &loaded.findings {
+        let verdict = match finding.severity {
+            Severity::Error => Verdict::Error,
+            Severity::Warning => Verdict::Warning,
+            Severity::Note => continue,
+        };
+        findings.add(CHECK, verdict, finding.to_string(), "");
+    }
+    if findings.0.len() == before {
+        findings.ok(CHECK, "every key is known and in range");
+    }
+    if loaded.config.server.is_insecure() {
+        findings.add(
+            "access",
+            Verdict::Warning,
+            "everybody who reaches this host may administer the broker",
+            "set adminOpen=false, or bindAddress to a loopback address",
+        );
+    }
+}
+
+fn address(config: &BrokerConfig, findings: &mut Findings) {
+    const CHECK: &str = "address";
+    let announced = config.broker_address();
+    let network = Network::of_this_host(config.namesrv_addr.as_deref());
+    let host = config.broker_ip1.as_deref().unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let remote = |server: &str| {
+        let address = server.parse::<SocketAddr>();
+        address.is_ok_and(|address| !address.ip().is_loopback())
+    };
+    let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+    match ip {
+        Some(ip) if ip.is_loopback() && name_server_list(asked).any(remote) => findings.add(
+            CHECK,
+            Verdict::Error,
+            format!(
+                "{announced} is announced to name servers elsewhere, and nobody there reaches it"
+            ),
+            format!("set brokerIP1 to one of {network}"),
+        ),
+        Some(ip) if !ip.is_loopback() && !network.has(ip) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("{announced} is announced, and no interface has it"),
+            format!("unless it is translated on the way, set brokerIP1 to one of {network}"),
+        ),
+        _ => findings.ok(CHECK, format!("clients are told {announced}")),
+    }
+}
+
+/// Returns whether the broker of this configuration runs.
+async fn ports(config: &BrokerConfig, findings: &mut Findings) -> bool {
+    const CHECK: &str = "port";
+    let bound = config.server.bind_address.as_deref().map(str::trim);
+    let ip = bound
+        .and_then(|text| text.parse::<IpAddr>().ok())
+        .unwrap_or(IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED));
+    let is_running = answers(config, ip).await;
+    let mut ports = vec![
+        (ip, config.server.listen_port, "listenPort"),
+        (ip, config.store.ha_listen_port, "haListenPort"),
+    ];
+    ports.extend(config.vip_port().map(|port| (ip, port, "listenPort - 2")));
+    let local = IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
+    let metrics = config.metrics_port.filter(|port| *port != 0);
+    ports.extend(metrics.map(|port| (local, port, "metricsPort")));
+    for (ip, port, key) in ports {
+        match server::listen(SocketAddr::new(ip, port), 1) {
+            Ok(_) => findings.ok(CHECK, format!("{port} ({key}) is free")),
+            Err(_) if is_running => {
+                findings.ok(
+                    CHECK,
+                    format!("{port} ({key}) is this broker's, which runs"),
+                );
+            }
+            Err(error) => findings.add(
+                CHECK,
+                Verdict::Error,
+                format!("{port} ({key}) on {ip}: {error}"),
+                format!("end who listens there (ss -ltnp), or change {key}"),
+            ),
+        }
+    }
+    is_running
+}
+
+/// Whether a broker that keeps this broker's name answers at its port.
+async fn answers(config: &BrokerConfig, ip: IpAddr) -> bool {
+    let ip = if ip.is_unspecified() {
+        IpAddr::from(std::net::Ipv4Addr::LOCALHOST)
+    } else {
+        ip
+    };
+    let address = SocketAddr::new(ip, config.server.listen_port).to_string();
+    let Ok(reply) = ask(&address, request::GET_BROKER_CONFIG).await else {
+        return false;
+    };
+    if reply.code == response::NO_PERMISSION {
+        // A broker that lets only loopback look, asked from its own other address.
+        return true;
+    }
+    let name = format!("brokerName={}", config.broker_name);
+    String::from_utf8_lossy(&reply.body)
+        .lines()
+        .any(|line| line == name)
+}
+
+async fn ask(address: &str, code: i32) -> Result<Reply, String> {
+    let options = Options {
+        connect_timeout: ASK_TIMEOUT,
+        ..Options::default()
+    };
+    let asked = tokio::time::timeout(ASK_TIMEOUT, async {
+        let connection = Connection::connect(address, &options)
+            .await
+            .map_err(|error| error.to_string())?;
+        let reply = connection.call(code, |_| {}, [], ASK_TIMEOUT).await;
+        reply.map_err(|error| error.to_string())
+    });
+    match asked.await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer in {} s", ASK_TIMEOUT.as_secs())),
+    }
+}
+
+/// A clock that is behind keeps old messages, one that is ahead deletes young ones.
+fn clock(config: &BrokerConfig, findings: &mut Findings) {
+    const CHECK: &str = "clock";
+    let now = SystemTime::now();
+    if now < SystemTime::UNIX_EPOCH + NOW_MIN {
+        let text = "it says a year before 2026";
+        let advice = "set it: systemctl status systemd-timesyncd chrony";
+        return findings.add(CHECK, Verdict::Error, text, advice);
+    }
+    // Written every second while a broker runs.
+    let note = Path::new(&config.store.store_path_root_dir).join("gantry.checkpoint");
+    let written = std::fs::metadata(&note).and_then(|meta| meta.modified());
+    let ahead = written
+        .ok()
+        .and_then(|written| written.duration_since(now).ok());
+    match ahead.filter(|ahead| Duration::from_secs(60) < *ahead) {
+        Some(ahead) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!(
+                "{} was written {} s in the future",
+                note.display(),
+                ahead.as_secs()
+            ),
+            "the clock was ahead then or is behind now: messages expire by it",
+        ),
+        None => findings.ok(CHECK, "not behind what the store says"),
+    }
+}
+
+fn limits(findings: &mut Findings) {
+    const CHECK: &str = "limits";
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((_, hard)) if FILES_MIN <= hard => {
+            findings.ok(CHECK, format!("{hard} open files are allowed"));
+        }
+        Ok((_, hard)) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("only {hard} open files are allowed"),
+            "LimitNOFILE=655350 in the unit, or ulimit -n; the packages' units have it",
+        ),
+        Err(error) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("cannot be told: {error}"),
+            "",
+        ),
+    }
+}
+
+fn kernel(config: &BrokerConfig, findings: &mut Findings) {
+    let backlog = u64::from(config.server.server_socket_backlog);
+    let wishes: [(&'static str, &str, std::ops::RangeInclusive<u64>, u64); 3] = [
+        (
+            "vm.max_map_count",
+            "vm/max_map_count",
+            MAPS_MIN..=u64::MAX,
+            MAPS_MIN,
+        ),
+        ("vm.swappiness", "vm/swappiness", 0..=SWAPPINESS_MAX, 1),
+        (
+            "net.core.somaxconn",
+            "net/core/somaxconn",
+            backlog..=u64::MAX,
+            backlog,
+        ),
+    ];
+    for (name, file, good, wanted) in wishes {
+        // Not every kernel and not every sandbox shows them all.
+        let read = std::fs::read_to_string(Path::new("/proc/sys").join(file));
+        let Some(value) = read.ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
+            continue;
+        };
+        if good.contains(&value) {
+            findings.ok("kernel", format!("{name} is {value}"));
+        } else {
+            findings.add(
+                "kernel",
+                Verdict::Warning,
+                format!("{name} is {value}"),
+                format!("sysctl -w {name}={wanted}; the package gantry-common sets it"),
+            );
+        }
+    }
+}
+
+fn disk(config: &BrokerConfig, findings: &mut Findings) {
+    const CHECK: &str = "disk";
+    let root = Path::new(&config.store.store_path_root_dir);
+    let Some(folder) = existing(root) else {
+        let text = format!("{} has no folder above it", root.display());
+        return findings.add(CHECK, Verdict::Error, text, "set storePathRootDir");
+    };
+    let shown = folder.display();
+    if let Err(error) = access(&folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+        findings.add(
+            CHECK,
+            Verdict::Error,
+            format!("{shown} cannot be written by this user: {error}"),
+            format!("chown -R the user of the broker {shown}, and run the doctor as that user"),
+        );
+    }
+    match statfs(&folder).map(|found| found.filesystem_type()) {
+        Ok(kind) if kind == NFS_SUPER_MAGIC => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("{shown} is on NFS"),
+            "a store belongs on a local disk: syncs and locks of NFS are not to be relied on",
+        ),
+        Ok(kind) if kind == TMPFS_MAGIC => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("{shown} is in memory"),
+            "messages do not survive a restart of the host: set storePathRootDir",
+        ),
+        Ok(FsType(_)) => {}
+        Err(error) => {
+            findings.add(CHECK, Verdict::Warning, format!("{shown}: {error}"), "");
+        }
+    }
+    let used = match OsDisk.usage(&folder) {
+        Ok(usage) => usage.used_percent(),
+        Err(error) => {
+            return findings.add(CHECK, Verdict::Warning, format!("{shown}: {error}"), "");
+        }
+    };
+    let (refuse, delete) = (
+        config.store.disk_space_warning_level_ratio * 100.0,
+        u64::from(config.store.disk_max_used_space_ratio),
+    );
+    let text = format!("{used} % of the file system of {shown} is used");
+    if refuse <= used as f64 {
+        let advice = format!("from {refuse:.0} % on messages are refused: make room");
+        findings.add(CHECK, Verdict::Error, text, advice);
+    } else if delete <= used {
+        let advice = format!("from {delete} % on expired files are deleted at any hour: make room");
+        findings.add(CHECK, Verdict::Warning, text, advice);
+    } else {
+        findings.ok(CHECK, text);
+    }
+}
+
+/// The folder itself, or the nearest one above it that is there.
+fn existing(folder: &Path) -> Option<PathBuf> {
+    folder
+        .ancestors()
+        .find(|folder| folder.is_dir())
+        .map(Path::to_path_buf)
+}
+
+async fn name_servers(config: &BrokerConfig, is_running: bool, findings: &mut Findings) {
+    const CHECK: &str = "name server";
+    let asked = config.namesrv_addr.as_deref().unwrap_or_default();
+    let servers: Vec<&str> = name_server_list(asked).collect();
+    if servers.is_empty() {
+        let text = "none is configured";
+        let advice = "set namesrvAddr: clients find no broker that is registered nowhere";
+        return findings.add(CHECK, Verdict::Warning, text, advice);
+    }
+    let before = findings.0.len();
+    let mut reached = 0;
+    for server in &servers {
+        match ask(server, request::GET_BROKER_CLUSTER_INFO).await {
+            Ok(reply) => {
+                reached += 1;
+                findings.ok(CHECK, format!("{server} answers"));
+                route(config, is_running, server, &reply.body, findings);
+            }
+            Err(error) => findings.add(
+                CHECK,
+                Verdict::Warning,
+                format!("{server}: {error}"),
+                "is it up, is the address right, does a firewall stand between?",
+            ),
+        }
+    }
+    if reached == 0 {
+        // Nobody would find the broker.
+        for finding in &mut findings.0[before..] {
+            finding.verdict = Verdict::Error;
+        }
+    }
+}
+
+/// What a name server tells clients must be what the broker announces.
+fn route(
+    config: &BrokerConfig,
+    is_running: bool,
+    server: &str,
+    body: &[u8],
+    findings: &mut Findings,
+) {
+    const CHECK: &str = "route";
+    let Ok(info) = ClusterInfo::parse(body) else {
+        let text = format!("{server} answers what cannot be read");
+        return findings.add(CHECK, Verdict::Warning, text, "is it a name server?");
+    };
+    let announced = config.broker_address();
+    let id = i64::try_from(config.broker_id).unwrap_or(i64::MAX);
+    let name = &config.broker_name;
+    let known = info
+        .broker_addr_table
+        .get(name.as_str())
+        .and_then(|data| data.broker_addrs.get(&id));
+    match known {
+        Some(address) if *address == announced => {
+            findings.ok(CHECK, format!("{server} has {name} {id} at {announced}"));
+        }
+        Some(address) => findings.add(
+            CHECK,
+            Verdict::Error,
+            format!("{server} has {name} {id} at {address}, and this broker announces {announced}"),
+            "another broker has its name and number: change brokerName or brokerId, or stop it",
+        ),
+        None if is_running => findings.add(
+            CHECK,
+            Verdict::Error,
+            format!("{server} does not have {name} {id}, which runs"),
+            "its log says why",
+        ),
+        None => findings.ok(CHECK, format!("{server} has no other {name} {id}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_lines_or_objects_and_the_worst_counts() {
+        let mut findings = Findings::default();
+        assert_eq!(findings.worst(), Verdict::Ok);
+        findings.ok("clock", "fine");
+        findings.add("disk", Verdict::Warning, "80 % \"used\"", "make room");
+        assert_eq!(findings.worst(), Verdict::Warning);
+        assert_eq!(
+            findings.text(),
+            "ok       clock: fine\nwarning  disk: 80 % \"used\"; make room\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&findings.json()).unwrap();
+        assert_eq!(json[1]["verdict"], "warning");
+        assert_eq!(json[1]["text"], "80 % \"used\"");
+        assert_eq!(json[0]["advice"], "");
+    }
+
+    #[test]
+    fn the_store_of_a_packaged_broker_is_where_its_unit_keeps_it() {
+        for (file, state) in [
+            ("/etc/gantry/broker", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker.toml", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker/a.properties", Some("/var/lib/gantry/a")),
+            ("/etc/gantry/broker/a.b", Some("/var/lib/gantry/a.b")),
+            ("/home/x/broker.toml", None),
+            ("/etc/gantry", None),
+        ] {
+            assert_eq!(unit_state(file).as_deref(), state, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_folder_above_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        assert_eq!(existing(&deep).as_deref(), Some(folder.path()));
+        assert_eq!(existing(Path::new("")), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! `mqbroker doctor` as a program: what it says and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+struct Said {
+    text: String,
+    code: i32,
+}
+
+impl Said {
+    fn has(&self, verdict: &str, words: &[&str]) -> bool {
+        let mut lines = self.text.lines().filter(|line| line.starts_with(verdict));
+        lines.any(|line| words.iter().all(|word| line.contains(word)))
+    }
+}
+
+fn doctor(file: &Path, more: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    command.args(["doctor", "-c"]).arg(file).args(more);
+    command.env_remove("NAMESRV_ADDR");
+    let output = command.output().unwrap();
+    Said {
+        text: String::from_utf8(output.stdout).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+fn write(folder: &Path, lines: &str) -> std::path::PathBuf {
+    let file = folder.join("broker.properties");
+    let store = folder.join("store");
+    let text = format!(
+        "brokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nstorePathRootDir={}\n{lines}",
+        store.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// A port whose neighbours, two below and one above, were free just now. The listener holds it.
+fn port() -> (TcpListener, u16) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port - 2) && is_free(port + 1) {
+            return (listener, port);
+        }
+    }
+}
+
+#[test]
+fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let away = nobody.local_addr().unwrap();
+    drop(nobody);
+    let lines = format!("listenPort={port}\nnamesrvAddr={away}\n");
+    let file = write(folder.path(), &lines);
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    let taken = port.to_string();
+    assert!(
+        said.has("error", &["port", &taken, "(listenPort)", "ss -ltnp"]),
+        "{}",
+        said.text
+    );
+    let away = away.to_string();
+    assert!(said.has("error", &["name server", &away]), "{}", said.text);
+    let vip = (port - 2).to_string();
+    assert!(said.has("ok", &["port", &vip, "is free"]), "{}", said.text);
+    assert!(said.has("ok", &["address", "127.0.0.1"]), "{}", said.text);
+    assert!(said.has("ok", &["clock"]), "{}", said.text);
+
+    // Without them nothing keeps it from serving; that it is registered nowhere is a warning.
+    drop(held);
+    let file = write(folder.path(), &format!("listenPort={port}\n"));
+    let said = doctor(&file, &["--output", "json"]);
+    assert_eq!(said.code, 0, "{}", said.text);
+    let findings: serde_json::Value = serde_json::from_str(&said.text).unwrap();
+    let findings = findings.as_array().unwrap();
+    let of = |check: &'static str| findings.iter().filter(move |one| one["check"] == check);
+    assert!(
+        of("port").all(|one| one["verdict"] == "ok"),
+        "{}",
+        said.text
+    );
+    assert!(of("name server").any(|one| one["verdict"] == "warning"));
+    // It looks and leaves nothing behind.
+    assert!(!folder.path().join("store").exists());
+}
+
+#[test]
+fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "listenPort=many\n");
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 78, "{}", said.text);
+    assert!(
+        said.has("error", &["configuration", "listenPort=many"]),
+        "{}",
+        said.text
+    );
+    let said = doctor(&file, &["--output", "xml"]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.text.contains("usage: mqbroker doctor"),
+        "{}",
+        said.text
+    );
+    let said = doctor(&file, &["--help"]);
+    assert_eq!(said.code, 0);
+}
+
+#[test]
+fn an_address_that_others_cannot_reach_and_a_file_in_the_future_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let lines = format!("listenPort={port}\nnamesrvAddr=192.0.2.1:9876\n");
+    let file = write(folder.path(), &lines);
+    let store = folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let note = std::fs::File::create(store.join("gantry.checkpoint")).unwrap();
+    let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400);
+    note.set_modified(tomorrow).unwrap();
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert!(
+        said.has("error", &["address", "127.0.0.1", "set brokerIP1"]),
+        "{}",
+        said.text
+    );
+    assert!(
+        said.has("warning", &["clock", "in the future"]),
+        "{}",
+        said.text
+    );
+}
