@@ -179,6 +179,9 @@ mod tests {
             }
         }
         assert!(
+            !is_client_request(request::HA_STATUS) && !is_client_request(request::SET_READ_ONLY)
+        );
+        assert!(
             !is_client_request(-7),
             "an unknown code is no client request"
         );

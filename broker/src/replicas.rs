@@ -148,6 +148,8 @@ impl Door {
     async fn open(&self, socket: TcpStream, address: SocketAddr) {
         let slave = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !self.is_trusted(slave.ip()).await {
+            let why = "no slave of this name is registered there, and haPeers does not list it";
+            self.links.turned_away(slave, why.to_owned());
             return;
         }
         let served = socket
@@ -155,6 +157,7 @@ impl Door {
             .and_then(|socket| self.links.serve(socket, slave));
         if let Err(error) = served {
             tracing::error!(%slave, %error, "a slave cannot be served");
+            self.links.turned_away(slave, error.to_string());
         }
     }
 

@@ -120,6 +120,8 @@ struct Link {
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error("{0}")]
+    Stranger(String),
+    #[error("{0}")]
     Refused(#[from] Refusal),
     #[error("{0}")]
     Socket(#[from] io::Error),
@@ -135,11 +137,14 @@ enum End {
 
 impl End {
     /// Every word that [`End::reason`] may say.
-    const REASONS: [&'static str; 5] = ["refused", "closed", "socket", "store", "stopping"];
+    const REASONS: [&'static str; 6] = [
+        "stranger", "refused", "closed", "socket", "store", "stopping",
+    ];
 
     /// One word for it.
     fn reason(&self) -> &'static str {
         match self {
+            Self::Stranger(_) => "stranger",
             Self::Refused(_) => "refused",
             Self::Closed => "closed",
             Self::Socket(_) => "socket",
@@ -479,20 +484,8 @@ impl Links {
         };
         open.remove(at);
         drop(open);
-        let reason = End::REASONS.iter().position(|one| *one == end.reason());
-        if let Some(count) = reason.and_then(|at| self.ends.get(at)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        {
-            let mut ended = lock(&self.ended);
-            ended.retain(|one| {
-                (one.slave.ip(), one.id) != (link.slave.ip(), link.id.get().copied())
-            });
-            if ended.len() == ENDED_MAX {
-                ended.pop_front();
-            }
-            ended.push_back(self.status_of(link, Some(end.to_string())));
-        }
+        self.count_end(end);
+        self.remember(self.status_of(link, Some(end.to_string())));
         // Whoever is at work on it finds it closed; there may be nothing left to close.
         let _ = link.socket.shutdown(Shutdown::Both);
         let acknowledged = link.lock().acknowledged().0;
@@ -504,6 +497,39 @@ impl Links {
                 tracing::warn!(slave = %link.slave, acknowledged, "the link to a slave ended: {end}")
             }
         }
+    }
+
+    /// A connection from there was closed before it became a link, for this reason: who asks for the slaves is told.
+    pub fn turned_away(&self, slave: SocketAddr, why: String) {
+        let end = End::Stranger(why);
+        self.count_end(&end);
+        self.remember(LinkStatus {
+            slave,
+            id: None,
+            wire: Wire::Plain,
+            acknowledged: None,
+            sent: LogOffset(0),
+            behind_bytes: self.store.max_offset().0,
+            behind: Duration::ZERO,
+            since: Instant::now(),
+            ended: Some(end.to_string()),
+        });
+    }
+
+    fn count_end(&self, end: &End) {
+        let reason = End::REASONS.iter().position(|one| *one == end.reason());
+        if let Some(count) = reason.and_then(|at| self.ends.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn remember(&self, status: LinkStatus) {
+        let mut ended = lock(&self.ended);
+        ended.retain(|one| (one.slave.ip(), one.id) != (status.slave.ip(), status.id));
+        if ended.len() == ENDED_MAX {
+            ended.pop_front();
+        }
+        ended.push_back(status);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {

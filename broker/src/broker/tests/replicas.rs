@@ -111,7 +111,7 @@ fn a_slave_that_is_late_or_far_behind_or_gone_is_said() {
     with_broker(impatient, async |broker, client| {
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
-        connected(&broker, 1).await;
+        near(&broker, 1).await;
         assert_eq!(client.send("").await.code, response::FLUSH_SLAVE_TIMEOUT);
         drop(slave);
         connected(&broker, 0).await;
@@ -150,6 +150,15 @@ fn strangers_get_nothing_and_count_for_nothing() {
         }
         assert_eq!(broker.replicas.links().replicated().value(), 0);
         assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        let status = ha_status(&client).await;
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        let why = one.why.as_deref().unwrap_or_default();
+        assert!(why.contains("haPeers does not list it"), "{one:?}");
+        let mut ends = broker.replicas.links().ended_links();
+        assert_eq!(ends.next(), Some(("stranger", 2)));
+        drop(ends);
         Some(broker)
     });
 }
@@ -418,4 +427,67 @@ fn run<T>(test: impl Future<Output = T>) -> T {
         .build()
         .unwrap();
     runtime.block_on(test)
+}
+
+/// A port with the one two below and the one above free.
+fn three_ports() -> u16 {
+    loop {
+        let bind = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+        let Some(main) = bind(0) else { continue };
+        let port = main.local_addr().unwrap().port();
+        if port < u16::MAX && bind(port - 2).is_some() && bind(port + 1).is_some() {
+            return port;
+        }
+    }
+}
+
+#[test]
+fn a_drained_master_and_its_slave_show_that_the_slave_has_everything() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let port = three_ports();
+    let mut master = config(folder.path());
+    sync_master(&mut master);
+    master.server.listen_port = port;
+    master.store.ha_listen_port = port + 1;
+    let mut slave = config(other.path());
+    slave.store.broker_role = BrokerRole::Slave;
+    slave.broker_id = 7;
+    // A seal keeps senders away, not the master.
+    slave.read_only = true;
+    slave.store.ha_master_address = Some(format!("127.0.0.1:{}", port + 1));
+    run(async {
+        let master = Broker::start(master).await.unwrap();
+        let slave = Broker::start(slave).await.unwrap();
+        let (client, asking) = (
+            Client::connect(&master).await,
+            Client::connect(&slave).await,
+        );
+        near(&master, 1).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        let end = set_read_only(&client, true).await;
+        slave.store.appended().beyond(end.unsigned_abs() - 1).await;
+        let has_it = |status: &HaStatus| {
+            status.replicated == end && status.slaves.iter().any(|it| it.acknowledged == end)
+        };
+        let mut status = ha_status(&client).await;
+        while !has_it(&status) {
+            status = ha_status(&client).await;
+        }
+        let [one] = &status.slaves[..] else {
+            panic!("{status:?}")
+        };
+        assert_eq!((one.id, one.wire.as_str()), (7, "checked"));
+        assert_eq!(
+            (one.in_sync, one.behind_bytes, one.behind_millis),
+            (true, 0, 0)
+        );
+        assert_eq!((status.max_offset, status.replicated), (end, end));
+        let status = ha_status(&asking).await;
+        let follows = status.following.unwrap();
+        assert_eq!((follows.is_following, follows.why), (true, None));
+        assert_eq!(follows.master, Some(format!("127.0.0.1:{port}")));
+        assert_eq!((status.role.as_str(), status.max_offset), ("SLAVE", end));
+        master.stop().await.unwrap();
+        slave.stop().await.unwrap();
+    });
 }
