@@ -314,6 +314,7 @@ impl Recovery<'_> {
             before: start.at,
             trusted: start.queues_trusted,
             deletions: self.deletions,
+            is_cut: self.cut.is_some(),
         };
         let mut all = Vec::new();
         for topic in self.list(&root)?.iter().filter(|topic| topic.is_dir) {
