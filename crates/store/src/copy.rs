@@ -80,16 +80,19 @@ pub(crate) struct Growth {
     pub(crate) entries: Vec<(Entry, Millis)>,
     /// The queue's end with them.
     pub(crate) next: u64,
+    /// Where the last one's record ends in the log.
+    log_end: u64,
 }
 
 impl Growth {
     fn of(queue: Arc<Queue>) -> Self {
-        let next = queue.max().0;
+        let (next, log_end) = (queue.max().0, queue.log_end());
         Self {
             queue,
             begins_at: None,
             entries: Vec::new(),
             next,
+            log_end,
         }
     }
 }
@@ -111,12 +114,14 @@ struct Parsed {
     records: Vec<Copied>,
     keys: Vec<IndexKey>,
     len: usize,
+    /// The newest offset of each queue, by slot.
+    newest: FxHashMap<usize, u64>,
 }
 
 impl Store {
     /// Takes the whole records in front of `bytes`, which belong at the log's end, and returns how many bytes they were:
-    /// none of an incomplete record. They are visible then, not yet durable. `trusted`: the record that starts there is taken
-    /// even if its body is not what its checksum says.
+    /// none of an incomplete record. They are visible then, not yet durable. An error is about the first record, and
+    /// nothing was taken. `trusted`: the record that starts there is taken even if its body is not what its checksum says.
     /// One caller at a time, and nothing else may be appended meanwhile.
     pub fn copy(
         &self,
@@ -124,18 +129,34 @@ impl Store {
         bytes: &[u8],
         trusted: Option<LogOffset>,
     ) -> Result<usize, CopyError> {
+        self.log.check_place(at)?;
         let mut taken = 0;
         loop {
-            let from = at.0 + wide(taken);
-            let parsed = self.parse(from, &bytes[taken..], trusted)?;
-            if parsed.len == 0 {
-                return Ok(taken);
-            }
-            let part = &bytes[taken..taken + parsed.len];
-            if self.store_copy(from, part, parsed)? {
-                taken += part.len();
+            match self.copy_part(at.0 + wide(taken), &bytes[taken..], trusted) {
+                Ok(Some(0)) => return Ok(taken),
+                Ok(part) => taken += part.unwrap_or(0),
+                // What stands in the way is told when it is offered first.
+                Err(_) if taken > 0 => return Ok(taken),
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes what goes into the log at once and returns how many bytes that were; `None`: a queue has to begin anew
+    /// before, look again.
+    fn copy_part(
+        &self,
+        at: u64,
+        bytes: &[u8],
+        trusted: Option<LogOffset>,
+    ) -> Result<Option<usize>, CopyError> {
+        let parsed = self.parse(at, bytes, trusted)?;
+        let len = parsed.len;
+        if len == 0 {
+            return Ok(Some(0));
+        }
+        let is_stored = self.store_copy(at, &bytes[..len], parsed)?;
+        Ok(is_stored.then_some(len))
     }
 
     /// Stores what was parsed; false: a queue has to begin anew before, look again.
@@ -155,59 +176,11 @@ impl Store {
                 growth.push(Growth::of(Arc::clone(queue)));
                 growth.len() - 1
             });
-            let grown = &mut growth[number];
-            if *wanted < grown.next {
-                if grown.next == queue.max().0 {
-                    self.begin_anew(queue, *wanted)?;
-                    return Ok(false);
-                }
-                // Only the body has a checksum; the messages around it say where it belongs.
-                let (topic, id, at) = (queue.topic(), queue.id().0, record.entry.log_offset.0);
-                let next = grown.next;
-                tracing::error!(
-                    topic,
-                    id,
-                    at,
-                    wanted,
-                    next,
-                    "a message's place in its queue cannot be; it comes next"
-                );
+            if *wanted < growth[number].next {
+                self.begin_anew(queue, *wanted)?;
+                return Ok(false);
             }
-            let room = record.entry.log_offset.0.saturating_sub(queue.log_end())
-                / wide(record::FIXED_LEN)
-                + 1;
-            let lost = wanted.checked_sub(grown.next);
-            let entry = (record.entry, record.time);
-            match lost {
-                Some(1..) if grown.next == 0 => {
-                    let fail = |error| {
-                        let dir = self.files.dir_of(queue.topic(), queue.id());
-                        StoreError::io("write", &dir)(error)
-                    };
-                    self.files.begin(queue, *wanted).map_err(fail)?;
-                    grown.begins_at = Some(*wanted);
-                    grown.next = *wanted;
-                }
-                Some(lost @ 1..) if lost <= room => {
-                    let (topic, id) = (queue.topic(), queue.id().0);
-                    tracing::error!(
-                        topic,
-                        id,
-                        from = grown.next,
-                        to = wanted,
-                        "messages of a queue are lost"
-                    );
-                    let size = self.log.preallocation.segment_size();
-                    let before = (at - at % size).saturating_sub(size);
-                    for _ in 0..lost {
-                        grown.entries.push((Entry::lost(before), record.time));
-                    }
-                    grown.next = *wanted;
-                }
-                _ => {}
-            }
-            grown.entries.push(entry);
-            grown.next += 1;
+            self.grow(&mut growth[number], *wanted, record, at)?;
         }
         let stored = Copy {
             at,
@@ -220,6 +193,61 @@ impl Store {
             growth: &growth,
         };
         self.log.copy(stored, &self.dispatcher)
+    }
+
+    /// Adds a record to its queue, at `wanted` if that can be.
+    fn grow(
+        &self,
+        grown: &mut Growth,
+        wanted: u64,
+        record: &Copied,
+        at: u64,
+    ) -> Result<(), CopyError> {
+        let queue = Arc::clone(&grown.queue);
+        let start = record.entry.log_offset.0;
+        // Every message before it took its place in the log.
+        let room = start.saturating_sub(grown.log_end) / wide(record::FIXED_LEN) + 1;
+        let (topic, id, next) = (queue.topic(), queue.id().0, grown.next);
+        match wanted - grown.next {
+            0 => {}
+            lost if lost > room => {
+                // Only the body has a checksum.
+                tracing::error!(
+                    topic,
+                    id,
+                    at = start,
+                    wanted,
+                    next,
+                    "a message's place in its queue cannot be; it comes next"
+                );
+            }
+            _ if grown.next == 0 => {
+                let dir = || self.files.dir_of(queue.topic(), queue.id());
+                self.files
+                    .begin(&queue, wanted)
+                    .map_err(|error| StoreError::io("write", &dir())(error))?;
+                (grown.begins_at, grown.next) = (Some(wanted), wanted);
+            }
+            lost => {
+                tracing::error!(
+                    topic,
+                    id,
+                    from = next,
+                    to = wanted,
+                    "messages of a queue are lost"
+                );
+                let size = self.log.preallocation.segment_size();
+                let before = (at - at % size).saturating_sub(size);
+                for _ in 0..lost {
+                    grown.entries.push((Entry::lost(before), record.time));
+                }
+                grown.next = wanted;
+            }
+        }
+        grown.entries.push((record.entry, record.time));
+        grown.next += 1;
+        grown.log_end = record.entry.end();
+        Ok(())
     }
 
     /// The other side's queue began anew, its topic having been deleted: so does ours.
@@ -266,16 +294,21 @@ impl Store {
                 }
                 return Ok(parsed);
             }
-            let Some(len) = record_len(LogOffset(here), rest, left)? else {
-                return Ok(parsed);
+            let view = match next_record(LogOffset(here), rest, left, trusted) {
+                Ok(Some(view)) => view,
+                // What is before it is taken first.
+                Err(error) if parsed.len == 0 => return Err(error),
+                _ => return Ok(parsed),
             };
-            let view = view(LogOffset(here), &rest[..len], trusted)?;
-            self.add(&mut parsed, &view);
-            parsed.len += len;
+            if !self.add(&mut parsed, &view) {
+                return Ok(parsed);
+            }
+            parsed.len += view.len();
         }
     }
 
-    fn add(&self, parsed: &mut Parsed, view: &RecordView<'_>) {
+    /// False: its queue begins anew with it, and what is before it is taken first.
+    fn add(&self, parsed: &mut Parsed, view: &RecordView<'_>) -> bool {
         let entry = Entry {
             log_offset: view.log_offset(),
             size: u32::try_from(view.len()).unwrap_or(u32::MAX),
@@ -284,6 +317,15 @@ impl Store {
         let (time, mut place) = (view.store_time(), None);
         if is_safe_name(view.topic()) {
             let queue = self.queues.get(view.topic(), view.queue_id());
+            let is_queued = view.sys_flag().is_queued();
+            if is_queued {
+                let wanted = view.queue_offset().0;
+                let before = parsed.newest.insert(queue.slot(), wanted);
+                let next = before.map_or(queue.max().0, |before| before + 1);
+                if wanted < next && parsed.len > 0 {
+                    return false;
+                }
+            }
             if self.limits.index_enabled && view.sys_flag().transaction() != SysFlag::ROLLBACK {
                 let keys = properties::index_keys(view.properties());
                 parsed.keys.extend(keys.map(|key| IndexKey {
@@ -292,11 +334,24 @@ impl Store {
                     time,
                 }));
             }
-            let is_queued = view.sys_flag().is_queued();
             place = is_queued.then(|| (queue, view.queue_offset().0));
         }
         parsed.records.push(Copied { entry, time, place });
+        true
     }
+}
+
+/// The record that starts here; `None`: more bytes are needed.
+fn next_record<'a>(
+    at: LogOffset,
+    bytes: &'a [u8],
+    left: u64,
+    trusted: Option<LogOffset>,
+) -> Result<Option<RecordView<'a>>, CopyError> {
+    let Some(len) = record_len(at, bytes, left)? else {
+        return Ok(None);
+    };
+    view(at, &bytes[..len], trusted).map(Some)
 }
 
 /// Length of the record that starts here; `None`: more bytes are needed.

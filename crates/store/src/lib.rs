@@ -167,7 +167,16 @@ impl Store {
         let ext = ExtFiles::new(Arc::clone(&disk), paths.ext());
         let queues = Queues::new(config.queue_file_size);
         let dispatcher = Dispatcher::new(0, false);
-        let deletions = recovery::deletions(&*disk, &paths);
+        let mut deletions = recovery::deletions(&*disk, &paths);
+        let mut replay = replay;
+        let cut_at = cut.map(|cut| cut.last.map_or(0, |_| cut.from.0));
+        if cut_at.is_some_and(|at| deletions.take_back_from(at)) {
+            // A queue that was deleted behind the cut is not deleted: it is made again of what stays.
+            let path = paths.deletions();
+            replace::file(&*disk, &path, &deletions.encode())
+                .map_err(StoreError::io("write", &path))?;
+            replay = Replay::All;
+        }
         let recovery = Recovery {
             disk: &disk,
             config: &config,

@@ -176,11 +176,7 @@ impl Log {
         // A disk that is too full for new messages may still take what a master has already acknowledged.
         self.health.check_for_copy()?;
         let (at, end) = (copy.at, copy.at + wide(copy.bytes.len()));
-        let is_first = state.end == 0 && state.active.is_none();
-        if !is_first && at != state.end {
-            let (at, end) = (LogOffset(at), LogOffset(state.end));
-            return Err(CopyError::NotNext { at, end });
-        }
+        self.check_place_of_copy(&state, at)?;
         let segment = self.segment_of_copy(&state, at)?;
         if let Err(error) = segment.write(copy.bytes, at) {
             let path = Arc::clone(segment.path());
@@ -224,6 +220,27 @@ impl Log {
         }
         self.want_next(&mut state);
         Ok(true)
+    }
+
+    /// Whether a copy can go on at `at`.
+    pub(crate) fn check_place(&self, at: LogOffset) -> Result<(), CopyError> {
+        self.check_place_of_copy(&self.lock(), at.0)
+    }
+
+    fn check_place_of_copy(&self, state: &State, at: u64) -> Result<(), CopyError> {
+        let (size, is_first) = (
+            self.preallocation.segment_size(),
+            state.end == 0 && state.active.is_none(),
+        );
+        if !is_first && at != state.end {
+            let (at, end) = (LogOffset(at), LogOffset(state.end));
+            return Err(CopyError::NotNext { at, end });
+        }
+        if is_first && !at.is_multiple_of(size) {
+            let (at, segment_size) = (LogOffset(at), size);
+            return Err(CopyError::WithinSegment { at, segment_size });
+        }
+        Ok(())
     }
 
     /// The segment that holds the byte at `at`, made if the log goes on in a new one.

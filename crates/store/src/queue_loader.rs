@@ -40,6 +40,8 @@ pub(crate) struct QueueLoader<'a> {
     pub(crate) before: u64,
     /// Queues whose files a crash may have left or brought back.
     pub(crate) deletions: &'a Deletions,
+    /// The log was cut: what comes behind may fill what was lost.
+    pub(crate) is_cut: bool,
     /// Entries below `before` are all there and right.
     pub(crate) trusted: bool,
 }
@@ -117,6 +119,13 @@ impl QueueLoader<'_> {
         }
         if !self.trusted {
             max = self.agreed(&mut pages, (topic, id), first, max);
+        }
+        if self.is_cut {
+            // Fillers at the end stand for messages that may come yet, and hide entries before them that do not count.
+            let stays = |entry: Entry| !entry.is_filler() && entry.log_offset.0 < self.before;
+            while max > first && !pages.entry(max - 1).is_some_and(stays) {
+                max -= 1;
+            }
         }
         let extent = if first == max {
             // Nothing in its files counts: the log says with which offset it begins.

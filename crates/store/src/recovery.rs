@@ -337,6 +337,7 @@ impl Recovery<'_> {
             before: start.at,
             trusted: start.queues_trusted,
             deletions: self.deletions,
+            is_cut: self.cut.is_some(),
         };
         let all = self.listed_queues(&root)?;
         if self.replay == Replay::All {

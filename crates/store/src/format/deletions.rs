@@ -50,6 +50,17 @@ impl Deletions {
         self.0.retain(|_, until| until.offset > offset);
     }
 
+    /// Takes back what was deleted when the log ended at `offset`, where it ends now, or behind it: from here on these cover nothing.
+    /// They stay on the list, so that a crash does not hide that they were there. Returns whether there were any.
+    pub fn take_back_from(&mut self, offset: u64) -> bool {
+        let mut any = false;
+        for until in self.0.values_mut().filter(|until| until.offset >= offset) {
+            until.time = Millis(i64::MIN);
+            any = true;
+        }
+        any
+    }
+
     /// Whether nothing was deleted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

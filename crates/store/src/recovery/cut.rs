@@ -4,11 +4,14 @@
 //! crash half way leaves a log with an end that differs from the other one still, or with damage that recovery names; who
 //! asked for the cut will find it out and ask again.
 
+use std::path::{Path, PathBuf};
+
 use gantry_message::{LogOffset, Millis};
 
 use super::{Recovery, Start, Tail};
 use crate::chain::Chain;
 use crate::error::StoreError;
+use crate::format::progress::Progress;
 
 /// What to take away from the end of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +45,10 @@ impl Recovery<'_> {
         } else {
             chain.min()
         };
+        // First, for a start in the middle of this must not miss what goes.
+        self.note_end(cut)?;
         for segment in chain.remove_from(at).iter().rev() {
-            let path = segment.path();
-            self.paths
-                .set_aside(&**self.disk, self.counters, path, &cut.why)
-                .map_err(StoreError::io("set aside", path))?;
+            self.move_away(segment.path(), &cut.why)?;
         }
         if cut.last.is_none() {
             return self.forget_all(start, &cut.why);
@@ -70,13 +72,40 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Sets a file or folder aside, durably.
+    fn move_away(&self, path: &Path, why: &str) -> Result<(), StoreError> {
+        self.paths
+            .set_aside(&**self.disk, self.counters, path, why)
+            .map_err(StoreError::io("set aside", path))?;
+        let dirs = path.parent().map(PathBuf::from).into_iter();
+        for dir in dirs.chain([self.paths.quarantine()]) {
+            let synced = self.disk.sync_dir(&dir);
+            synced.map_err(StoreError::io("sync", &dir))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that no more than what stays is durable: missing segments would look like a disk that is not there.
+    fn note_end(&self, cut: &Cut) -> Result<(), StoreError> {
+        let from = cut.last.map_or(0, |_| cut.from.0);
+        let path = self.paths.progress();
+        let progress = self.read(&path)?;
+        let Some(progress) = progress.and_then(|bytes| Progress::decode(&bytes)) else {
+            return Ok(());
+        };
+        let noted = Progress {
+            flushed: progress.flushed.min(from),
+            ..progress
+        };
+        gantry_disk::replace::file(&**self.disk, &path, &noted.encode())
+            .map_err(StoreError::io("write", &path))
+    }
+
     /// Nothing of the log stays, so nothing that was made of it does.
     fn forget_all(&self, start: &mut Start, why: &str) -> Result<(), StoreError> {
         for path in [self.paths.index(), self.paths.progress()] {
             if self.meta(&path)?.is_some() {
-                self.paths
-                    .set_aside(&**self.disk, self.counters, &path, why)
-                    .map_err(StoreError::io("set aside", &path))?;
+                self.move_away(&path, why)?;
             }
         }
         (start.at, start.mark, start.tail) = (0, None, Tail::Unknown);
