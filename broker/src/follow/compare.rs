@@ -19,6 +19,8 @@ pub(super) trait Ours {
     fn end(&self) -> LogOffset;
     /// The last record.
     fn last(&self) -> Option<(LogOffset, Millis)>;
+    /// Where the first thing in it lies that recovery made up for something lost.
+    fn made_up(&self) -> Option<LogOffset>;
     /// Where its segments start.
     fn segments(&self) -> Vec<LogOffset>;
     /// The records of the segment that starts there.
@@ -32,6 +34,10 @@ impl Ours for Store {
 
     fn last(&self) -> Option<(LogOffset, Millis)> {
         self.last_record()
+    }
+
+    fn made_up(&self) -> Option<LogOffset> {
+        Store::made_up(self)
     }
 
     fn segments(&self) -> Vec<LogOffset> {
@@ -68,6 +74,17 @@ pub(super) fn compare<E>(
     if end < theirs.min {
         return Ok(Verdict::TooOld);
     }
+    // What was lost here and made up for lies between records that are the same.
+    if let Some(made_up) = ours
+        .made_up()
+        .filter(|at| (theirs.min..theirs.end).contains(at))
+        && !is_same(made_up)?
+    {
+        return Ok(match before(ours, made_up) {
+            Some(last) if theirs.min <= last.start && is_same(last.start)? => Verdict::CutAt(last),
+            _ => Verdict::Strangers,
+        });
+    }
     // The last record may be of a segment that is deleted there: then there is nothing to compare.
     if end <= theirs.end && (last < theirs.min || is_same(last)?) {
         return Ok(Verdict::GoOn);
@@ -99,6 +116,17 @@ pub(super) fn compare<E>(
     Ok(Verdict::Strangers)
 }
 
+/// The last record before a place.
+fn before(ours: &dyn Ours, at: LogOffset) -> Option<RecordPlace> {
+    let mut segments = ours.segments();
+    segments.retain(|&start| start < at);
+    segments.into_iter().rev().find_map(|segment| {
+        let mut records = ours.records(segment);
+        records.retain(|record| record.end <= at);
+        records.pop()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -110,6 +138,7 @@ mod tests {
     struct Log {
         min: u64,
         records: Vec<u32>,
+        made_up: Option<usize>,
     }
 
     fn place(number: usize) -> RecordPlace {
@@ -128,6 +157,9 @@ mod tests {
         fn last(&self) -> Option<(LogOffset, Millis)> {
             let last = place(self.records.len().checked_sub(1)?);
             Some((last.start, last.time))
+        }
+        fn made_up(&self) -> Option<LogOffset> {
+            self.made_up.map(|number| place(number).start)
         }
         fn segments(&self) -> Vec<LogOffset> {
             let starts = (self.min..self.end().0).step_by(1_000);
@@ -161,6 +193,7 @@ mod tests {
         let ours = Log {
             min: ours.0,
             records: our_log.clone(),
+            made_up: None,
         };
         let end = LogOffset(their_log.len() as u64 * 100);
         let found = compare(
@@ -203,6 +236,36 @@ mod tests {
             }
         }
         check((2_000, 44), (1_000, 40), 33, Verdict::CutAt(place(32)));
+    }
+
+    /// A power cut on a slave can lose what lies before records that are there.
+    #[test]
+    fn what_recovery_made_up_is_fetched_again() {
+        let theirs = Theirs {
+            min: LogOffset(0),
+            end: LogOffset(5_000),
+        };
+        for (lost, expected) in [
+            (0, Verdict::Strangers),
+            (1, Verdict::CutAt(place(0))),
+            (10, Verdict::CutAt(place(9))),
+            (36, Verdict::CutAt(place(35))),
+        ] {
+            let mut records = vec![0; 37];
+            records[lost] = 1;
+            let ours = Log {
+                min: 0,
+                records: records.clone(),
+                made_up: Some(lost),
+            };
+            let is_same = |at: LogOffset| -> Result<bool, Infallible> {
+                Ok(records[usize::try_from(at.0 / 100).unwrap()] == 0)
+            };
+            assert_eq!(compare(&ours, theirs, is_same), Ok(expected), "{lost}");
+            // The master has it made up just so: it was lost before it was copied.
+            let all_same = |_| -> Result<bool, Infallible> { Ok(true) };
+            assert_eq!(compare(&ours, theirs, all_same), Ok(Verdict::GoOn));
+        }
     }
 
     #[test]

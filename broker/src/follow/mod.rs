@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use gantry_message::LogOffset;
 use gantry_net::client::{Connection, Options, Reply};
 use gantry_replication::{Follower, Following, Patience, Plan, TOKEN_LEN, Token};
@@ -303,15 +302,13 @@ impl Master<'_> {
         let header = ViewMessage {
             offset: i64::try_from(at.0).unwrap_or(i64::MAX),
         };
+        let ours = self.scout.store.record_at(at);
+        // Where recovery closed a segment, there is none.
+        let Some(ours) = ours.map_err(|error| error.to_string())? else {
+            return Ok(false);
+        };
         let reply = self.call(request::VIEW_MESSAGE_BY_ID, Some(&header))?;
-        let ours = self.ours(at)?;
         Ok(reply.code == response::SUCCESS && reply.body == ours)
-    }
-
-    fn ours(&self, at: LogOffset) -> Result<Bytes, String> {
-        let store = &self.scout.store;
-        let record = store.record_at(at).map_err(|error| error.to_string())?;
-        record.ok_or_else(|| format!("our record at {at} cannot be read"))
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Store {
     cleaning: Cleaning,
     space: Space,
     deletions: Mutex<Deletions>,
+    /// Where recovery put the first filler in place of what was lost.
+    made_up: Option<u64>,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -255,6 +257,7 @@ impl Store {
             cleaning: Cleaning::new(now),
             space: Space::default(),
             deletions: Mutex::new(deletions),
+            made_up: recovered.made_up,
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
@@ -709,6 +712,13 @@ impl Store {
         (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
     }
 
+    /// Where a recovery put the first filler in place of what was lost, unless the log was cut before it since: whoever has
+    /// another copy of the log may have what was there.
+    #[must_use]
+    pub fn made_up(&self) -> Option<LogOffset> {
+        self.made_up.map(LogOffset)
+    }
+
     /// How full the disks were when [`Store::figures`] asked last. Does not ask.
     #[must_use]
     pub fn disks_then(&self) -> DiskPercents {
@@ -818,6 +828,7 @@ fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) 
         index_offset: index.offset,
         begin: Some(recovered.chain.min()),
         clean: false,
+        made_up: recovered.made_up,
         ..before
     }
 }

@@ -85,6 +85,8 @@ pub(crate) struct Recovered {
     pub(crate) progress: Option<Progress>,
     /// Whether the last process, Apache's or ours, stopped cleanly.
     pub(crate) was_stopped: bool,
+    /// The first place at which this recovery, or one before that nobody answered for, put something in place of what was lost.
+    pub(crate) made_up: Option<u64>,
     /// Queues with entries for which there is no space in files; they wait in memory.
     pub(crate) unwritten: Vec<Arc<Queue>>,
 }
@@ -179,7 +181,8 @@ impl Recovery<'_> {
             segments = chain.len(),
             "recovery starts"
         );
-        let position = self.replay(&chain, from, &start, &told)?;
+        let (position, mut made_up) = self.replay(&chain, from, &start, &told)?;
+        made_up = lost.iter().map(|range| range.start).chain(made_up).min();
         if let Some(noted) = &progress {
             self.name_what_is_missing(&chain, segment_size, position.end, noted);
         }
@@ -194,8 +197,12 @@ impl Recovery<'_> {
             took_ms = told.took_ms(),
             "recovery is done"
         );
+        let before = progress.as_ref().and_then(|progress| progress.made_up);
+        let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
+        let made_up = made_up.into_iter().chain(before).filter(kept).min();
         let progress = progress.filter(|_| is_noted);
         Ok(Recovered {
+            made_up,
             chain,
             position,
             checkpoint,
@@ -413,7 +420,7 @@ impl Recovery<'_> {
         from: u64,
         start: &Start,
         told: &Told<'_>,
-    ) -> Result<Position, StoreError> {
+    ) -> Result<(Position, Option<u64>), StoreError> {
         let new_cursor = || {
             Cursor::new(chain, self.config.check_crc_on_recover)
                 .doubting(start.doubted_from, start.synced_until)
@@ -432,8 +439,9 @@ impl Recovery<'_> {
             (position.last_record, position.last_time) = (record.0, time);
         }
         let (mut at, mut waiting, mut losses) = (from, 0, Losses::before(from));
+        let mut made_up = None;
         if chain.len() == 0 {
-            return Ok(position);
+            return Ok((position, made_up));
         }
         let total = chain.last().map_or(0, |last| last.end()).max(from) - from;
         let mut told_at = None;
@@ -482,6 +490,7 @@ impl Recovery<'_> {
                         break;
                     };
                     losses.note(position.end..found);
+                    made_up = made_up.or(Some(position.end));
                     // What the cursor read before is stale: a filler stands there now.
                     (at, cursor) = (found, new_cursor());
                 }
@@ -493,7 +502,7 @@ impl Recovery<'_> {
             position.last_time = last.and_then(|last| first_time(&last)).unwrap_or_default();
         }
         position.entries = self.entries();
-        Ok(position)
+        Ok((position, made_up))
     }
 
     /// Cuts what lies behind the log's end and makes what was found durable.

@@ -16,6 +16,7 @@
 //! index_offset=2048       the log is indexed up to here
 //! begin=0                 the log began here, or before: where it begins later, segments are missing
 //! clean=0                 1: nothing is missing anywhere
+//! made_up=1024            only where it is so: at this place and behind it recovery put fillers in place of what was lost
 //! crc=89abcdef
 //! ```
 
@@ -44,6 +45,8 @@ pub struct Progress {
     pub begin: Option<u64>,
     /// Whether the stop was clean.
     pub clean: bool,
+    /// Where recovery put the first filler in place of what was lost, if a copy of the log could still have it.
+    pub made_up: Option<u64>,
 }
 
 /// A position between two records, and the record before it.
@@ -108,6 +111,9 @@ impl Progress {
             line("begin", begin);
         }
         line("clean", &u8::from(self.clean));
+        if let Some(made_up) = self.made_up {
+            line("made_up", &made_up);
+        }
         text.push('\n');
         let crc = crc32fast::hash(text.as_bytes());
         let _ = writeln!(text, "crc={crc:08x}");
@@ -142,6 +148,7 @@ impl Progress {
                 "index_offset" => progress.index_offset = value.parse().ok()?,
                 "begin" => progress.begin = Some(value.parse().ok()?),
                 "clean" => progress.clean = value == "1",
+                "made_up" => progress.made_up = Some(value.parse().ok()?),
                 // A later version's: not ours to understand.
                 _ => {}
             }
@@ -175,6 +182,7 @@ mod tests {
             index_offset: 7,
             begin: Some(8),
             clean: true,
+            made_up: Some(8),
         }
     }
 
