@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::machines::Machine;
 use crate::programs::{room, root, run, scratch};
 use crate::record::crc32;
 use crate::transcript::scenarios;
@@ -174,8 +176,39 @@ impl Java {
     /// Starts the stock producer and consumer that keep a topic busy.
     pub fn load(&self, name_servers: &str, topic: &str, home: &Path) -> Result<Load> {
         let output = home.join("load.log");
+        self.start_load(
+            self.command(Timers::Default, home),
+            output,
+            name_servers,
+            topic,
+        )
+    }
+
+    /// [`Self::load`] on a machine of its own, with every setting of both clients as they come: routes are asked for
+    /// every 30 s. When it ends, a new group reads everything once more ([`Counted::lost`]).
+    pub fn load_on(
+        &self,
+        machine: &Machine,
+        name_servers: &str,
+        topic: &str,
+        home: &Path,
+    ) -> Result<Load> {
+        let java = self.command(Timers::Default, home);
+        let mut command = machine.command(java.get_program());
+        command
+            .args(java.get_args())
+            .args(["--poll", "30000", "--audit", "yes"]);
+        self.start_load(command, home.join("load.log"), name_servers, topic)
+    }
+
+    fn start_load(
+        &self,
+        mut command: Command,
+        output: PathBuf,
+        name_servers: &str,
+        topic: &str,
+    ) -> Result<Load> {
         let log = File::create(&output)?;
-        let mut command = self.command(Timers::Default, home);
         command
             .args(["--namesrv", name_servers, "--load", topic])
             .stdin(Stdio::piped())
@@ -216,6 +249,8 @@ pub struct Counted {
     pub consumed: u64,
     /// Acknowledged, and not consumed in the end.
     pub missing: u64,
+    /// Acknowledged, and not found by the new group in the end.
+    pub lost: u64,
 }
 
 impl Load {
@@ -242,6 +277,25 @@ impl Load {
         until(&format!("{goal} consumed messages"), || {
             Ok(self.counted()?.consumed >= goal)
         })
+    }
+
+    /// A figure of its last report: `acked@BROKER`, sends that this broker acknowledged; `unread@BROKER`, those of them
+    /// that were not consumed yet. 0 if there is no such figure.
+    pub fn figure(&mut self, name: &str) -> Result<u64> {
+        self.counted()?;
+        let text = std::fs::read_to_string(&self.output)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let line = whole.lines().rev().find(|l| l.starts_with("acked="));
+        let mut words = line.unwrap_or_default().split(' ');
+        let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        Ok(found.map(str::parse).transpose()?.unwrap_or(0))
+    }
+
+    /// The consumer asks for no more messages, or does so again.
+    pub fn let_consume(&mut self, yes: bool) -> Result<()> {
+        let order: &[u8] = if yes { b"r" } else { b"s" };
+        let stdin = self.stdin.as_mut().context("no pipe")?;
+        Ok(stdin.write_all(order)?)
     }
 
     /// Lets it come to its end: it waits for everything acknowledged to be consumed. Returns counts and output.
@@ -286,6 +340,7 @@ fn last_count(text: &str, start: &str) -> Counted {
             "failed" => counted.failed = value,
             "consumed" => counted.consumed = value,
             "missing" => counted.missing = value,
+            "lost" => counted.lost = value,
             _ => {}
         }
     }

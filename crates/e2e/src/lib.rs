@@ -7,6 +7,7 @@ pub mod clients;
 pub mod frame;
 pub mod http;
 pub mod ledger;
+pub mod machines;
 pub mod mqadmin;
 pub mod ports;
 pub mod programs;

@@ -77,3 +77,28 @@ pub fn run(what: &str, command: &mut Command) -> Result<String> {
     }
     Ok(stdout)
 }
+
+/// Makes the tarball and unpacks it; returns the home folder.
+pub fn unpacked(room: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut dist = Command::new(cargo);
+    dist.args(["run", "--quiet", "-p", "xtask", "--", "dist", "--out"])
+        .arg(room)
+        .current_dir(root());
+    dist.env("CARGO_TARGET_DIR", target());
+    let said = run("cargo xtask dist", &mut dist)?;
+    let tarball = said
+        .lines()
+        .last()
+        .context("dist names no tarball")?
+        .trim()
+        .to_owned();
+    let mut tar = Command::new("tar");
+    tar.arg("-xzf").arg(&tarball).arg("-C").arg(room);
+    run("tar", &mut tar)?;
+    let name = Path::new(&tarball)
+        .file_name()
+        .and_then(|n| n.to_str())
+        .context("tarball's name")?;
+    Ok(room.join(name.trim_end_matches(".tar.gz")))
+}

@@ -3,36 +3,11 @@
 //! The lines use the standard ports and `mqshutdown` looks for processes by name, so each run gets a network and a
 //! process table of its own (`unshare`, which needs root or user namespaces).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
-use gantry_e2e::programs::{room, root, run, target};
-
-/// Unpacks the tarball; returns the home folder.
-fn unpacked(room: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut dist = Command::new(cargo);
-    dist.args(["run", "--quiet", "-p", "xtask", "--", "dist", "--out"])
-        .arg(room)
-        .current_dir(root());
-    dist.env("CARGO_TARGET_DIR", target());
-    let said = run("cargo xtask dist", &mut dist)?;
-    let tarball = said
-        .lines()
-        .last()
-        .context("dist names no tarball")?
-        .trim()
-        .to_owned();
-    let mut tar = Command::new("tar");
-    tar.arg("-xzf").arg(&tarball).arg("-C").arg(room);
-    run("tar", &mut tar)?;
-    let name = Path::new(&tarball)
-        .file_name()
-        .and_then(|n| n.to_str())
-        .context("tarball's name")?;
-    Ok(room.join(name.trim_end_matches(".tar.gz")))
-}
+use anyhow::{Result, ensure};
+use gantry_e2e::programs::{room, run, unpacked};
 
 /// Brings the loopback device of the new network up; then the lines under test.
 const PROLOGUE: &str = r#"

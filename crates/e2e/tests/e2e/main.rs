@@ -6,6 +6,7 @@ mod bad_input;
 mod clients;
 mod crash;
 mod damages;
+mod deployments;
 mod disk_errors;
 mod hand_over;
 mod home;
