@@ -120,10 +120,12 @@ enum End {
     Connect(SocketAddr, io::Error),
     #[error("{0}")]
     Socket(#[from] io::Error),
-    #[error(
-        "the master closed the link: its log says why (is this host registered under its name, or in its haPeers?)"
-    )]
+    #[error("the master closed the link")]
     Closed,
+    #[error(
+        "the master closed the link before it said anything: is this host registered under its name, or in its haPeers? Its log says why"
+    )]
+    TurnedAway,
     #[error("this broker stops")]
     Stopping,
 }
@@ -364,6 +366,7 @@ impl Link<'_> {
                         tracing::info!(master, %from, wire = wire.name(), "following the master");
                     }
                 }
+                Err(End::Closed) if !is_heard => return End::TurnedAway,
                 Err(end) => return end,
             }
             if let Err(end) = self.report() {
