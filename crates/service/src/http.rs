@@ -40,8 +40,8 @@ pub struct Page {
     pub status: &'static str,
     /// `Content-Type`
     pub content_type: &'static str,
-    /// The content.
-    pub body: Vec<u8>,
+    /// The content, in parts: a large page is nowhere in one piece.
+    pub body: Vec<Vec<u8>>,
 }
 
 /// Finds the page of a path; `None`: there is none. May block.
@@ -142,7 +142,9 @@ async fn connection(
         Err(status) => refuse(status, false),
     };
     stream.write_all(&head).await?;
-    stream.write_all(&body).await?;
+    for part in body {
+        stream.write_all(&part).await?;
+    }
     stream.shutdown().await?;
     // Closing with something unread would reset the connection, and take the answer with it.
     let mut rest = [0; 1024];
@@ -203,13 +205,18 @@ fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
     }))
 }
 
-fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<u8>) {
-    let body = format!("{status}\n").into_bytes();
+fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let body = vec![format!("{status}\n").into_bytes()];
     answer(status, "text/plain; charset=utf-8", body, head_only)
 }
 
 /// Head and body of an answer; pages are large, so they are not copied.
-fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (Vec<u8>, Vec<u8>) {
+fn answer(
+    status: &str,
+    content_type: &str,
+    body: Vec<Vec<u8>>,
+    head_only: bool,
+) -> (Vec<u8>, Vec<Vec<u8>>) {
     let allow = if status.starts_with("405") {
         "Allow: GET, HEAD\r\n"
     } else {
@@ -217,7 +224,7 @@ fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
-        body.len()
+        body.iter().map(Vec::len).sum::<usize>()
     );
     (head.into_bytes(), if head_only { Vec::new() } else { body })
 }
@@ -239,7 +246,7 @@ mod tests {
                 (path == "/metrics").then(|| Page {
                     status: "200 OK",
                     content_type: "text/plain",
-                    body: b"a 1\n".to_vec(),
+                    body: vec![b"a ".to_vec(), b"1\n".to_vec()],
                 })
             });
             let server = tokio::spawn(serve(listener, pages));
