@@ -286,7 +286,7 @@ mod tests {
         let live = LiveConfig::new(BrokerConfig::defaults(&Host::described()));
         let board = Board::new(Instant::now(), live);
         let said = |page: Page| {
-            let text = String::from_utf8(page.body).unwrap();
+            let text = String::from_utf8(page.body.concat()).unwrap();
             (page.status, text)
         };
         let not_ready = "503 Service Unavailable";

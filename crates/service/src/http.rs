@@ -1,20 +1,20 @@
 //! A page server for machines that look at a daemon: one request a connection, GET and HEAD, no bodies.
 //!
 //! It cannot hurt the daemon: connections, the size of a request and the time from accept to close are bounded, and
-//! pages are made one at a time on a thread where they may wait for a disk. It owns no page; [`serve`] is given a
+//! pages are made one at a time on a thread of their own, where they may wait for a disk. It owns no page; [`serve`] is given a
 //! function from path to page. It is meant for loopback: no TLS, no names, no users.
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
 
@@ -40,8 +40,8 @@ pub struct Page {
     pub status: &'static str,
     /// `Content-Type`
     pub content_type: &'static str,
-    /// The content.
-    pub body: Vec<u8>,
+    /// The content, in parts: a large page is nowhere in one piece.
+    pub body: Vec<Vec<u8>>,
 }
 
 /// Finds the page of a path; `None`: there is none. May block.
@@ -91,7 +91,7 @@ pub fn bind(
 pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let one_page = Arc::new(Semaphore::new(1));
+    let maker = start_maker(pages)?;
     loop {
         let Ok(place) = room.clone().acquire_owned().await else {
             return Ok(());
@@ -104,12 +104,10 @@ pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
                 continue;
             }
         };
-        let (pages, one_page) = (pages.clone(), one_page.clone());
+        let maker = maker.clone();
         tokio::spawn(async move {
             // Who is too slow, or goes away, gets nothing: it will ask again.
-            if let Ok(Err(error)) =
-                timeout(CONNECTION_TIME, connection(stream, pages, one_page)).await
-            {
+            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection(stream, maker)).await {
                 tracing::debug!(%error, "a metrics connection ended");
             }
             drop(place);
@@ -117,22 +115,38 @@ pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
     }
 }
 
-async fn connection(
-    mut stream: TcpStream,
-    pages: Arc<Pages>,
-    one_page: Arc<Semaphore>,
-) -> io::Result<()> {
+/// Somebody asks for a page, and waits for it here.
+struct Asked {
+    path: String,
+    answer: oneshot::Sender<Option<Page>>,
+}
+
+/// Starts the thread that makes pages, until nobody can ask any more.
+///
+/// It is always the same one: the allocator keeps an arena for each thread, and what is left in it of a large page would
+/// be there once for each thread that had made one.
+fn start_maker(pages: Arc<Pages>) -> io::Result<mpsc::Sender<Asked>> {
+    let (maker, asked) = mpsc::channel::<Asked>();
+    let work = move || {
+        for Asked { path, answer } in asked {
+            // Who has gone away needs none.
+            if !answer.is_closed() {
+                let _ = answer.send(pages(&path));
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("pages".into())
+        .spawn(work)?;
+    Ok(maker)
+}
+
+async fn connection(mut stream: TcpStream, maker: mpsc::Sender<Asked>) -> io::Result<()> {
     let (head, body) = match read_request(&mut stream).await? {
         Ok(Request { path, head_only }) => {
-            // The permit goes with the work: work that hangs on a disk is not begun twice.
-            let Ok(permit) = one_page.acquire_owned().await else {
-                return Ok(());
-            };
-            let made = tokio::task::spawn_blocking(move || {
-                let page = pages(&path);
-                drop(permit);
-                page
-            });
+            let (to, made) = oneshot::channel();
+            // Without the thread no answer comes either.
+            let _ = maker.send(Asked { path, answer: to });
             match made.await {
                 Ok(Some(page)) => answer(page.status, page.content_type, page.body, head_only),
                 Ok(None) => refuse("404 Not Found", head_only),
@@ -142,7 +156,9 @@ async fn connection(
         Err(status) => refuse(status, false),
     };
     stream.write_all(&head).await?;
-    stream.write_all(&body).await?;
+    for part in body {
+        stream.write_all(&part).await?;
+    }
     stream.shutdown().await?;
     // Closing with something unread would reset the connection, and take the answer with it.
     let mut rest = [0; 1024];
@@ -203,13 +219,18 @@ fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
     }))
 }
 
-fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<u8>) {
-    let body = format!("{status}\n").into_bytes();
+fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let body = vec![format!("{status}\n").into_bytes()];
     answer(status, "text/plain; charset=utf-8", body, head_only)
 }
 
 /// Head and body of an answer; pages are large, so they are not copied.
-fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (Vec<u8>, Vec<u8>) {
+fn answer(
+    status: &str,
+    content_type: &str,
+    body: Vec<Vec<u8>>,
+    head_only: bool,
+) -> (Vec<u8>, Vec<Vec<u8>>) {
     let allow = if status.starts_with("405") {
         "Allow: GET, HEAD\r\n"
     } else {
@@ -217,7 +238,7 @@ fn answer(status: &str, content_type: &str, body: Vec<u8>, head_only: bool) -> (
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
-        body.len()
+        body.iter().map(Vec::len).sum::<usize>()
     );
     (head.into_bytes(), if head_only { Vec::new() } else { body })
 }
@@ -239,7 +260,7 @@ mod tests {
                 (path == "/metrics").then(|| Page {
                     status: "200 OK",
                     content_type: "text/plain",
-                    body: b"a 1\n".to_vec(),
+                    body: vec![b"a ".to_vec(), b"1\n".to_vec()],
                 })
             });
             let server = tokio::spawn(serve(listener, pages));

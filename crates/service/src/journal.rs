@@ -1,142 +1,138 @@
-//! Lines for systemd's journal in its own protocol, one datagram each: fields stay fields.
+//! Lines for systemd's journal: ours and their fields, prefixed `GANTRY_`, and for events the well-known `MESSAGE_ID`.
 //!
-//! Ours are prefixed `GANTRY_`; the well-known ones (`MESSAGE`, `PRIORITY`, `MESSAGE_ID`, `SYSLOG_IDENTIFIER`) are not.
+//! `tracing-journald` prefixes every field of an event but its message, and takes fields without a prefix for a whole
+//! layer alone: so each event that has a number has a layer.
+//!
+//! It sends at once, on the thread that logs, and waits while the journal's socket is full
+//! (`docs/decisions/0003-journal-lines-are-sent-at-once.md`).
 
 use std::io;
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level};
+use tracing::field::{Field, Value, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Callsite, Event, Metadata, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
 
-/// A longer value is cut: a line must fit into a datagram of any system.
-const VALUE_BYTES: usize = 16 << 10;
-/// More than this of fields is left out.
-const LINE_BYTES: usize = 64 << 10;
+use crate::events;
 
-/// The way to the journal. Sending waits while the journal has much to do.
-#[derive(Debug)]
+/// The way to the journal.
 pub(crate) struct Journal {
-    socket: UnixDatagram,
+    /// Of lines that are no event with a number.
+    plain: tracing_journald::Layer,
+    events: Vec<(&'static str, tracing_journald::Layer)>,
 }
 
 impl Journal {
-    /// Connects to the journal at this socket.
-    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        socket.connect(path)?;
-        Ok(Self { socket })
+    /// Connects to the journal, as the program with this name.
+    pub(crate) fn connect(identifier: &str) -> io::Result<Self> {
+        let layer = || {
+            let priorities = PriorityMappings {
+                info: Priority::Informational,
+                debug: Priority::Debug,
+                ..PriorityMappings::new()
+            };
+            let layer = tracing_journald::layer()?
+                .with_field_prefix(Some("GANTRY".to_owned()))
+                .with_priority_mappings(priorities)
+                .with_syslog_identifier(identifier.to_owned());
+            Ok::<_, io::Error>(layer)
+        };
+        let event = |id| Ok((id, layer()?.with_custom_fields([("MESSAGE_ID", id)])));
+        Ok(Self {
+            plain: layer()?,
+            events: events::ALL
+                .into_iter()
+                .map(event)
+                .collect::<io::Result<_>>()?,
+        })
     }
 
-    /// Sends what [`encode`] or [`note`] has made.
-    pub(crate) fn send(&self, line: &[u8]) -> io::Result<()> {
-        self.socket.send(line).map(drop)
-    }
-}
-
-/// An event of the program with this name, with more text behind its message.
-pub(crate) fn encode(identifier: &str, event: &Event<'_>, more: &str) -> Vec<u8> {
-    let metadata = event.metadata();
-    let mut line = Line::default();
-    put(&mut line.fields, "PRIORITY", priority(*metadata.level()));
-    put(&mut line.fields, "SYSLOG_IDENTIFIER", identifier);
-    put(&mut line.fields, "GANTRY_TARGET", metadata.target());
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("thread");
-    put(&mut line.fields, "GANTRY_THREAD", name);
-    event.record(&mut line);
-    line.message.push_str(more);
-    put(&mut line.fields, "MESSAGE", &line.message);
-    line.fields
-}
-
-/// A warning that is no event of the program.
-pub(crate) fn note(identifier: &str, message_id: &str, message: &str) -> Vec<u8> {
-    let mut fields = Vec::new();
-    put(&mut fields, "PRIORITY", priority(Level::WARN));
-    put(&mut fields, "SYSLOG_IDENTIFIER", identifier);
-    put(&mut fields, "MESSAGE_ID", message_id);
-    put(&mut fields, "MESSAGE", message);
-    fields
-}
-
-fn priority(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "3",
-        Level::WARN => "4",
-        Level::INFO => "6",
-        Level::DEBUG | Level::TRACE => "7",
-    }
-}
-
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: Vec<u8>,
-}
-
-impl Line {
-    fn field(&mut self, name: &str, value: &str) {
-        match name {
-            "message" => self.message.push_str(value),
-            "message_id" => put(&mut self.fields, "MESSAGE_ID", value),
-            name => {
-                let mut own = String::from("GANTRY_");
-                // The journal takes capitals, digits and underscores.
-                own.extend(name.chars().map(|character| match character {
-                    'a'..='z' => character.to_ascii_uppercase(),
-                    'A'..='Z' | '0'..='9' => character,
-                    _ => '_',
-                }));
-                put(&mut self.fields, &own, value);
-            }
+    fn layer(&self, event: &Event<'_>) -> &tracing_journald::Layer {
+        let mut number = Number(None, &self.events);
+        // Few have one, and looking for it visits every field.
+        if event.metadata().fields().field(Number::FIELD).is_some() {
+            event.record(&mut number);
         }
+        number.0.unwrap_or(&self.plain)
+    }
+
+    pub(crate) fn send<S>(&self, event: &Event<'_>, context: Context<'_, S>)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        self.layer(event).on_event(event, context);
+    }
+
+    /// Says before an event that so many like it were left out.
+    pub(crate) fn send_left_out<S>(&self, event: &Event<'_>, count: u64, context: Context<'_, S>)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        let metadata = left_out();
+        let fields = metadata.fields();
+        let named = |name| fields.field(name);
+        let (Some(message), Some(number), Some(place)) =
+            (named("message"), named(Number::FIELD), named("place"))
+        else {
+            return;
+        };
+        let text = format!("{count} lines like the next one were left out");
+        let values: [(&Field, Option<&dyn Value>); 3] = [
+            (&message, Some(&text)),
+            (&number, Some(&events::SUPPRESSED)),
+            (&place, Some(&event.metadata().name())),
+        ];
+        let values = fields.value_set(&values);
+        // By `warn!` it would come through the whole subscriber again.
+        self.send(&Event::new(metadata, &values), context);
+    }
+
+    /// A span's fields are kept with the span, for whichever layer sends an event in it.
+    pub(crate) fn open<S>(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        self.plain.on_new_span(attributes, id, context);
+    }
+
+    pub(crate) fn record<S>(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>)
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        self.plain.on_record(id, values, context);
     }
 }
 
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.field(field.name(), &format!("{value:?}"));
+/// What a line about lines that were left out is.
+fn left_out() -> &'static Metadata<'static> {
+    tracing::callsite! {
+        name: "left_out",
+        kind: tracing::metadata::Kind::EVENT,
+        level: tracing::Level::WARN,
+        fields: message, message_id, place
     }
+    .metadata()
+}
+
+/// Finds the layer of the number that an event says.
+struct Number<'a>(
+    Option<&'a tracing_journald::Layer>,
+    &'a [(&'static str, tracing_journald::Layer)],
+);
+
+impl Number<'_> {
+    const FIELD: &'static str = "message_id";
+}
+
+impl Visit for Number<'_> {
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field.name(), value);
-    }
-}
-
-/// `NAME`, the length in 8 bytes, the value: a form that takes line breaks.
-fn put(into: &mut Vec<u8>, name: &str, value: &str) {
-    let cut = (0..=VALUE_BYTES.min(value.len()))
-        .rev()
-        .find(|&at| value.is_char_boundary(at))
-        .unwrap_or(0);
-    if LINE_BYTES < into.len() && name != "MESSAGE" {
-        return;
-    }
-    into.extend_from_slice(name.as_bytes());
-    into.push(b'\n');
-    into.extend_from_slice(&(cut as u64).to_le_bytes());
-    into.extend_from_slice(&value.as_bytes()[..cut]);
-    into.push(b'\n');
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::BTreeMap;
-
-    /// The fields of a datagram.
-    pub(crate) fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
-        let mut fields = BTreeMap::new();
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let name = String::from_utf8(bytes[..end].to_vec()).unwrap();
-            let length = u64::from_le_bytes(bytes[end + 1..end + 9].try_into().unwrap());
-            let from = end + 9;
-            let to = from + usize::try_from(length).unwrap();
-            let value = String::from_utf8(bytes[from..to].to_vec()).unwrap();
-            assert_eq!(bytes[to], b'\n');
-            assert!(fields.insert(name, value).is_none());
-            bytes = &bytes[to + 1..];
+        if field.name() == Self::FIELD {
+            let known = self.1.iter().find(|(id, _)| *id == value);
+            self.0 = known.map(|(_, layer)| layer);
         }
-        fields
     }
 }

@@ -1,7 +1,7 @@
 //! What a daemon owes its host: start-up (options, configuration, exit codes), logs, signals, messages to systemd,
 //! sockets that outlive a restart, signs of life, process limits, pages for metrics and health.
 //!
-//! It knows nothing of messages. Idle, it costs one sleeping thread.
+//! It knows nothing of messages. Idle, it costs two sleeping threads: for log files, and for pages.
 //! A `main` begins with [`startup::begin`], then [`logging::start`].
 
 pub mod audit;

@@ -1,14 +1,14 @@
 //! Logs: into the journal under systemd, else into `<logDir>/<name>.log` in RocketMQ's form
 //! (`2026-11-23 15:04:05 INFO main - message`), else, if no file can be made, to stderr.
 //!
-//! Nobody who logs ever waits for a disk: lines go through a bounded queue to one thread; what does not fit is
-//! counted, and the number is logged when there is room again. A place that is heard too often is silenced for a while
+//! Nobody who logs ever waits for a disk: lines of files go through a bounded queue to one thread; what does not fit is
+//! counted, and the number is logged when there is room again. The journal gets each line at once. A place that is heard too often is silenced for a while
 //! (`limiter`), audits excepted. Bodies and secrets are never logged, by anybody.
 
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -18,12 +18,14 @@ use std::time::{Duration, Instant};
 use gantry_config::LogLevel;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 
 use crate::events;
-use crate::journal::{self, Journal};
+use crate::journal::Journal;
 use crate::limiter::{Limiter, Verdict};
 use crate::rotating::{FILE_BYTES, RotatingFile};
 
@@ -113,17 +115,14 @@ pub fn start(plan: &Plan) -> Logging {
     // A second start in one process (tests) logs where the first does, and so does its level.
     let _ = LEVEL.set(level);
     let journal = if under_systemd() {
-        Journal::connect(Path::new(JOURNAL)).ok()
+        Journal::connect(&format!("mq{}", plan.name)).ok()
     } else {
         None
     };
     let (destination, writer) = match journal {
         Some(journal) => {
-            let identifier = format!("mq{}", plan.name);
-            let output = Output::Journal(journal, identifier.clone());
-            let (writer, queue) = start_writer(output);
-            install(registry.with(Limited::new(Records { queue, identifier })));
-            (Destination::Journal, writer)
+            install(registry.with(Limited::new(journal)));
+            (Destination::Journal, None)
         }
         None => {
             let (output, destination) = open(plan);
@@ -212,36 +211,13 @@ pub(crate) fn in_journal() -> bool {
 enum Output {
     File(RotatingFile),
     Stderr,
-    /// The journal, and who we are there.
-    Journal(Journal, String),
 }
 
 impl Output {
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(lines),
-            // Each has its own datagram; it comes as a record.
-            Self::Stderr | Self::Journal(..) => io::Write::write_all(&mut io::stderr(), lines),
-        }
-    }
-
-    /// What is said of lines that were dropped.
-    fn write_note(&mut self, note: &str) -> io::Result<()> {
-        match self {
-            Self::Journal(journal, identifier) => {
-                journal.send(&journal::note(identifier, events::SUPPRESSED, note))
-            }
-            Self::File(_) | Self::Stderr => {
-                let line = format_line(Level::WARN, note);
-                self.write(line.as_bytes())
-            }
-        }
-    }
-
-    fn write_record(&mut self, record: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Journal(journal, _) => journal.send(record),
-            Self::File(_) | Self::Stderr => self.write(record),
+            Self::Stderr => io::Write::write_all(&mut io::stderr(), lines),
         }
     }
 }
@@ -259,8 +235,6 @@ fn open(plan: &Plan) -> (Output, Destination) {
 
 enum Item {
     Line(String),
-    /// A line of the journal.
-    Record(Vec<u8>),
     Flush(Sender<()>),
     Stop,
 }
@@ -332,12 +306,6 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         while let Some(item) = next {
             match item {
                 Item::Line(line) => lines.extend_from_slice(line.as_bytes()),
-                Item::Record(record) => {
-                    if output.write_record(&record).is_err() {
-                        queue.dropped.fetch_add(1, Ordering::Relaxed);
-                        DROPPED.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
                 Item::Flush(done) => waiting.push(done),
                 Item::Stop => stop = true,
             }
@@ -356,7 +324,8 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         if reported < dropped {
             let note = format!("{} log lines were dropped", dropped - reported);
             // Said again with the next lines, if not now.
-            if output.write_note(&note).is_ok() {
+            let line = format_line(Level::WARN, &note);
+            if output.write(line.as_bytes()).is_ok() {
                 reported = dropped;
             }
         }
@@ -375,9 +344,15 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
 }
 
 /// Where events go.
-trait Sink: Send + Sync + 'static {
-    /// Takes an event, with more text behind its message.
-    fn take(&self, event: &Event<'_>, more: &str);
+trait Sink<S>: Send + Sync + 'static {
+    /// Takes an event before which so many like it were left out.
+    fn take(&self, event: &Event<'_>, left_out: u64, context: Context<'_, S>);
+
+    /// A span begins.
+    fn open(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {}
+
+    /// A span has got more fields.
+    fn record(&self, _: &Id, _: &Record<'_>, _: Context<'_, S>) {}
 }
 
 /// Silences what is heard too often.
@@ -395,18 +370,22 @@ impl<O> Limited<O> {
     }
 }
 
-impl<S: Subscriber, O: Sink> Layer<S> for Limited<O> {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber, O: Sink<S>> Layer<S> for Limited<O> {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.output.open(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        self.output.record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
         if [BANNER, AUDIT].contains(&metadata.target()) {
-            return self.output.take(event, "");
+            return self.output.take(event, 0, context);
         }
         match self.limiter.look(metadata.callsite(), Instant::now()) {
-            Verdict::Write(0) => self.output.take(event, ""),
-            Verdict::Write(before) => {
-                let more = format!(" ({before} like this were left out before)");
-                self.output.take(event, &more);
-            }
+            Verdict::Write(before) => self.output.take(event, before, context),
             Verdict::LeaveOut => {
                 SUPPRESSED.fetch_add(1, Ordering::Relaxed);
             }
@@ -414,16 +393,20 @@ impl<S: Subscriber, O: Sink> Layer<S> for Limited<O> {
     }
 }
 
-/// Turns events into records of the journal.
-struct Records {
-    queue: Arc<Queue>,
-    identifier: String,
-}
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Sink<S> for Journal {
+    fn take(&self, event: &Event<'_>, left_out: u64, context: Context<'_, S>) {
+        if 0 < left_out {
+            self.send_left_out(event, left_out, context.clone());
+        }
+        self.send(event, context);
+    }
 
-impl Sink for Records {
-    fn take(&self, event: &Event<'_>, more: &str) {
-        let record = journal::encode(&self.identifier, event, more);
-        self.queue.put(Item::Record(record));
+    fn open(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        Journal::open(self, attributes, id, context);
+    }
+
+    fn record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        Journal::record(self, id, values, context);
     }
 }
 
@@ -432,8 +415,8 @@ struct Lines {
     queue: Arc<Queue>,
 }
 
-impl Sink for Lines {
-    fn take(&self, event: &Event<'_>, more: &str) {
+impl<S: Subscriber> Sink<S> for Lines {
+    fn take(&self, event: &Event<'_>, left_out: u64, _: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
         let Text { message, fields } = text;
@@ -441,7 +424,12 @@ impl Sink for Lines {
         let line = if metadata.target() == BANNER {
             format!("{message}\n")
         } else {
-            format_line(*metadata.level(), &(message + &fields + more))
+            let mut text = message + &fields;
+            if 0 < left_out {
+                // Writing to a string cannot fail.
+                let _ = write!(text, " ({left_out} like this were left out before)");
+            }
+            format_line(*metadata.level(), &text)
         };
         self.queue.put(Item::Line(line));
     }
@@ -531,64 +519,6 @@ mod tests {
             rest.starts_with(" INFO ") && rest.ends_with(" - first second\n"),
             "{line}"
         );
-    }
-
-    /// What an operator searches for by `journalctl GANTRY_TOPIC=...` or `MESSAGE_ID=...`.
-    #[test]
-    fn the_journal_gets_fields_under_their_names() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        let identifier = "mqbroker".to_owned();
-        let journal = Journal::connect(&path).unwrap();
-        let (writer, queue) = start_writer(Output::Journal(journal, identifier.clone()));
-        let records = Limited::new(Records { queue, identifier });
-        let subscriber = tracing_subscriber::registry().with(records);
-        let long = "x".repeat(100_000);
-        tracing::subscriber::with_default(subscriber, || {
-            let topic = "T";
-            tracing::warn!(
-                message_id = events::STUCK,
-                topic,
-                queue_id = 3,
-                long,
-                "first\nsecond"
-            );
-            for number in 0..101 {
-                tracing::info!(number, "storm");
-            }
-            tracing::info!(target: AUDIT, "heard");
-        });
-        let next = || {
-            let mut bytes = vec![0; 1 << 20];
-            let length = socket.recv(&mut bytes).unwrap();
-            crate::journal::tests::fields(&bytes[..length])
-        };
-        let first = next();
-        for (name, value) in [
-            ("MESSAGE", "first\nsecond"),
-            ("MESSAGE_ID", events::STUCK),
-            ("PRIORITY", "4"),
-            ("SYSLOG_IDENTIFIER", "mqbroker"),
-            ("GANTRY_TOPIC", "T"),
-            ("GANTRY_QUEUE_ID", "3"),
-        ] {
-            assert_eq!(first[name], value, "{name}");
-        }
-        assert_eq!(first["GANTRY_LONG"].len(), 16 << 10);
-        for number in 0..100 {
-            assert_eq!(next()["GANTRY_NUMBER"], number.to_string());
-        }
-        assert_eq!(
-            next()["MESSAGE"],
-            "heard",
-            "the line before is one too many"
-        );
-        assert!(1 <= left_out().suppressed);
-        writer.unwrap().queue.sender.send(Item::Stop).unwrap();
     }
 
     #[test]

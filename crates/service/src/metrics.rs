@@ -1,18 +1,24 @@
 //! The families of one scrape in the text form that Prometheus reads, and what every process says of itself.
 //!
-//! A series becomes a line the moment it is given, so that a scrape of a hundred thousand of them costs their text and
-//! no more. Their number is bounded: what comes beyond is left out and counted, and whoever collects gives what matters
-//! first. It knows no daemon's families; they belong to the parts that have the figures.
+//! Series are given in any order and become text a few at a time, so that a scrape of a hundred thousand of them costs
+//! their text and no more. Their number is bounded: what comes beyond is left out and counted, and whoever collects gives
+//! what matters first. It knows no daemon's families; they belong to the parts that have the figures.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
+use prometheus::TextEncoder;
+use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::http::Page;
+
+/// So many series of a family wait to become text: as a tree of allocations each is several times as large.
+const BATCH: usize = 32;
+/// Text is kept in parts of about this size, which take no room beyond it and need not be joined.
+const PART_BYTES: usize = 32 << 10;
 
 /// What a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +32,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn as_str(self) -> &'static str {
+    fn of_proto(self) -> MetricType {
         match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Histogram => "histogram",
+            Self::Gauge => MetricType::GAUGE,
+            Self::Counter => MetricType::COUNTER,
+            Self::Histogram => MetricType::HISTOGRAM,
         }
     }
 }
@@ -46,9 +52,65 @@ pub struct Families {
 
 #[derive(Debug)]
 struct Family {
-    help: String,
-    kind: Kind,
-    lines: String,
+    /// The latest series.
+    waiting: MetricFamily,
+    /// Those before them, below the lines of the family itself.
+    text: Vec<Vec<u8>>,
+    /// How long these lines are.
+    head: usize,
+}
+
+impl Family {
+    fn new(name: &str, help: &str, kind: Kind) -> Self {
+        let mut waiting = MetricFamily::default();
+        waiting.set_name(name.to_owned());
+        waiting.set_help(help.to_owned());
+        waiting.set_field_type(kind.of_proto());
+        // The encoder takes no family without series: one goes in, and its lines out again.
+        waiting.mut_metric().push(Metric::default());
+        let mut lines = encode(&waiting);
+        waiting.mut_metric().clear();
+        let head = lines
+            .split_inclusive('\n')
+            .take_while(|line| line.starts_with('#'))
+            .map(str::len)
+            .sum();
+        lines.truncate(head);
+        Self {
+            waiting,
+            text: vec![lines.into_bytes()],
+            head,
+        }
+    }
+
+    fn push(&mut self, metric: Metric) {
+        self.waiting.mut_metric().push(metric);
+        if BATCH <= self.waiting.get_metric().len() {
+            self.write();
+        }
+    }
+
+    /// Makes text of what waits.
+    fn write(&mut self) {
+        if self.waiting.get_metric().is_empty() {
+            return;
+        }
+        let lines = encode(&self.waiting);
+        let lines = &lines.as_bytes()[self.head..];
+        self.waiting.mut_metric().clear();
+        match self.text.last_mut() {
+            Some(part) if part.len() + lines.len() <= PART_BYTES => part.extend_from_slice(lines),
+            _ => self.text.push(lines.to_vec()),
+        }
+    }
+}
+
+fn encode(family: &MetricFamily) -> String {
+    let mut text = String::new();
+    // Strings take everything, and only a family without name or series is refused.
+    let done = TextEncoder::new().encode_utf8(std::slice::from_ref(family), &mut text);
+    debug_assert!(done.is_ok(), "{done:?}");
+    text
 }
 
 /// How often something took how long.
@@ -84,8 +146,12 @@ impl Families {
 
     /// Something that goes up and down.
     pub fn gauge(&mut self, name: &str, help: &str, labels: Labels<'_>, value: f64) {
-        if let Some(lines) = self.room(name, help, Kind::Gauge, 1) {
-            line(lines, name, "", labels, None, value);
+        if let Some(family) = self.room(name, help, Kind::Gauge, 1) {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            let mut metric = Metric::from_label(pairs(labels));
+            metric.set_gauge(gauge);
+            family.push(metric);
         }
     }
 
@@ -97,8 +163,12 @@ impl Families {
     /// As [`Families::counter`], of something that is no whole number.
     pub fn amount(&mut self, name: &str, help: &str, labels: Labels<'_>, value: f64) {
         debug_assert!(name.ends_with("_total"), "{name}");
-        if let Some(lines) = self.room(name, help, Kind::Counter, 1) {
-            line(lines, name, "", labels, None, value);
+        if let Some(family) = self.room(name, help, Kind::Counter, 1) {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            let mut metric = Metric::from_label(pairs(labels));
+            metric.set_counter(counter);
+            family.push(metric);
         }
     }
 
@@ -111,19 +181,24 @@ impl Families {
         histogram: &Histogram<'_>,
     ) {
         let series = histogram.ranges.len() + 3;
-        let Some(lines) = self.room(name, help, Kind::Histogram, series) else {
+        let Some(family) = self.room(name, help, Kind::Histogram, series) else {
             return;
         };
         let mut count = 0;
-        for (end, times) in histogram.ranges {
+        let buckets = histogram.ranges.iter().map(|(end, times)| {
             count += times;
-            line(lines, name, "_bucket", labels, Some(*end), float(count));
-        }
-        count += histogram.beyond;
-        let all = Some(f64::INFINITY);
-        line(lines, name, "_bucket", labels, all, float(count));
-        line(lines, name, "_sum", labels, None, histogram.sum);
-        line(lines, name, "_count", labels, None, float(count));
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(*end);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut of_proto = proto::Histogram::default();
+        of_proto.set_bucket(buckets.collect());
+        of_proto.set_sample_count(count + histogram.beyond);
+        of_proto.set_sample_sum(histogram.sum);
+        let mut metric = Metric::from_label(pairs(labels));
+        metric.set_histogram(of_proto);
+        family.push(metric);
     }
 
     /// A family that has no series at present.
@@ -146,51 +221,35 @@ impl Families {
         self.series
     }
 
-    fn room(&mut self, name: &str, help: &str, kind: Kind, series: usize) -> Option<&mut String> {
+    fn room(&mut self, name: &str, help: &str, kind: Kind, series: usize) -> Option<&mut Family> {
         if self.series_max.saturating_sub(self.series) < series {
             self.dropped += series as u64;
             return None;
         }
         self.series += series;
-        Some(&mut self.family(name, help, kind).lines)
+        Some(self.family(name, help, kind))
     }
 
     fn family(&mut self, name: &str, help: &str, kind: Kind) -> &mut Family {
         if !self.families.contains_key(name) {
-            let mut escaped = String::with_capacity(help.len());
-            for character in help.chars() {
-                match character {
-                    '\\' => escaped.push_str(r"\\"),
-                    '\n' => escaped.push_str(r"\n"),
-                    other => escaped.push(other),
-                }
-            }
-            let family = Family {
-                help: escaped,
-                kind,
-                lines: String::new(),
-            };
+            let family = Family::new(name, help, kind);
             self.families.insert(name.to_owned(), family);
         }
         let Some(family) = self.families.get_mut(name) else {
             unreachable!("{name} was put there just now")
         };
-        assert_eq!(family.kind, kind, "{name} is of one kind");
+        let is_same = family.waiting.get_field_type() == kind.of_proto();
+        assert!(is_same, "{name} is of one kind");
         family
     }
 
-    /// The text that Prometheus reads. Each family is given up as soon as it is in there: pages are many megabytes.
-    pub fn encode(self) -> Vec<u8> {
-        let room = |(name, family): (&String, &Family)| {
-            2 * name.len() + family.help.len() + family.lines.len() + 32
+    /// The text that Prometheus reads, in parts: it is many megabytes.
+    pub fn encode(self) -> Vec<Vec<u8>> {
+        let text = |mut family: Family| {
+            family.write();
+            family.text
         };
-        let mut text = String::with_capacity(self.families.iter().map(room).sum());
-        for (name, Family { help, kind, lines }) in self.families {
-            let kind = kind.as_str();
-            // Writing to a string cannot fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}");
-        }
-        text.into_bytes()
+        self.families.into_values().flat_map(text).collect()
     }
 
     /// [`Families::encode`] as a page.
@@ -203,56 +262,14 @@ impl Families {
     }
 }
 
-fn line(
-    lines: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: Labels<'_>,
-    end: Option<f64>,
-    value: f64,
-) {
-    lines.push_str(name);
-    lines.push_str(suffix);
-    let mut before = '{';
-    for (name, value) in labels {
-        lines.push(before);
-        before = ',';
-        lines.push_str(name);
-        lines.push_str("=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => lines.push_str(r"\\"),
-                '"' => lines.push_str("\\\""),
-                '\n' => lines.push_str(r"\n"),
-                other => lines.push(other),
-            }
-        }
-        lines.push('"');
-    }
-    if let Some(end) = end {
-        lines.push(before);
-        before = ',';
-        lines.push_str("le=\"");
-        number(lines, end);
-        lines.push('"');
-    }
-    if before == ',' {
-        lines.push('}');
-    }
-    lines.push(' ');
-    number(lines, value);
-    lines.push('\n');
-}
-
-fn number(lines: &mut String, value: f64) {
-    if value == f64::INFINITY {
-        lines.push_str("+Inf");
-    } else if value == f64::NEG_INFINITY {
-        lines.push_str("-Inf");
-    } else {
-        // Writing to a string cannot fail.
-        let _ = write!(lines, "{value}");
-    }
+fn pairs(labels: Labels<'_>) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    labels.iter().map(pair).collect()
 }
 
 /// The nearest float; exact up to 2^53.
@@ -275,7 +292,7 @@ pub fn verdict(yes: &str, reasons: &[String]) -> Page {
     Page {
         status,
         content_type: "text/plain; charset=utf-8",
-        body: (text + "\n").into_bytes(),
+        body: vec![(text + "\n").into_bytes()],
     }
 }
 
@@ -394,7 +411,33 @@ mod tests {
                         # HELP c_total Grows\\nand \\\\ grows.\n# TYPE c_total counter\nc_total 3\n\
                         # HELP d Nothing yet.\n# TYPE d gauge\n\
                         # HELP e Odd.\n# TYPE e gauge\ne NaN\n";
-        assert_eq!(String::from_utf8(families.encode()).unwrap(), expected);
+        assert_eq!(
+            String::from_utf8(families.encode().concat()).unwrap(),
+            expected
+        );
+    }
+
+    /// Families are told in one piece each, however their series come.
+    #[test]
+    fn series_in_any_order_stand_below_their_families() {
+        let mut families = Families::default();
+        let count = 3 * BATCH + 1;
+        let numbers: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+        for number in &numbers {
+            families.gauge("b", "B.", &[("n", number)], 1.0);
+            families.counter("a_total", "A.", &[("n", number)], 2);
+        }
+        let mut expected = String::new();
+        for (name, help, kind, value) in [("a_total", "A.", "counter", 2), ("b", "B.", "gauge", 1)]
+        {
+            expected += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            let line = |number: &String| format!("{name}{{n=\"{number}\"}} {value}\n");
+            expected.extend(numbers.iter().map(line));
+        }
+        assert_eq!(
+            String::from_utf8(families.encode().concat()).unwrap(),
+            expected
+        );
     }
 
     #[test]
@@ -410,7 +453,7 @@ mod tests {
         families.gauge("b", "B.", &[], 1.0);
         families.gauge("b", "B.", &[("c", "d")], 1.0);
         assert_eq!((families.series(), families.dropped()), (5, 5));
-        let text = String::from_utf8(families.encode()).unwrap();
+        let text = String::from_utf8(families.encode().concat()).unwrap();
         assert_eq!(
             text.lines().filter(|line| !line.starts_with('#')).count(),
             5
@@ -433,7 +476,7 @@ mod tests {
         assert_eq!(Stat::parse("7 (a) S 1"), None);
         let mut families = Families::default();
         process(&mut families);
-        let text = String::from_utf8(families.encode()).unwrap();
+        let text = String::from_utf8(families.encode().concat()).unwrap();
         for name in [
             "process_cpu_seconds_total",
             "process_max_fds",

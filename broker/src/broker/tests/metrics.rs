@@ -81,7 +81,7 @@ fn families(page: &str) -> BTreeMap<String, Family> {
 }
 
 fn scrape(broker: &Broker) -> BTreeMap<String, Family> {
-    families(&String::from_utf8(broker.board.metrics().body).unwrap())
+    families(&String::from_utf8(broker.board.metrics().body.concat()).unwrap())
 }
 
 fn value(families: &BTreeMap<String, Family>, series: &str) -> f64 {
@@ -425,7 +425,7 @@ fn a_latched_store_is_seen() {
             assert_eq!(of("gantry_commitlog_flushed_offset_bytes"), flushed);
             assert_eq!(of("gantry_commitlog_fsync_seconds_count"), syncs + 1.0);
             let ready = broker.board.ready();
-            let text = String::from_utf8(ready.body).unwrap();
+            let text = String::from_utf8(ready.body.concat()).unwrap();
             assert_eq!(ready.status, "503 Service Unavailable");
             assert!(text.starts_with("no message is taken: "), "{text}");
             // It serves what it has: no reason to start it again.
