@@ -118,13 +118,10 @@ impl Start {
         self.queues_trusted = true;
     }
 
-    /// Whether an unreadable place is surely the end: no message can lie behind it.
+    /// Whether an unreadable place is surely the end: no message can lie behind it. A page cache that still lives is no
+    /// proof: a disk can have given other bytes back since.
     fn ends_the_log(&self, at: u64, reason: &Reason) -> bool {
-        match self.tail {
-            Tail::Unknown => false,
-            Tail::Written => at >= self.at,
-            Tail::Ended => at == self.at && *reason == Reason::Zeros,
-        }
+        self.tail == Tail::Ended && at == self.at && *reason == Reason::Zeros
     }
 }
 
@@ -133,7 +130,7 @@ impl Start {
 enum Tail {
     /// Nothing.
     Unknown,
-    /// Behind the first unreadable place nothing was ever written: the page cache that was written to still lives.
+    /// Everything was written in order: the page cache that was written to still lives.
     Written,
     /// The log ended at the start, and everything behind was zeros.
     Ended,
@@ -183,7 +180,7 @@ impl Recovery<'_> {
         );
         let (position, mut made_up) = self.replay(&chain, from, &start, &told)?;
         made_up = lost.iter().map(|range| range.start).chain(made_up).min();
-        if let Some(noted) = &progress {
+        if let Some(noted) = progress.as_ref().filter(|_| self.cut.is_none()) {
             self.name_what_is_missing(&chain, segment_size, position.end, noted);
         }
         let replayed = position.end - from;
@@ -222,6 +219,10 @@ impl Recovery<'_> {
         if end < noted.flushed {
             let file = self.place_of(end, size);
             tracing::error!(file = %file.display(), from = end, to = noted.flushed, "the log was durable further than it goes now, the messages behind are lost");
+        } else if end < noted.written.end {
+            let file = self.place_of(end, size);
+            let to = noted.written.end;
+            tracing::error!(file = %file.display(), from = end, to, "the log was written further than it goes now; the messages behind were not durable yet and are lost");
         }
     }
 

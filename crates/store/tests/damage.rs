@@ -695,6 +695,45 @@ fn a_damaged_progress_file_costs_no_message_and_leaves_the_log_as_it_is() {
     }
 }
 
+/// The page cache that was written to still lives, and gives other bytes back: what lies behind them is kept all the same.
+#[test]
+fn damage_after_a_kill_costs_what_is_damaged_and_nothing_behind_it() {
+    for (name, from, len) in [
+        ("one byte of a body", 95, 1),
+        ("a record's head", 0, 20),
+        ("records", 0, 700),
+    ] {
+        for damaged in [40_usize, 97] {
+            let home = Home::new(1);
+            let store = home.open();
+            fill(&store, 40);
+            store.turn();
+            let stored: Vec<u64> = (40..120).map(|n| put(&store, "T", 0, &body(n)).0).collect();
+            drop(store);
+            home.disk.kill();
+            let at = stored[damaged - 40];
+            home.change_log(at + from, |bytes| bytes[..len].fill(0xEE));
+            let store = home.open();
+            let found = all(&store, "T", 0);
+            let is_hit = |start: u64, n: u64| {
+                let end = stored.get(usize::try_from(n).unwrap() - 39).copied();
+                at + from < end.unwrap_or(u64::MAX) && start < at + from + len as u64
+            };
+            let kept: Vec<(u64, Vec<u8>)> = expected(120)
+                .into_iter()
+                .filter(|(n, _)| {
+                    let place = usize::try_from(*n).unwrap().checked_sub(40);
+                    place.is_none_or(|place| !is_hit(stored[place], *n))
+                })
+                .collect();
+            assert!(kept.len() < 120, "nothing was damaged");
+            same(&found, &kept, &format!("{name} of {damaged}"));
+            assert_eq!(home.below("/store/quarantine").len(), 1, "{name}");
+            assert_eq!(put(&store, "T", 0, &body(120)).1, 120, "{name}");
+        }
+    }
+}
+
 #[test]
 fn a_power_cut_after_a_failed_sync_leaves_a_progress_file_that_can_be_read() {
     for seed in 1..40 {
