@@ -201,7 +201,12 @@ impl<'a> Cursor<'a> {
                 if read < buffer.len() {
                     break;
                 }
-                at += wide(read - (magic.len() - 1));
+                // Not even read, where the file system knows that there is nothing.
+                let next = at + wide(read - (magic.len() - 1));
+                let Some(data) = segment.next_data(next)? else {
+                    break;
+                };
+                at = data;
                 continue;
             }
             let mut look = 0;

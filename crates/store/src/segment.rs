@@ -154,6 +154,15 @@ impl Segment {
         self.write(&place.to_be_bytes(), at + wide(record::QUEUE_OFFSET_AT))
     }
 
+    /// The first place of the segment from `at` on where something may have been written.
+    pub(crate) fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        let start = self.within(at, 0);
+        let found = self.file.next_data(start)?;
+        Ok(found
+            .map(|found| self.start + found)
+            .filter(|&found| found < self.end()))
+    }
+
     /// Makes a range of the log read as zeros.
     pub(crate) fn zero(&self, range: Range<u64>) -> io::Result<()> {
         let start = self.within(range.start, range.end - range.start);
