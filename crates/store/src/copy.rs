@@ -169,7 +169,7 @@ impl Store {
             };
             if queue.is_deleted() {
                 // Whoever deletes it takes it out of the table; the next look finds another queue.
-                self.wait_removed(queue);
+                queue.dispatched().wait_blocking(u64::MAX, None);
                 return Ok(false);
             }
             let number = *by_slot.entry(queue.slot()).or_insert_with(|| {
@@ -260,16 +260,6 @@ impl Store {
             "the master's queue began anew; the old one is removed here too"
         );
         self.delete_queues(std::slice::from_ref(queue), |_| true)
-    }
-
-    fn wait_removed(&self, queue: &Arc<Queue>) {
-        let is_there = || {
-            let present = self.queues.find(queue.topic(), queue.id());
-            present.is_some_and(|present| Arc::ptr_eq(&present, queue))
-        };
-        while is_there() {
-            std::thread::yield_now();
-        }
     }
 
     fn parse(
