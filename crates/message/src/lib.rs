@@ -6,6 +6,7 @@
 //! Start with [`Record`] (what a sender decides) and [`RecordView`] (what the log holds).
 
 pub mod batch;
+mod epoch;
 mod hash;
 mod id;
 pub mod perm;
@@ -15,6 +16,7 @@ pub mod record;
 mod sys_flag;
 pub mod topic;
 
+pub use epoch::{Epoch, NoEpoch};
 pub use hash::{JavaHash, java_hash, java_hash_bytes};
 pub use id::{IdError, MessageId};
 pub use position::{LogOffset, Millis, QueueId, QueueOffset};

@@ -4,6 +4,7 @@
 //! arguments; results say what to send, what to append, and when to look again. Neither end believes a number from its
 //! peer: what does not fit ends the link with a [`Refusal`] that says why. [`Links`] puts sockets and threads around the
 //! master's ends, [`Follower`] around the slave's. Two Gantrys agree on their main ports to add checksums ([`Wire`]).
+//! Which broker of a name is its master after a promotion is what its [`Seat`] says.
 
 mod follower;
 mod frames;
@@ -11,6 +12,7 @@ mod lag;
 mod links;
 mod master;
 mod refusal;
+mod seat;
 mod slave;
 
 pub use follower::{FollowState, FollowStatus, FollowView, Follower, Following, Plan};
@@ -20,6 +22,7 @@ pub use frames::{
 pub use links::{LinkStatus, Links, Token};
 pub use master::{Log, Master, Step};
 pub use refusal::Refusal;
+pub use seat::{Copies, Part, Seat, SeatError};
 pub use slave::{Received, Slave};
 
 use std::time::Duration;
