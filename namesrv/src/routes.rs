@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use gantry_message::Millis;
+use gantry_message::{Epoch, Millis};
 
 /// A broker is dropped when nothing was heard from it for this long.
 pub const EXPIRE_AFTER_MS: i64 = 120_000;
@@ -34,6 +34,8 @@ pub const OWNER_QUIET_MS: i64 = 60_000;
 pub const HOLD_MAX_MS: i64 = 15_000;
 /// Broker addresses one name server keeps.
 pub const BROKERS_MAX: usize = 10_000;
+/// Broker names with promotions whose epoch one name server keeps.
+pub const EPOCHS_MAX: usize = 10_000;
 /// Topics one name server keeps.
 pub const TOPICS_MAX: usize = 1_000_000;
 /// Bytes of a cluster, broker or topic name, or of an address.
@@ -97,6 +99,8 @@ pub struct Registration {
     pub version: Version,
     /// Its topics: the whole table, or the one topic that changed.
     pub topics: Vec<(String, Queues)>,
+    /// The newest promotion it knows of; a master's own.
+    pub epoch: Epoch,
     /// Its filter servers; `None` leaves them as they are (brokers before 3.0.11).
     pub filter_servers: Option<Vec<String>>,
 }
@@ -115,6 +119,8 @@ pub struct Master {
 pub struct Registered {
     /// For a slave: its master, when it is registered.
     pub master: Option<Master>,
+    /// The newest promotion of this name that is known.
+    pub epoch: Epoch,
     /// Things worth a log line.
     pub events: Vec<Event>,
 }
@@ -128,6 +134,8 @@ pub enum Event {
     TookOver(String),
     /// The address was registered as another broker before.
     WasKnownAs(Name, i64),
+    /// A broker of this name was promoted; who is an older master must not write any more.
+    Promoted(Epoch),
     /// The name moved from this cluster.
     ChangedCluster(String),
     /// The broker says another cluster than the master of its name; the master's counts.
@@ -147,8 +155,9 @@ impl fmt::Display for Event {
             Self::NewBroker => write!(f, "new broker registered"),
             Self::TookOver(from) => write!(
                 f,
-                "takes the place of {from}, whose connection is closed or silent"
+                "takes the place of {from}, which was replaced or whose connection is closed or silent"
             ),
+            Self::Promoted(epoch) => write!(f, "knows of promotion {epoch} of its name"),
             Self::WasKnownAs(name, id) => write!(f, "was registered as {name} id {id} before"),
             Self::ChangedCluster(from) => write!(f, "moved here from cluster {from}"),
             Self::OtherCluster(says) => write!(
@@ -195,6 +204,31 @@ pub enum RegisterError {
         holder: String,
         /// How long ago the holder was heard from.
         quiet_ms: i64,
+    },
+    /// A master that was replaced.
+    #[error(
+        "a broker of name {name} was promoted, epoch {newest}; the master {address} has epoch {epoch} and must not write: \
+         mqadmin rejoin makes it a slave"
+    )]
+    Replaced {
+        /// The name asked for.
+        name: String,
+        /// Who asked.
+        address: String,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The newest one known.
+        newest: Epoch,
+    },
+    /// Names with promotions are too many.
+    #[error(
+        "{EPOCHS_MAX} broker names have promotions, that is the limit; {address} with epoch {epoch} is refused"
+    )]
+    TooManyEpochs {
+        /// Who asked.
+        address: String,
+        /// Its epoch.
+        epoch: Epoch,
     },
     /// A name that must not be empty is.
     #[error("{field} is empty")]
@@ -259,6 +293,8 @@ struct Broker {
     id: i64,
     ha_address: Option<String>,
     version: Version,
+    /// As of its last registration.
+    epoch: Epoch,
     /// `None` once the broker announced its restart.
     connection: Option<ConnectionId>,
     refreshed: Millis,
@@ -291,6 +327,9 @@ pub struct Routes {
     /// Topic, then broker name.
     // Invariant: inner maps are not empty and name only brokers of `names`.
     topics: BTreeMap<Name, BTreeMap<Name, Queues>>,
+    /// The newest promotion of each broker name that has had one. Stays when its brokers are gone: a replaced master may
+    /// be the first that comes back.
+    epochs: BTreeMap<Name, Epoch>,
 }
 
 impl Routes {
@@ -309,6 +348,21 @@ impl Routes {
         now: Millis,
     ) -> Result<Registered, RegisterError> {
         check_names(said)?;
+        let known = self.epoch_of(&said.name);
+        if said.id == MASTER_ID && said.epoch < known {
+            return Err(RegisterError::Replaced {
+                name: said.name.clone(),
+                address: said.address.clone(),
+                epoch: said.epoch,
+                newest: known,
+            });
+        }
+        if known < said.epoch && known == Epoch::NONE && EPOCHS_MAX <= self.epochs.len() {
+            return Err(RegisterError::TooManyEpochs {
+                address: said.address.clone(),
+                epoch: said.epoch,
+            });
+        }
         self.check_holder(said, now)?;
         if !self.brokers.contains_key(&said.address) && BROKERS_MAX <= self.brokers.len() {
             return Err(RegisterError::TooManyBrokers {
@@ -317,14 +371,25 @@ impl Routes {
         }
         let mut events = Vec::new();
         let name = self.take_place(said, &mut events);
+        if known < said.epoch {
+            self.epochs.insert(name.clone(), said.epoch);
+            events.push(Event::Promoted(said.epoch));
+        }
         self.refresh(said, &name, connection, now);
         if said.id == MASTER_ID {
             self.announce(said, &name, &mut events);
         }
         Ok(Registered {
             master: self.master_of(said),
+            epoch: known.max(said.epoch),
             events,
         })
+    }
+
+    /// The newest promotion of a broker name that is known.
+    #[must_use]
+    pub fn epoch_of(&self, name: &str) -> Epoch {
+        self.epochs.get(name).copied().unwrap_or_default()
     }
 
     /// Answers 322: an unchanged version counts as a sign of life.
@@ -335,7 +400,10 @@ impl Routes {
                 known: None,
             };
         };
-        let changed = broker.version != version || !broker.complete;
+        let newest = self.epochs.get(&broker.name).copied().unwrap_or_default();
+        // A master that was replaced shall register, to be told so.
+        let is_replaced = broker.id == MASTER_ID && broker.epoch < newest;
+        let changed = broker.version != version || !broker.complete || is_replaced;
         if !changed {
             broker.refreshed = now;
         }
@@ -441,6 +509,10 @@ impl Routes {
             return Ok(());
         };
         let quiet_ms = now.0.saturating_sub(broker.refreshed.0);
+        // Who was promoted later takes the master's place, however alive it is.
+        if said.id == MASTER_ID && broker.epoch < said.epoch {
+            return Ok(());
+        }
         if broker.connection.is_none() || OWNER_QUIET_MS <= quiet_ms {
             return Ok(());
         }
@@ -509,6 +581,7 @@ impl Routes {
                 id: said.id,
                 ha_address: None,
                 version: said.version,
+                epoch: said.epoch,
                 connection: None,
                 refreshed: now,
                 held_until: None,
@@ -517,6 +590,7 @@ impl Routes {
                 announced: BTreeMap::new(),
             });
         broker.ha_address.clone_from(&said.ha_address);
+        broker.epoch = said.epoch;
         broker.connection = Some(connection);
         broker.refreshed = now;
         broker.held_until = None;

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use gantry_message::Epoch;
 use gantry_net::Peer;
 use gantry_wire::bodies::{DataVersion, Registration as Body, TopicConfig, body_crc32};
 use gantry_wire::headers::{
-    QueryDataVersion, QueryDataVersionAnswer, RegisterBroker, RegisterBrokerAnswer,
+    EPOCH, QueryDataVersion, QueryDataVersionAnswer, RegisterBroker, RegisterBrokerAnswer,
     UnregisterBroker,
 };
 use gantry_wire::{Request, Response, version};
@@ -18,7 +19,9 @@ use tokio::sync::Notify;
 use super::{Table, Uptime};
 use crate::kv::{Kv, ORDER_TOPIC_CONFIG};
 use crate::refusal::Refusal;
-use crate::routes::{ConnectionId, EXPIRE_AFTER_MS, Queues, Registration, Removed, Version};
+use crate::routes::{
+    ConnectionId, EXPIRE_AFTER_MS, Queues, RegisterError, Registration, Removed, Version,
+};
 
 /// Field of 104 by which a Gantry broker says that it restarts: its route is held for so many milliseconds.
 pub(crate) const RESTART_HOLD: &str = "restartHoldMillis";
@@ -69,10 +72,18 @@ impl Registrations {
             .routes
             .lock()
             .register(&said, connection, self.clock.now());
-        let done = done.map_err(|error| {
-            self.log_refusal(&said, &error.to_string());
-            Refusal::from(error)
-        })?;
+        let done = match done {
+            Ok(done) => done,
+            Err(error @ RegisterError::Replaced { newest, .. }) => {
+                // It must stop writing, so it is told for whom.
+                self.log_refusal(&said, &error.to_string());
+                return Ok(Response::from(Refusal::from(error)).field(EPOCH, newest));
+            }
+            Err(error) => {
+                self.log_refusal(&said, &error.to_string());
+                return Err(error.into());
+            }
+        };
         lock(&self.peers).insert(connection, peer.clone());
         for event in done.events.iter().take(LINES_MAX) {
             tracing::info!(
@@ -93,7 +104,12 @@ impl Registrations {
             .list(ORDER_TOPIC_CONFIG)
             .map(|table| table.encode())
             .unwrap_or_default();
-        Ok(Response::with_body(order).header(&answer))
+        let answer = Response::with_body(order).header(&answer);
+        Ok(if done.epoch.is_some() {
+            answer.field(EPOCH, done.epoch)
+        } else {
+            answer
+        })
     }
 
     pub(crate) fn unregister(&self, peer: &Peer, request: &Request) -> Result<Response, Refusal> {
@@ -205,6 +221,12 @@ fn registration(header: &RegisterBroker<'_>, request: &Request) -> Result<Regist
             counter: table.data_version.counter,
         },
         topics: table.topic_config_table.into_iter().map(topic).collect(),
+        epoch: match request.fields.get(EPOCH) {
+            Some(text) => text
+                .parse::<Epoch>()
+                .map_err(|error| Refusal::new(format!("{EPOCH}: {error}")))?,
+            None => Epoch::NONE,
+        },
         filter_servers: with_filters.then_some(body.filter_server_list),
     })
 }

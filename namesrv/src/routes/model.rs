@@ -2,7 +2,7 @@
 //!
 //! Sequences are random; a failure names the seed and the step, and `replay` with that seed runs it again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -17,6 +17,7 @@ struct Fact {
     address: String,
     cluster: String,
     version: Version,
+    epoch: Epoch,
     connection: Option<ConnectionId>,
     refreshed: i64,
     held_until: Option<i64>,
@@ -27,10 +28,15 @@ struct Fact {
 struct Model {
     brokers: Vec<Fact>,
     offers: Vec<(String, String, Queues)>,
+    epochs: BTreeMap<String, Epoch>,
 }
 
 impl Model {
     fn register(&mut self, said: &Registration, connection: ConnectionId, now: i64) -> bool {
+        let newest = self.epochs.get(&said.name).copied().unwrap_or_default();
+        if said.id == MASTER_ID && said.epoch < newest {
+            return false;
+        }
         let cluster = self
             .brokers
             .iter()
@@ -43,12 +49,15 @@ impl Model {
         if let Some(at) = holder {
             let fact = &self.brokers[at];
             if fact.address != said.address {
-                if fact.connection.is_some() && now - fact.refreshed < OWNER_QUIET_MS {
+                let is_later = said.id == MASTER_ID && fact.epoch < said.epoch;
+                if !is_later && fact.connection.is_some() && now - fact.refreshed < OWNER_QUIET_MS {
                     return false;
                 }
                 self.brokers.remove(at);
             }
         }
+        self.epochs
+            .insert(said.name.clone(), newest.max(said.epoch));
         let old = self
             .brokers
             .iter()
@@ -70,6 +79,7 @@ impl Model {
             address: said.address.clone(),
             cluster: said.cluster.clone(),
             version: said.version,
+            epoch: said.epoch,
             connection: Some(connection),
             refreshed: now,
             held_until: None,
@@ -160,6 +170,11 @@ impl Random {
             version: Version {
                 timestamp: 0,
                 counter: i64::from(self.below(3) == 0),
+            },
+            epoch: match self.below(20) {
+                0 => Epoch::NONE.next(self.below(2)),
+                1 => Epoch::NONE.next(1).next(self.below(2)),
+                _ => Epoch::NONE,
             },
             topics,
             filter_servers: None,
@@ -294,6 +309,9 @@ fn compare(routes: &Routes, model: &Model, at: &str) {
         })
         .collect();
     assert_eq!(ours, offers, "{at}");
+    for (name, epoch) in &model.epochs {
+        assert_eq!(routes.epoch_of(name), *epoch, "{at}: {name}");
+    }
     for fact in &model.brokers {
         let known = routes.brokers.get(&fact.address).unwrap();
         assert_eq!(

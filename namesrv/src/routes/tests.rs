@@ -29,6 +29,7 @@ fn says(name: &str, id: i64, address: &str, counter: i64, topics: &[&str]) -> Re
             .iter()
             .map(|topic| ((*topic).to_owned(), queues(6)))
             .collect(),
+        epoch: Epoch::NONE,
         filter_servers: Some(Vec::new()),
     }
 }
@@ -538,4 +539,73 @@ fn more_brokers_than_the_limit_are_refused_but_known_ones_go_on() {
         Err(RegisterError::TooManyBrokers { .. })
     ));
     register(&mut routes, &says("b0", 0, "h0:1", 2, &["t"]), CONN, 1);
+}
+
+fn promoted(said: Registration, number: u64) -> Registration {
+    Registration {
+        epoch: Epoch { number, holder: 1 },
+        ..said
+    }
+}
+
+#[test]
+fn a_promoted_master_takes_the_name_at_once_and_the_replaced_one_does_not_get_it_back() {
+    let mut routes = Routes::new();
+    let old = says("a", 0, "h1:1", 1, &["t"]);
+    register(&mut routes, &old, CONN, 0);
+    // The slave at h2 is promoted while the old master is connected and was heard of just now.
+    let new = promoted(says("a", 0, "h2:1", 1, &["t"]), 1);
+    let done = routes.register(&new, OTHER, Millis(1)).unwrap();
+    assert_eq!(done.epoch, new.epoch);
+    assert_eq!(routes.route("t").unwrap().brokers[0].addresses[&0], "h2:1");
+    let refused = routes.register(&old, CONN, Millis(2));
+    assert!(matches!(
+        refused,
+        Err(RegisterError::Replaced { newest, .. }) if newest == new.epoch
+    ));
+    // Nor when the new one is gone.
+    routes.connection_closed(OTHER);
+    assert!(routes.register(&old, CONN, Millis(3)).is_err());
+    // As a slave it is welcome, and hears of the promotion.
+    let slave = says("a", 1, "h1:1", 1, &[]);
+    let done = routes.register(&slave, CONN, Millis(4)).unwrap();
+    assert_eq!(done.epoch, new.epoch);
+    assert_eq!(routes.epoch_of("a"), new.epoch);
+    assert_eq!(routes.epoch_of("b"), Epoch::NONE);
+}
+
+#[test]
+fn a_slave_that_knows_of_a_promotion_is_enough_to_refuse_the_master_before() {
+    let mut routes = Routes::new();
+    let old = says("a", 0, "h1:1", 1, &["t", "u"]);
+    register(&mut routes, &old, CONN, 0);
+    let version = old.version;
+    assert!(!routes.check_version("h1:1", version, Millis(1)).changed);
+    let slave = promoted(says("a", 2, "h3:1", 1, &[]), 4);
+    register(&mut routes, &slave, CONN, 1);
+    // It does not send its table for as long as the version is known, so it is asked for it.
+    assert!(routes.check_version("h1:1", version, Millis(2)).changed);
+    assert!(routes.register(&old, CONN, Millis(3)).is_err());
+}
+
+#[test]
+fn a_name_server_keeps_only_so_many_epochs() {
+    let mut routes = Routes::new();
+    for number in 0..EPOCHS_MAX {
+        let name = format!("b{number}");
+        let said = promoted(says(&name, 1, "h1:1", 1, &[]), 1);
+        register(&mut routes, &said, CONN, 0);
+    }
+    let more = promoted(says("more", 1, "h1:1", 1, &[]), 1);
+    assert!(matches!(
+        routes.register(&more, CONN, Millis(0)),
+        Err(RegisterError::TooManyEpochs { .. })
+    ));
+    register(
+        &mut routes,
+        &promoted(says("b7", 1, "h1:1", 1, &[]), 2),
+        CONN,
+        0,
+    );
+    register(&mut routes, &says("more", 1, "h1:1", 1, &[]), CONN, 0);
 }

@@ -2,6 +2,10 @@
 
 use super::headers;
 
+/// Field of 103 and of its answer, and of 46001: the newest promotion of the broker's name that the sender knows of.
+/// Apache's servers do not look at it.
+pub const EPOCH: &str = "gantryEpoch";
+
 headers! {
     /// 46001: a slave would like a link with checksums.
     HaLink<'a> "HaLinkRequestHeader" {
