@@ -22,6 +22,7 @@ use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time};
 use crate::{
     config::{BrokerConfig, name_server_list},
     live::LiveConfig,
+    seats::Seats,
 };
 
 /// How long a name server may take to say who is registered.
@@ -45,6 +46,7 @@ pub struct Replicas {
 pub struct Door {
     live: Arc<LiveConfig>,
     links: Arc<Links>,
+    seats: Arc<Seats>,
     asked: Semaphore,
     /// Addresses that were turned away: the log names each once.
     strangers: Mutex<HashSet<IpAddr>>,
@@ -56,6 +58,7 @@ impl Replicas {
         listener: TcpListener,
         live: Arc<LiveConfig>,
         store: Arc<Store>,
+        seats: Arc<Seats>,
     ) -> Result<Replicas, Failure> {
         let config = live.now();
         let patience = Patience {
@@ -76,6 +79,7 @@ impl Replicas {
         let door = Arc::new(Door {
             live,
             links,
+            seats,
             asked: Semaphore::new(ASKED_MAX),
             strangers: Mutex::default(),
         });
@@ -150,6 +154,10 @@ impl Door {
         if !self.is_trusted(slave.ip()).await {
             let why = "no slave of this name is registered there, and haPeers does not list it";
             self.links.turned_away(slave, why.to_owned());
+            return;
+        }
+        if let Some(why) = self.seats.why_fenced() {
+            self.links.turned_away(slave, why);
             return;
         }
         let served = socket
