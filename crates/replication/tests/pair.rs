@@ -258,6 +258,12 @@ fn an_empty_slave_begins_with_the_newest_segment_of_an_apache_and_with_the_oldes
     let slave = Slave::on(open(third.path()), false, checked(&master));
     same(&master, &slave);
     assert_eq!(slave.store.min_offset(), LogOffset(0));
+    // It has the bytes before it has said so.
+    let end = master.store.max_offset();
+    wait("its report", || {
+        let status = master.links.status();
+        status.iter().any(|one| one.acknowledged == Some(end))
+    });
     let status = master.links.status();
     let known: Vec<&LinkStatus> = status
         .iter()
