@@ -69,6 +69,7 @@ use crate::{
     pairing::{self, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
+    rivals,
     seats::{self, Seats},
     shard::{Parts, RcShard, Shard},
     slave::{self, Known, Slave},
@@ -112,7 +113,7 @@ pub struct Broker {
     slave: Option<Slave>,
     timers: Timers,
     /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
-    _watches: [Task<()>; 3],
+    _watches: [Task<()>; 4],
     board: Arc<Board>,
     metrics: Option<Task<std::io::Result<()>>>,
 }
@@ -243,6 +244,10 @@ impl Broker {
             (state.store.clone(), seats.clone()),
         ));
         if seats.now().is_master() {
+            // It may have been replaced while it was down.
+            rivals::look(&live, &seats).await;
+        }
+        if seats.now().is_master() {
             state
                 .delay
                 .start()
@@ -326,6 +331,7 @@ impl Broker {
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
             tokio::spawn(standing.clone().tell()),
             tokio::spawn(standing.clone().live()),
+            tokio::spawn(rivals::watch(live.clone(), seats.clone())),
         ];
         let broker = BrokerSource {
             live: live.clone(),

@@ -52,6 +52,9 @@ impl Gates {
                 | GET_ALL_DELAY_OFFSET
                 | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
                 | HA_STATUS
+                // A slave takes its master's place: from its host, all of `mqadmin promote` works.
+                | SET_READ_ONLY
+                | TELL_EPOCH
         )
     }
 

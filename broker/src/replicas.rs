@@ -12,16 +12,15 @@ use std::{
 };
 
 use gantry_message::LogOffset;
-use gantry_net::client::{Connection, Options};
 use gantry_replication::{Links, Patience};
 use gantry_service::Failure;
 use gantry_store::Store;
-use gantry_wire::{bodies::ClusterInfo, codes::request};
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time};
 
 use crate::{
     config::{BrokerConfig, name_server_list},
     live::LiveConfig,
+    rivals,
     seats::Seats,
 };
 
@@ -231,26 +230,9 @@ async fn is_registered(config: &BrokerConfig, address: IpAddr) -> bool {
 
 /// The addresses of a broker name's slaves, as a name server knows them.
 async fn slaves(name_server: &str, broker: &str) -> Result<HashSet<IpAddr>, String> {
-    let options = Options {
-        connect_timeout: ASK_TIMEOUT,
-        ..Options::default()
-    };
-    let connection = Connection::connect(name_server, &options)
-        .await
-        .map_err(|error| error.to_string())?;
-    let code = request::GET_BROKER_CLUSTER_INFO;
-    let reply = connection
-        .call(code, |_| {}, [], ASK_TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    let cluster = ClusterInfo::parse(&reply.body).map_err(|error| error.to_string())?;
     let mut addresses = HashSet::new();
-    let brokers = cluster.broker_addr_table.get(broker);
-    for (_, address) in brokers
-        .iter()
-        .flat_map(|data| &data.broker_addrs)
-        .filter(|(id, _)| **id != 0)
-    {
+    let brokers = rivals::named(name_server, broker).await?;
+    for (_, address) in brokers.iter().filter(|(id, _)| **id != 0) {
         if let Ok(found) = tokio::net::lookup_host(address.as_str()).await {
             addresses.extend(found.map(|address| address.ip().to_canonical()));
         }
