@@ -15,6 +15,7 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
+use gantry_replication::Part;
 use gantry_service::{Failure, Sockets, events, logging, notify};
 use gantry_store::{Cut, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
@@ -45,6 +46,7 @@ use crate::{
             queues::Queues,
             relay::Relay,
             runtime::{RuntimeInfo, StorePaths},
+            seats::SeatAdmin,
             topics::TopicAdmin,
         },
         clients::ClientRequests,
@@ -67,8 +69,10 @@ use crate::{
     pairing::{self, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
+    rivals,
+    seats::{self, Seats},
     shard::{Parts, RcShard, Shard},
-    slave::{self, Slave},
+    slave::{self, Known, Slave},
     standing::{self, Standing},
     stats::{Stats, StatsConfig},
     tables::{Groups, Offsets, Topics},
@@ -91,6 +95,9 @@ pub struct Broker {
     sockets: Sockets,
     banner: String,
     address: SocketAddr,
+    /// What the configuration makes of it, whatever it is after promotions.
+    configured: Part,
+    seats: Arc<Seats>,
     live: Arc<LiveConfig>,
     store: Arc<Store>,
     offsets: Arc<Offsets>,
@@ -106,9 +113,18 @@ pub struct Broker {
     slave: Option<Slave>,
     timers: Timers,
     /// What goes on until the end: the watch over the store, words and signs of life for the service manager.
-    _watches: [Task<()>; 3],
+    _watches: [Task<()>; 4],
     board: Arc<Board>,
     metrics: Option<Task<std::io::Result<()>>>,
+}
+
+/// Why a broker starts again in the same process: see [`Broker::start_again`].
+#[derive(Debug)]
+pub enum Again {
+    /// A slave's log has an end that its master's has not: it is cut off.
+    Cut(Cut),
+    /// It has another part after a promotion.
+    Part,
 }
 
 /// A task that ends when it is dropped.
@@ -123,6 +139,9 @@ impl<T> Drop for Task<T> {
 /// The parts that requests work on, in the order in which they depend on each other.
 struct State {
     live: Arc<LiveConfig>,
+    seats: Arc<Seats>,
+    /// What a slave knows of its master.
+    known: Known,
     store: Arc<Store>,
     stats: Arc<Stats>,
     topics: Arc<Topics>,
@@ -149,12 +168,24 @@ impl Broker {
         Self::start_with(disk, config, sockets, None).await
     }
 
-    /// Stops, cuts the end of the log off ([`Broker::cut`]) and starts with the same sockets: who connects meanwhile waits.
-    pub async fn start_again(mut self, cut: Cut) -> Result<Broker, Failure> {
-        let (disk, config) = (self.disk.clone(), BrokerConfig::clone(&self.live.now()));
+    /// Stops and starts with the same sockets, for the reason that [`Broker::again`] gave: who connects meanwhile waits.
+    pub async fn start_again(mut self, again: Again) -> Result<Broker, Failure> {
+        let (disk, mut config) = (self.disk.clone(), BrokerConfig::clone(&self.live.now()));
+        seats::take(self.configured, &mut config);
+        let cut = match again {
+            Again::Cut(cut) => {
+                tracing::warn!(why = cut.why, "starting again without the end of the log");
+                Some(cut)
+            }
+            Again::Part => {
+                let seat = self.seats.now();
+                tracing::warn!(epoch = %seat.epoch, "starting again as {}", seat.part.name());
+                None
+            }
+        };
         let sockets = std::mem::take(&mut self.sockets);
         self.stop().await?;
-        Self::start_with(disk, config, sockets, Some(cut)).await
+        Self::start_with(disk, config, sockets, cut).await
     }
 
     async fn start_with(
@@ -174,7 +205,16 @@ impl Broker {
             );
         }
         let store_host = announced_host(&config)?;
-        let config_folder = Path::new(&config.store.store_path_root_dir).join("config");
+        let root = PathBuf::from(&config.store.store_path_root_dir);
+        let config_folder = root.join("config");
+        let configured = seats::configured(&config);
+        let seats = {
+            let disk = disk.clone();
+            tokio::task::spawn_blocking(move || Seats::load(disk, &root, configured))
+                .await
+                .map_err(|error| Failure::other(format!("reading {}: {error}", seats::FILE)))??
+        };
+        seats::take(seats.now().part, &mut config);
         let live = LiveConfig::new(config);
         live.follow(|config| logging::set_level(config.server.log_level));
         let board = Board::new(started, live.clone());
@@ -182,12 +222,11 @@ impl Broker {
             .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
             let (live, disk, board) = (live.clone(), disk.clone(), board.clone());
+            let place = (config_folder, seats.clone());
             // Recovery reads files for as long as it takes.
-            tokio::task::spawn_blocking(move || {
-                State::open(disk, &config_folder, live, board, cut.as_ref())
-            })
-            .await
-            .map_err(|error| Failure::other(format!("opening the store: {error}")))??
+            tokio::task::spawn_blocking(move || State::open(disk, place, live, board, cut.as_ref()))
+                .await
+                .map_err(|error| Failure::other(format!("opening the store: {error}")))??
         };
         let config = live.now();
         warn_if_open(&config);
@@ -202,9 +241,13 @@ impl Broker {
             identity,
             live.clone(),
             state.topics.clone(),
-            state.store.clone(),
+            (state.store.clone(), seats.clone()),
         ));
-        if config.store.broker_role != BrokerRole::Slave {
+        if seats.now().is_master() {
+            // It may have been replaced while it was down.
+            rivals::look(&live, &seats).await;
+        }
+        if seats.now().is_master() {
             state
                 .delay
                 .start()
@@ -213,7 +256,10 @@ impl Broker {
         let timers = state
             .timers()
             .map_err(|error| Failure::other(format!("timer thread: {error}")))?;
-        let replicas = Replicas::start(ha_listener, live.clone(), state.store.clone())?;
+        let replicas = {
+            let (live, store) = (live.clone(), state.store.clone());
+            Replicas::start(ha_listener, live, store, seats.clone())?
+        };
         let door = replicas.door().clone();
         let acks = Arc::new(SlaveAcks::new(
             replicas.links().clone(),
@@ -223,7 +269,9 @@ impl Broker {
             live: live.clone(),
             store: state.store.clone(),
             acks: acks.clone(),
+            seats: seats.clone(),
             following: OnceLock::new(),
+            known: state.known.clone(),
         });
         let place = (door.clone(), pairing.clone());
         let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
@@ -251,12 +299,20 @@ impl Broker {
             BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
             _ => None,
         };
-        notify::status("Registering at the name servers");
-        registration.start();
+        // A master that was replaced would take the new one's place at Apache's name servers.
+        if !seats.is_fenced() {
+            notify::status("Registering at the name servers");
+            registration.start();
+        }
         let follow = match &slave {
             Some(_) => {
                 let (live, store) = (live.clone(), state.store.clone());
-                Some(Follow::start(live, store, registration.clone())?)
+                Some(Follow::start(
+                    live,
+                    store,
+                    registration.clone(),
+                    seats.clone(),
+                )?)
             }
             None => None,
         };
@@ -275,6 +331,7 @@ impl Broker {
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
             tokio::spawn(standing.clone().tell()),
             tokio::spawn(standing.clone().live()),
+            tokio::spawn(rivals::watch(live.clone(), seats.clone())),
         ];
         let broker = BrokerSource {
             live: live.clone(),
@@ -285,18 +342,18 @@ impl Broker {
             parked,
         };
         board.serves(state.metrics(broker, &pairing), standing.clone());
-        announce(&registration, &state.topics).await;
+        if !seats.is_fenced() {
+            announce(&registration, &state.topics).await;
+        }
         sockets.keep();
-        // Only a slave may have to start again.
-        let sockets = match follow {
-            Some(_) => sockets.again(),
-            None => Sockets::none(),
-        };
+        let sockets = sockets.again();
         Ok(Broker {
             disk,
             sockets,
             banner: banner(&config),
             address,
+            configured,
+            seats,
             live,
             store: state.store,
             offsets: state.offsets,
@@ -335,11 +392,13 @@ impl Broker {
     #[must_use]
     pub fn reload(&self, fresh: &BrokerConfig, generation: u64) -> bool {
         let mut before = 0;
+        let mut fresh = fresh.clone();
+        seats::take(self.seats.now().part, &mut fresh);
         let taken_up = self.live.change(|running, present| {
             if present != generation {
                 return None;
             }
-            let reload = plan_reload(running, fresh);
+            let reload = plan_reload(running, &fresh);
             tracing::info!(
                 message_id = events::RELOADED,
                 "configuration read again; taken up: {:?}; what needs a restart: {:?}",
@@ -366,11 +425,17 @@ impl Broker {
         true
     }
 
-    /// Resolves when a slave's log has an end that its master's has not: see [`Broker::start_again`].
-    pub async fn cut(&self) -> Cut {
-        match &self.follow {
-            Some(follow) => follow.cut().await,
-            None => std::future::pending().await,
+    /// Resolves when the broker cannot go on as it is: see [`Broker::start_again`].
+    pub async fn again(&self) -> Again {
+        let cut = async {
+            match &self.follow {
+                Some(follow) => follow.cut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            cut = cut => Again::Cut(cut),
+            () = self.seats.changed() => Again::Part,
         }
     }
 
@@ -444,7 +509,7 @@ impl State {
     /// Not cancellation-safe: recovery may be at work.
     fn open(
         disk: Arc<dyn Disk>,
-        folder: &Path,
+        (folder, seats): (PathBuf, Arc<Seats>),
         live: Arc<LiveConfig>,
         board: Arc<Board>,
         cut: Option<&Cut>,
@@ -478,20 +543,20 @@ impl State {
         };
         let stats = Arc::new(Stats::new(stats_config, now));
         let topics =
-            Arc::new(Topics::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+            Arc::new(Topics::load(disk.clone(), &folder, live.clone(), now).map_err(table)?);
         topics.make_again(queues_of(&store), now).map_err(table)?;
-        pairing::follow_read_only(&live, &store, &topics);
+        pairing::follow_read_only(&live, &store, &topics, &seats);
         let groups =
-            Arc::new(Groups::load(disk.clone(), folder, live.clone(), now).map_err(table)?);
+            Arc::new(Groups::load(disk.clone(), &folder, live.clone(), now).map_err(table)?);
         let period = i64::try_from(config.flush_consumer_offset_interval).unwrap_or(i64::MAX);
-        let offsets = Arc::new(Offsets::load(disk.clone(), folder, period).map_err(table)?);
+        let offsets = Arc::new(Offsets::load(disk.clone(), &folder, period).map_err(table)?);
         let clients = Arc::new(Clients::new(live.clone()));
         let locks = Arc::new(Locks::new(Duration::from_millis(config.lock_max_live_time)));
         let delay_parts = DelayParts {
             store: store.clone(),
             stats: stats.clone(),
             disk,
-            config_folder: folder.to_owned(),
+            config_folder: folder,
         };
         let delay_config = DelayConfig {
             flush_interval_ms: i64::try_from(config.store.flush_delay_offset_interval)
@@ -501,6 +566,8 @@ impl State {
         let delay = Delay::load(delay_parts, Arc::new(levels), delay_config).map_err(table)?;
         Ok(State {
             live,
+            seats,
+            known: Known::default(),
             store,
             stats,
             topics,
@@ -528,10 +595,9 @@ impl State {
             stats: self.stats.clone(),
         };
         let folder = Path::new(&config.store.store_path_root_dir).join("config");
-        let (disk, address) = (disk.clone(), config.broker_address());
-        let copier = tokio::task::spawn_blocking(move || {
-            slave::Copier::load(disk, &folder, tables, address)
-        });
+        let (disk, place) = (disk.clone(), (config.broker_address(), self.known.clone()));
+        let copier =
+            tokio::task::spawn_blocking(move || slave::Copier::load(disk, &folder, tables, place));
         let copier = copier
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
@@ -548,6 +614,7 @@ impl State {
     ) -> Dispatch {
         let State {
             live,
+            seats,
             store,
             stats,
             topics,
@@ -640,6 +707,11 @@ impl State {
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
+                seats: seats.clone(),
+                store: store.clone(),
+            },
+            seats: SeatAdmin {
+                seats: seats.clone(),
                 store: store.clone(),
             },
             positions: Positions {

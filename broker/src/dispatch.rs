@@ -20,7 +20,7 @@ use crate::{
             cleaning::Cleaning, config::ConfigAdmin, connections::Connections, copies::Copies,
             figures::Figures, groups::GroupAdmin, link::LinkAdmin, positions::Positions,
             progress::Progress, queues::Queues, relay::Relay, runtime::RuntimeInfo,
-            topics::TopicAdmin,
+            seats::SeatAdmin, topics::TopicAdmin,
         },
         clients::ClientRequests,
         heartbeat::Heartbeat,
@@ -64,6 +64,7 @@ pub struct Dispatch {
     pub topics: Arc<Topics>,
     pub link: LinkAdmin,
     pub pairing: Arc<Pairing>,
+    pub seats: SeatAdmin,
     pub groups: Arc<Groups>,
     pub clients: Arc<Clients>,
     pub registration: Arc<Registration>,
@@ -127,6 +128,15 @@ impl Dispatch {
             END_TRANSACTION if self.is_slave => Err(Refusal::transactions_end_at_masters()),
             END_TRANSACTION => return Ok(None),
             HA_LINK => self.link.invite(peer, &request).await,
+            PROMOTE | TELL_EPOCH | REJOIN => {
+                let peer = peer.clone();
+                self.blocking(request, move |this, r| match r.code {
+                    PROMOTE => this.seats.promote(&peer, r),
+                    TELL_EPOCH => this.seats.tell(&peer, r),
+                    _ => this.seats.rejoin(&peer, r),
+                })
+                .await
+            }
             _ => return self.administer(request, now).await.map(Some),
         };
         answer.map(Some)

@@ -51,6 +51,10 @@ impl Gates {
                 | GET_ALL_CONSUMER_OFFSET
                 | GET_ALL_DELAY_OFFSET
                 | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+                | HA_STATUS
+                // A slave takes its master's place: from its host, all of `mqadmin promote` works.
+                | SET_READ_ONLY
+                | TELL_EPOCH
         )
     }
 
@@ -100,6 +104,7 @@ pub fn administration(code: i32) -> Option<Effect> {
             | QUERY_CONSUME_QUEUE
             | QUERY_TOPIC_CONSUME_BY_WHO
             | VIEW_BROKER_STATS_DATA
+            | HA_STATUS
     );
     Some(if looks {
         Effect::Looks
@@ -178,9 +183,15 @@ mod tests {
                 assert!(!is_client_request(code), "{name}");
             }
         }
-        assert!(
-            !is_client_request(request::HA_STATUS) && !is_client_request(request::SET_READ_ONLY)
-        );
+        for code in [
+            request::HA_STATUS,
+            request::SET_READ_ONLY,
+            request::PROMOTE,
+            request::TELL_EPOCH,
+            request::REJOIN,
+        ] {
+            assert!(!is_client_request(code), "{}", request::name(code));
+        }
         assert!(
             !is_client_request(-7),
             "an unknown code is no client request"

@@ -22,6 +22,8 @@ pub mod pairing;
 pub mod refusal;
 pub mod registration;
 pub mod replicas;
+pub mod rivals;
+pub mod seats;
 pub mod shard;
 pub mod slave;
 mod standing;

@@ -48,16 +48,15 @@ fn run(config: BrokerConfig, sockets: Sockets) -> Result<(), Failure> {
         loop {
             logging::banner(broker.banner());
             notify::ready(&broker.status());
-            let cut = tokio::select! {
+            let again = tokio::select! {
                 signal = signals.stop(|| read_again(&broker)) => {
                     notify::stopping("Stopping");
                     tracing::info!(message_id = events::STOPPING, signal, "stopping");
                     return broker.stop().await;
                 }
-                cut = broker.cut() => cut,
+                again = broker.again() => again,
             };
-            tracing::warn!(why = cut.why, "starting again without the end of the log");
-            broker = broker.start_again(cut).await?;
+            broker = broker.start_again(again).await?;
         }
     })
 }

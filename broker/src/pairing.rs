@@ -13,7 +13,10 @@ use gantry_replication::{FollowState, FollowStatus, FollowView, LinkStatus};
 use gantry_store::{AppendError, Store};
 use gantry_wire::bodies::{HaFollowing, HaSlave, HaStatus};
 
-use crate::{acks::SlaveAcks, config::BrokerConfig, live::LiveConfig, tables::Topics};
+use crate::{
+    acks::SlaveAcks, config::BrokerConfig, live::LiveConfig, seats::Seats, slave::Known,
+    tables::Topics,
+};
 
 /// Why a drained broker takes no messages.
 pub const READ_ONLY: &str = "this broker is read only: mqadmin setReadOnly, or readOnly=true in its configuration, drains it";
@@ -26,8 +29,12 @@ pub struct Pairing {
     pub store: Arc<Store>,
     /// The slaves, and what is promised about them.
     pub acks: Arc<SlaveAcks>,
+    /// What it is after promotions.
+    pub seats: Arc<Seats>,
     /// Of a slave, once it follows.
     pub following: OnceLock<FollowView>,
+    /// What a slave knows of its master.
+    pub known: Known,
 }
 
 impl Pairing {
@@ -56,7 +63,9 @@ impl Pairing {
             broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
             broker_name: config.broker_name.clone(),
             degraded: self.is_degraded(),
-            following: self.follows().map(following),
+            epoch: Some(self.seats.epoch().to_string()),
+            is_fenced: self.seats.is_fenced(),
+            following: self.follows().map(|status| following(status, &self.known)),
             in_sync_replicas: i32::try_from(config.store.in_sync_replicas).unwrap_or(i32::MAX),
             max_offset: number(self.store.max_offset().0),
             min_offset: number(self.store.min_offset().0),
@@ -89,6 +98,9 @@ impl Pairing {
 
     /// What `systemctl status` shows while messages are not wanted.
     pub fn notice(&self) -> Option<String> {
+        if let Some(why) = self.seats.why_fenced() {
+            return Some(format!("FENCED: {why}"));
+        }
         match self.store.check_writable() {
             Err(AppendError::Sealed { why }) => Some(format!("READ ONLY: {why}")),
             _ if self.is_degraded() => {
@@ -100,17 +112,25 @@ impl Pairing {
 }
 
 /// Lets the store take no messages while `readOnly` says so, and name servers know.
-pub fn follow_read_only(live: &Arc<LiveConfig>, store: &Arc<Store>, topics: &Arc<Topics>) {
-    if live.now().read_only {
+pub fn follow_read_only(
+    live: &Arc<LiveConfig>,
+    store: &Arc<Store>,
+    topics: &Arc<Topics>,
+    seats: &Arc<Seats>,
+) {
+    seats.guard(store);
+    if live.now().read_only && !seats.is_fenced() {
         tracing::warn!("{READ_ONLY}; mqadmin setReadWrite ends that");
         store.seal(Some(READ_ONLY.into()));
     }
     let (store, topics) = (Arc::downgrade(store), Arc::downgrade(topics));
+    let seats = seats.clone();
     live.follow(move |config: &BrokerConfig| {
         let (Some(store), Some(topics)) = (store.upgrade(), topics.upgrade()) else {
             return;
         };
-        if store.sealed().is_some() == config.read_only {
+        // A master that was replaced takes nothing, whatever is set.
+        if seats.is_fenced() || store.sealed().is_some() == config.read_only {
             return;
         }
         if config.read_only {
@@ -141,7 +161,7 @@ fn why_not(slave: &LinkStatus, behind_max: u64) -> Result<(), String> {
     Ok(())
 }
 
-fn following(status: FollowStatus) -> HaFollowing {
+fn following(status: FollowStatus, known: &Known) -> HaFollowing {
     let why = match &status.state {
         FollowState::Following => None,
         FollowState::Waiting(why) => Some(why.clone()),
@@ -151,6 +171,7 @@ fn following(status: FollowStatus) -> HaFollowing {
         ended_links: number(status.ended_links),
         is_following: status.state == FollowState::Following,
         heard_millis_ago: status.heard.map_or(-1, ago),
+        known: known.now(),
         master: status.master,
         why,
         wire: status.wire.name().to_owned(),

@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use gantry_message::{Millis, QueueId, perm, topic::TopicError};
+use gantry_message::{LogOffset, Millis, QueueId, perm, topic::TopicError};
 use gantry_store::{AppendError, DiskPercents};
 use gantry_wire::{
     HeaderError,
@@ -17,7 +17,7 @@ use gantry_wire::{
     codes::{request, response},
 };
 
-use crate::config::OverloadCode;
+use crate::{config::OverloadCode, seats::SeatFault};
 
 /// What a client is told instead of being served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,33 @@ impl Refusal {
         Refusal::new(
             response::NO_PERMISSION,
             format!("no slave of {ours} is registered at {address}, and haPeers does not list it"),
+        )
+    }
+}
+
+/// Promotions.
+impl Refusal {
+    /// A master that was replaced gives its log to nobody.
+    pub fn fenced(why: String) -> Self {
+        Refusal::new(response::NO_PERMISSION, why)
+    }
+
+    /// What a broker is does not change.
+    pub fn seat(fault: &SeatFault) -> Self {
+        let code = match fault {
+            SeatFault::Refused(_) => response::NO_PERMISSION,
+            SeatFault::Io { .. } => response::SYSTEM_ERROR,
+        };
+        Refusal::new(code, fault.to_string())
+    }
+
+    /// A slave that would lose messages as a master.
+    pub fn lacks(end: LogOffset, wanted: i64) -> Self {
+        Refusal::new(
+            response::NO_PERMISSION,
+            format!(
+                "this slave's log ends at {end}, and {wanted} was asked for: it is not promoted"
+            ),
         )
     }
 }

@@ -12,16 +12,16 @@ use std::{
 };
 
 use gantry_message::LogOffset;
-use gantry_net::client::{Connection, Options};
 use gantry_replication::{Links, Patience};
 use gantry_service::Failure;
 use gantry_store::Store;
-use gantry_wire::{bodies::ClusterInfo, codes::request};
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time};
 
 use crate::{
     config::{BrokerConfig, name_server_list},
     live::LiveConfig,
+    rivals,
+    seats::Seats,
 };
 
 /// How long a name server may take to say who is registered.
@@ -45,6 +45,7 @@ pub struct Replicas {
 pub struct Door {
     live: Arc<LiveConfig>,
     links: Arc<Links>,
+    seats: Arc<Seats>,
     asked: Semaphore,
     /// Addresses that were turned away: the log names each once.
     strangers: Mutex<HashSet<IpAddr>>,
@@ -56,6 +57,7 @@ impl Replicas {
         listener: TcpListener,
         live: Arc<LiveConfig>,
         store: Arc<Store>,
+        seats: Arc<Seats>,
     ) -> Result<Replicas, Failure> {
         let config = live.now();
         let patience = Patience {
@@ -76,6 +78,7 @@ impl Replicas {
         let door = Arc::new(Door {
             live,
             links,
+            seats,
             asked: Semaphore::new(ASKED_MAX),
             strangers: Mutex::default(),
         });
@@ -152,6 +155,10 @@ impl Door {
             self.links.turned_away(slave, why.to_owned());
             return;
         }
+        if let Some(why) = self.seats.why_fenced() {
+            self.links.turned_away(slave, why);
+            return;
+        }
         let served = socket
             .into_std()
             .and_then(|socket| self.links.serve(socket, slave));
@@ -223,26 +230,9 @@ async fn is_registered(config: &BrokerConfig, address: IpAddr) -> bool {
 
 /// The addresses of a broker name's slaves, as a name server knows them.
 async fn slaves(name_server: &str, broker: &str) -> Result<HashSet<IpAddr>, String> {
-    let options = Options {
-        connect_timeout: ASK_TIMEOUT,
-        ..Options::default()
-    };
-    let connection = Connection::connect(name_server, &options)
-        .await
-        .map_err(|error| error.to_string())?;
-    let code = request::GET_BROKER_CLUSTER_INFO;
-    let reply = connection
-        .call(code, |_| {}, [], ASK_TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
-    let cluster = ClusterInfo::parse(&reply.body).map_err(|error| error.to_string())?;
     let mut addresses = HashSet::new();
-    let brokers = cluster.broker_addr_table.get(broker);
-    for (_, address) in brokers
-        .iter()
-        .flat_map(|data| &data.broker_addrs)
-        .filter(|(id, _)| **id != 0)
-    {
+    let brokers = rivals::named(name_server, broker).await?;
+    for (_, address) in brokers.iter().filter(|(id, _)| **id != 0) {
         if let Ok(found) = tokio::net::lookup_host(address.as_str()).await {
             addresses.extend(found.map(|address| address.ip().to_canonical()));
         }

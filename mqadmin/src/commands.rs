@@ -5,6 +5,7 @@ pub mod cleaning;
 pub mod cluster;
 pub mod consumer;
 pub mod message;
+pub mod promotion;
 pub mod replication;
 mod targets;
 pub mod topic;

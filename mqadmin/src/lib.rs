@@ -9,6 +9,7 @@ pub mod commands;
 pub mod environment;
 pub mod help;
 pub mod print;
+pub mod promotion;
 pub mod session;
 pub mod table;
 

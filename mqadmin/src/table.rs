@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use crate::{
     arguments::{OptionSpec, flag, one_of, optional, required},
-    commands::{broker, cleaning, cluster, consumer, message, replication, topic},
+    commands::{broker, cleaning, cluster, consumer, message, promotion, replication, topic},
     session::{Failure, Session},
 };
 
@@ -357,6 +357,50 @@ pub static COMMANDS: &[Command] = &[
         "Let a broker take messages again",
         replication::read_write,
         [required('b', "brokerAddr", "Broker address")],
+        true
+    ),
+    command!(
+        "promote",
+        "Make a slave the master of its name; the old one is drained and fenced if it answers",
+        promotion::promote,
+        [
+            required('b', "brokerAddr", "Broker address of the slave"),
+            optional(
+                'r',
+                "role",
+                "ASYNC_MASTER or SYNC_MASTER; default: as the old master"
+            ),
+            optional(
+                'l',
+                "accept-loss",
+                "How many bytes of acknowledged messages may be lost, or all; default 0"
+            ),
+            optional(
+                's',
+                "slaves",
+                "How many slaves the old master had, if the slave does not know"
+            ),
+            optional(
+                'w',
+                "wait",
+                "Seconds for the slave to get the rest of a drained master's log; default 30"
+            ),
+            flag('d', "dryRun", "Change nothing, say what would be")
+        ],
+        true
+    ),
+    command!(
+        "rejoin",
+        "Make a master that was replaced a slave of the new one",
+        promotion::rejoin,
+        [
+            required('b', "brokerAddr", "Broker address of the old master"),
+            optional(
+                'i',
+                "brokerId",
+                "Its id from now on; default: the one that the new master had"
+            )
+        ],
         true
     ),
 ];

@@ -3,6 +3,7 @@
 
 mod latch;
 mod metrics;
+mod promotions;
 mod pulls;
 mod replicas;
 mod sends;

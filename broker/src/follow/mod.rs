@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_message::LogOffset;
+use gantry_message::{Epoch, LogOffset};
 use gantry_net::client::{Connection, Options, Reply};
 use gantry_replication::{Follower, Following, Patience, Plan, TOKEN_LEN, Token};
 use gantry_service::Failure;
@@ -26,7 +26,7 @@ use gantry_wire::{
 };
 use tokio::{runtime::Handle, sync::watch};
 
-use crate::{config::BrokerConfig, live::LiveConfig, registration::Registration};
+use crate::{config::BrokerConfig, live::LiveConfig, registration::Registration, seats::Seats};
 use compare::{Theirs, Verdict, compare};
 
 /// How long the master may take to answer a question.
@@ -44,6 +44,7 @@ struct Scout {
     live: Arc<LiveConfig>,
     store: Arc<Store>,
     registration: Arc<Registration>,
+    seats: Arc<Seats>,
 }
 
 /// What the master says of itself.
@@ -51,6 +52,7 @@ struct Found {
     theirs: Theirs,
     segment_size: Option<u64>,
     invitation: Option<Token>,
+    epoch: Epoch,
 }
 
 impl Follow {
@@ -59,6 +61,7 @@ impl Follow {
         live: Arc<LiveConfig>,
         store: Arc<Store>,
         registration: Arc<Registration>,
+        seats: Arc<Seats>,
     ) -> Result<Follow, Failure> {
         let config = live.now();
         let following = Following {
@@ -73,6 +76,7 @@ impl Follow {
             live,
             store: store.clone(),
             registration,
+            seats: seats.clone(),
         };
         let (wanted, cut) = watch::channel(None);
         let follower = Follower::start(
@@ -84,6 +88,7 @@ impl Follow {
             },
         )
         .map_err(|error| Failure::other(format!("the thread that follows the master: {error}")))?;
+        seats.lead(follower.view());
         Ok(Follow { follower, cut })
     }
 
@@ -139,6 +144,12 @@ impl Scout {
             connection: &connection,
         };
         let found = asked.found(config)?;
+        let seat = self.seats.now();
+        seat.may_follow(found.epoch)
+            .map_err(|error| format!("{master}: {error}"))?;
+        self.seats
+            .hear(found.epoch, &format!("the master at {master}"))
+            .map_err(|error| error.to_string())?;
         let (ours, size) = (self.store.max_offset(), self.store.segment_size());
         if let Some(theirs) = found.segment_size.filter(|&theirs| theirs != size) {
             return Err(format!(
@@ -162,6 +173,7 @@ impl Scout {
                     master,
                     from,
                     invitation: found.invitation,
+                    epoch: found.epoch,
                 })
             }
             Verdict::CutAt(last) => Ok(Plan::Cut(Cut {
@@ -235,10 +247,12 @@ impl Master<'_> {
 
     /// Asks a Gantry for a link, and who is none what it says to everybody.
     fn found(&self, config: &BrokerConfig) -> Result<Found, String> {
+        let epoch = self.scout.seats.epoch().to_string();
         let header = HaLink {
             broker_name: &config.broker_name,
             broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
             segment_size: i64::try_from(self.scout.store.segment_size()).unwrap_or(i64::MAX),
+            epoch: Some(&epoch),
         };
         let reply = self.call(request::HA_LINK, Some(&header))?;
         match reply.code {
@@ -259,6 +273,8 @@ impl Master<'_> {
                 .map(LogOffset)
                 .map_err(|_| format!("the master at {} says {field}={value}", self.address))
         };
+        let epoch = answer.epoch.unwrap_or("0.0").parse::<Epoch>();
+        let epoch = epoch.map_err(|error| format!("the master at {}: {error}", self.address))?;
         let token = token_of(answer.token)
             .ok_or_else(|| format!("the master at {} gives a broken invitation", self.address))?;
         Ok(Found {
@@ -268,6 +284,7 @@ impl Master<'_> {
             },
             segment_size: Some(offset("segmentSize", answer.segment_size)?.0),
             invitation: Some(token),
+            epoch,
         })
     }
 
@@ -294,6 +311,8 @@ impl Master<'_> {
             },
             segment_size: None,
             invitation: None,
+            // Nobody promotes it.
+            epoch: Epoch::NONE,
         })
     }
 

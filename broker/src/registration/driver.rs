@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use gantry_message::Millis;
+use gantry_message::{Epoch, Millis};
 use gantry_net::client::{CallError, Connection, Options, Reply};
 use gantry_service::notify;
 use gantry_wire::{
-    HeaderEncode,
+    FieldSink, HeaderEncode,
     bodies::{DataVersion, KvTable, TopicConfig},
     codes::{request, response},
     frame::FieldWriter,
@@ -382,12 +382,14 @@ impl Server {
             compressed,
             body_crc32: gantry_wire::bodies::body_crc32(&body),
         };
-        self.call(
-            request::REGISTER_BROKER,
-            |fields| header.encode(fields),
-            &body,
-        )
-        .await
+        let epoch = self.shared.seats.epoch();
+        let fields = |fields: &mut FieldWriter<'_>| {
+            header.encode(fields);
+            if epoch.is_some() {
+                fields.text(headers::EPOCH, &epoch.to_string());
+            }
+        };
+        self.call(request::REGISTER_BROKER, fields, &body).await
     }
 
     /// Whether the name server's data version differs from ours.
@@ -484,6 +486,10 @@ impl Server {
             // What it has, if anything, is not ours or goes with the connection.
             return;
         }
+        if self.shared.is_other_part() {
+            // Apache's name servers would take the new master's place out with ours.
+            return;
+        }
         let identity = self.shared.identity.clone();
         let header = headers::UnregisterBroker {
             broker_name: &identity.broker,
@@ -520,6 +526,9 @@ impl Server {
             .call(code, fields, body, timeout)
             .await
             .map_err(unreachable)?;
+        if let Some(epoch) = reply.fields.get(headers::EPOCH) {
+            self.hear(epoch).await;
+        }
         if reply.code == response::SUCCESS {
             return Ok(reply);
         }
@@ -527,6 +536,27 @@ impl Server {
             .remark
             .unwrap_or_else(|| response::name(reply.code).to_owned());
         Err(Trouble::Refused(remark))
+    }
+
+    /// A name server knows of a promotion of this name.
+    async fn hear(&self, epoch: &str) {
+        let epoch: Epoch = match epoch.parse() {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                tracing::warn!(name_server = %self.address, %error, "the newest promotion cannot be read");
+                return;
+            }
+        };
+        let (seats, by) = (
+            self.shared.seats.clone(),
+            format!("name server {}", self.address),
+        );
+        let heard = tokio::task::spawn_blocking(move || seats.hear(epoch, &by)).await;
+        match heard {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a promotion is not noted durably"),
+            Err(error) => tracing::error!(%error, "noting a promotion ended badly"),
+        }
     }
 
     async fn connect(&mut self, timeout: Duration) -> Result<Connection, Trouble> {

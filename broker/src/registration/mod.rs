@@ -30,6 +30,7 @@ use crate::{
     config::{BrokerConfig, BrokerRole},
     latch,
     live::LiveConfig,
+    seats::{self, Seats},
     tables::{Snapshot, Topics},
 };
 pub use announcement::Identity;
@@ -56,6 +57,7 @@ struct Shared {
     identity: Identity,
     topics: Arc<Topics>,
     store: Arc<Store>,
+    seats: Arc<Seats>,
     live: Arc<LiveConfig>,
     stopping: watch::Sender<bool>,
     /// What the name servers said of the master of this name.
@@ -114,7 +116,7 @@ impl Registration {
         identity: Identity,
         live: Arc<LiveConfig>,
         topics: Arc<Topics>,
-        store: Arc<Store>,
+        (store, seats): (Arc<Store>, Arc<Seats>),
     ) -> Registration {
         // An administrator's word on where to replicate from goes before any name server's.
         let master = Master {
@@ -125,6 +127,7 @@ impl Registration {
             identity,
             topics,
             store,
+            seats,
             live,
             master: watch::Sender::new(master),
             stopping: watch::Sender::new(false),
@@ -243,6 +246,11 @@ impl Shared {
 
     fn is_slave(&self) -> bool {
         self.live.now().store.broker_role == BrokerRole::Slave
+    }
+
+    /// Whether this broker is to be something else than what was registered.
+    fn is_other_part(&self) -> bool {
+        self.seats.now().part != seats::configured(&self.live.now())
     }
 
     fn timeout(&self) -> Duration {

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     net::SocketAddr,
+    path::Path,
     rc::Rc,
     sync::{Arc, Mutex},
     time::Duration,
@@ -13,11 +14,12 @@ use gantry_disk::{
     OsDisk,
     faulty::{FaultyDisk, Operation},
 };
-use gantry_message::{Millis, QueueId, Record, SysFlag};
+use gantry_message::{Epoch, Millis, QueueId, Record, SysFlag};
 use gantry_net::{
     Peer,
     server::{Handler, Limits, Server, Verdict, listen},
 };
+use gantry_replication::{Part, Seat};
 use gantry_store::{Store, StoreConfig, Tags};
 use gantry_wire::{
     Request, Response,
@@ -30,7 +32,13 @@ use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use super::{Identity, Registration};
-use crate::{config::BrokerConfig, latch, live::LiveConfig, tables::Topics};
+use crate::{
+    config::BrokerConfig,
+    latch,
+    live::LiveConfig,
+    seats::{self, Seats},
+    tables::Topics,
+};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,6 +146,7 @@ impl NameServer {
 
 struct Broker {
     registration: Arc<Registration>,
+    seats: Arc<Seats>,
     topics: Arc<Topics>,
     live: Arc<LiveConfig>,
     store: Arc<Store>,
@@ -169,14 +178,18 @@ impl Broker {
             ..StoreConfig::at("/store")
         };
         let store = Store::open(Arc::new(disk.clone()), store, NOW).unwrap();
+        let part = seats::configured(&live.now());
+        let seats = Seats::load(Arc::new(disk.clone()), Path::new("/store"), part).unwrap();
+        seats.guard(&store);
         let registration = Arc::new(Registration::new(
             identity,
             live.clone(),
             topics.clone(),
-            store.clone(),
+            (store.clone(), seats.clone()),
         ));
         Broker {
             registration,
+            seats,
             topics,
             live,
             store,
@@ -582,4 +595,77 @@ fn a_slave_learns_where_its_master_is() {
         assert_eq!(master.ha_address.as_deref(), Some("10.0.0.5:10912"));
         broker.registration.stop().await;
     });
+}
+
+#[test]
+fn a_master_hears_of_its_replacement_with_an_answer_or_a_refusal_and_leaves_the_new_one_alone() {
+    let newest = Epoch::NONE.next(1);
+    for answer in [
+        Response::ok().field(headers::EPOCH, newest),
+        Response::refuse(1, "replaced").field(headers::EPOCH, newest),
+    ] {
+        run(async {
+            let mut server = NameServer::start(Some(answer));
+            let broker = Broker::new(&[server.address], |_| {});
+            let changed = broker.seats.changed();
+            broker.registration.start();
+            let request = server.next().await;
+            assert_eq!(request.code, request::REGISTER_BROKER);
+            assert_eq!(request.fields.get(headers::EPOCH), None, "never promoted");
+            changed.await;
+            assert_eq!(broker.seats.now().part, Part::Fenced);
+            let refused = broker.store.check_writable().unwrap_err().to_string();
+            assert!(refused.contains("replaced by promotion 1.1"), "{refused}");
+            // A restart finds it so.
+            let again = broker.disk.content(Path::new("/store/gantry.epoch"));
+            let saved = Seat::decode(&again.unwrap()).unwrap();
+            assert_eq!((saved.epoch, saved.part), (newest, Part::Fenced));
+            broker.registration.stop().await;
+            let left = |asked: Request| asked.code == request::UNREGISTER_BROKER;
+            assert!(
+                !server.requests.try_recv().is_ok_and(left),
+                "with Apache's name servers that would take the new master out"
+            );
+        });
+    }
+}
+
+#[test]
+fn a_registration_carries_the_promotion_and_an_older_answer_changes_nothing() {
+    run(async {
+        let older = Response::ok().field(headers::EPOCH, Epoch::NONE.next(1));
+        let mut server = NameServer::start(Some(older));
+        let broker = Broker::new(&[server.address], |config| {
+            config.store.broker_role = crate::config::BrokerRole::Slave;
+            config.broker_id = 2;
+        });
+        let (seats, epoch) = (
+            broker.seats.clone(),
+            Epoch {
+                number: 5,
+                holder: 1,
+            },
+        );
+        seats.hear(epoch, "a test").unwrap();
+        broker.registration.start();
+        let request = server.next().await;
+        assert_eq!(request.fields.get(headers::EPOCH), Some("5.1"));
+        assert!(broker.announced().await);
+        assert_eq!(broker.seats.epoch(), epoch);
+        broker.registration.stop().await;
+    });
+}
+
+#[test]
+fn a_replaced_master_writes_nothing_also_when_its_disk_does_not_take_the_news() {
+    const EIO: i32 = 5;
+    let broker = Broker::new(&[], |_| {});
+    broker.disk.fail(Operation::Rename, 1, EIO);
+    let epoch = Epoch::NONE.next(1);
+    assert!(broker.seats.hear(epoch, "a test").is_err());
+    assert!(broker.store.check_writable().is_err());
+    assert!(broker.seats.is_fenced());
+    // The next one who tells it tries again.
+    broker.seats.hear(epoch, "a test").unwrap();
+    assert_eq!(broker.seats.now().part, Part::Fenced);
 }

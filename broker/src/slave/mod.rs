@@ -11,7 +11,11 @@ pub mod merge;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use gantry_disk::Disk;
@@ -20,7 +24,7 @@ use gantry_net::client::{Connection, Options};
 use gantry_store::Store;
 use gantry_wire::{
     HeaderEncode,
-    bodies::ConsumerOffsets,
+    bodies::{ConsumerOffsets, HaMaster, HaStatus},
     codes::{request, response},
     headers::UpdateConsumerOffset,
 };
@@ -65,6 +69,34 @@ pub struct Tables {
     pub store: Arc<Store>,
     /// Whose counters go with it.
     pub stats: Arc<Stats>,
+}
+
+/// What a slave knows of its master: who is promoted in the place of a master that is gone goes by it.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<Option<(Instant, HaMaster)>>>);
+
+impl Known {
+    /// As the master said it last; nothing before that, and of Apache's broker.
+    pub fn now(&self) -> Option<HaMaster> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, master) = known.as_ref()?;
+        Some(HaMaster {
+            asked_millis_ago: i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX),
+            ..master.clone()
+        })
+    }
+
+    fn note(&self, said: &HaStatus) {
+        let open = said.slaves.iter().filter(|slave| slave.is_open).count();
+        let master = HaMaster {
+            asked_millis_ago: 0,
+            in_sync_replicas: said.in_sync_replicas,
+            max_offset: said.max_offset,
+            role: said.role.clone(),
+            slaves: i32::try_from(open).unwrap_or(i32::MAX),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), master));
+    }
 }
 
 /// The copying at work.
@@ -131,6 +163,7 @@ async fn run(
 pub struct Copier {
     tables: Arc<Tables>,
     own_address: String,
+    known: Known,
     seen: Seen,
     /// What is wrong with each table, as it was said.
     troubles: [Option<String>; 4],
@@ -151,7 +184,7 @@ impl Copier {
         disk: Arc<dyn Disk>,
         folder: &Path,
         tables: Tables,
-        own_address: String,
+        (own_address, known): (String, Known),
     ) -> Result<Copier, TableError> {
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
         let stored = file.load(ConsumerOffsets::parse)?;
@@ -164,6 +197,7 @@ impl Copier {
         Ok(Copier {
             tables: Arc::new(tables),
             own_address,
+            known,
             seen: Seen {
                 file: Arc::new(file),
                 table,
@@ -175,6 +209,7 @@ impl Copier {
 
     /// One round; what could not be copied is said in the log, once.
     pub async fn copy(&mut self, master: &str) {
+        self.look_at(master).await;
         let results = [
             ("topics", self.copy_topics(master).await),
             ("consumer offsets", self.copy_offsets(master).await),
@@ -197,6 +232,16 @@ impl Copier {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Asks how replication is doing there. Apache's broker cannot say, and that is no trouble.
+    async fn look_at(&self, master: &str) {
+        let asked = async { fetch(&connect(master).await?, request::HA_STATUS).await };
+        if let Ok(body) = asked.await
+            && let Ok(said) = HaStatus::parse(&body)
+        {
+            self.known.note(&said);
         }
     }
 

@@ -169,7 +169,13 @@ fn open(folder: &Path) -> Copier {
         store,
         stats,
     };
-    Copier::load(disk, &config_folder, tables, "me:1".to_owned()).unwrap()
+    Copier::load(
+        disk,
+        &config_folder,
+        tables,
+        ("me:1".to_owned(), super::Known::default()),
+    )
+    .unwrap()
 }
 
 fn run(test: impl AsyncFnOnce(&Path, Master)) {

@@ -4,8 +4,9 @@
 //! the caller's decision.
 
 use bytes::Bytes;
-use gantry_message::LogOffset;
+use gantry_message::{Epoch, LogOffset};
 use gantry_wire::{
+    HeaderEncode,
     bodies::{
         ConsumeMessageDirectlyResult, ConsumeStats, ConsumerConnection, ConsumerRunningInfo,
         GroupList, HaStatus, KvTable, SubscriptionGroupConfig, TopicConfig, TopicStatsTable,
@@ -13,8 +14,9 @@ use gantry_wire::{
     codes::request,
     headers::{
         ConsumeMessageDirectly, CreateTopic, DeleteTopic, GetConsumeStats,
-        GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo,
-        QueryTopicConsumeByWho, SetReadOnly, SetReadOnlyAnswer, ViewMessage,
+        GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo, Promote,
+        QueryTopicConsumeByWho, Rejoin, SeatAnswer, SetReadOnly, SetReadOnlyAnswer, TellEpoch,
+        ViewMessage,
     },
 };
 
@@ -24,6 +26,17 @@ use crate::{
     remote::{parsed, successful},
     timeouts::{ADMIN, LOOK_UP, SLOW_ADMIN},
 };
+
+/// What a Gantry broker is after a request about a promotion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seated {
+    /// The newest promotion that it knows of.
+    pub epoch: Epoch,
+    /// `ASYNC_MASTER`, `SYNC_MASTER`, `SLAVE` or `FENCED`.
+    pub part: String,
+    /// Where its log ends.
+    pub max_offset: i64,
+}
 
 impl Client {
     /// 17: creates a topic or replaces its settings.
@@ -93,6 +106,55 @@ impl Client {
             .await?;
         let answer: SetReadOnlyAnswer = parsed("answer", broker, reply.fields.header())?;
         Ok(answer.max_offset)
+    }
+
+    /// 46004: makes a slave the master, if its log reaches at least to `min_end`.
+    pub async fn promote(
+        &self,
+        broker: &str,
+        epoch: Epoch,
+        role: &str,
+        min_end: i64,
+    ) -> Result<Seated, Error> {
+        let header = Promote {
+            epoch: &epoch.to_string(),
+            role,
+            min_end,
+        };
+        self.seated(broker, request::PROMOTE, &header).await
+    }
+
+    /// 46005: tells of a promotion. An older master writes nothing any more when this returns, an older slave follows it no
+    /// more.
+    pub async fn tell_epoch(&self, broker: &str, epoch: Epoch) -> Result<Seated, Error> {
+        let header = TellEpoch {
+            epoch: &epoch.to_string(),
+        };
+        self.seated(broker, request::TELL_EPOCH, &header).await
+    }
+
+    /// 46006: makes a master that was replaced a slave of the one that this promotion made.
+    pub async fn rejoin(&self, broker: &str, epoch: Epoch, id: i64) -> Result<Seated, Error> {
+        let header = Rejoin {
+            epoch: &epoch.to_string(),
+            broker_id: id,
+        };
+        self.seated(broker, request::REJOIN, &header).await
+    }
+
+    async fn seated(
+        &self,
+        broker: &str,
+        code: i32,
+        header: &impl HeaderEncode,
+    ) -> Result<Seated, Error> {
+        let reply = self.ask_broker(broker, code, header, ADMIN).await?;
+        let answer: SeatAnswer<'_> = parsed("answer", broker, reply.fields.header())?;
+        Ok(Seated {
+            epoch: parsed("epoch", broker, answer.epoch.parse())?,
+            part: answer.part.to_owned(),
+            max_offset: answer.max_offset,
+        })
     }
 
     /// 306: removes queues all of whose messages are gone.

@@ -16,6 +16,7 @@ mod remote;
 mod routes;
 mod unique_id;
 
+pub use admin::Seated;
 pub use body::{CompressedBody, plain_body};
 pub use client::{Client, timeouts};
 pub use error::{Error, Refused};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use gantry_message::LogOffset;
+use gantry_message::{Epoch, LogOffset};
 use gantry_store::{CopyError, Cut, Store};
 
 use crate::intake::{Intake, IntakeError};
@@ -36,6 +36,8 @@ pub enum Plan {
         from: LogOffset,
         /// From a master that is a Gantry.
         invitation: Option<Token>,
+        /// The promotion that made it the master.
+        epoch: Epoch,
     },
     /// The end of our log is not the master's: it has to be cut, which needs a store that nobody uses. The follower ends.
     Cut(Cut),
@@ -86,6 +88,19 @@ impl FollowView {
     pub fn status(&self) -> FollowStatus {
         self.0.lock().status.clone()
     }
+
+    /// From now on no master is followed that a promotion before this one made: a link to one ends, and nothing more is
+    /// told to it.
+    pub fn obey(&self, epoch: Epoch) {
+        let mut state = self.0.lock();
+        state.obeys = state.obeys.max(epoch);
+        if state.follows < state.obeys
+            && let Some(socket) = &state.socket
+        {
+            // It may be closed already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -98,6 +113,10 @@ struct Shared {
 struct State {
     status: FollowStatus,
     socket: Option<TcpStream>,
+    /// The promotion of the master at the other end of the socket.
+    follows: Epoch,
+    /// The oldest promotion whose master may be followed.
+    obeys: Epoch,
     is_over: bool,
 }
 
@@ -127,6 +146,8 @@ enum End {
         "the master closed the link before it said anything: is this host registered under its name, or in its haPeers? Its log says why"
     )]
     TurnedAway,
+    #[error("the master was replaced by promotion {0}")]
+    Replaced(Epoch),
     #[error("this broker stops")]
     Stopping,
 }
@@ -167,6 +188,8 @@ impl Follower {
             state: Mutex::new(State {
                 status,
                 socket: None,
+                follows: Epoch::NONE,
+                obeys: Epoch::NONE,
                 is_over: false,
             }),
             changed: Condvar::new(),
@@ -235,8 +258,12 @@ impl Shared {
                     address,
                     from,
                     invitation,
+                    epoch,
                 } => {
-                    self.lock().status.master = Some(master);
+                    let mut state = self.lock();
+                    state.status.master = Some(master);
+                    state.follows = epoch;
+                    drop(state);
                     self.follow(store, following, (address, from, invitation), trusted)
                 }
             };
@@ -279,6 +306,9 @@ impl Shared {
                 if state.is_over {
                     return End::Stopping;
                 }
+                if state.follows < state.obeys {
+                    return End::Replaced(state.obeys);
+                }
                 state.socket = Some(clone);
             }
             Err(error) => return error.into(),
@@ -300,7 +330,11 @@ impl Shared {
             .unwrap_or_else(|| link.run(wire));
         let mut state = self.lock();
         state.socket = None;
-        if state.is_over { End::Stopping } else { end }
+        match end {
+            _ if state.is_over => End::Stopping,
+            _ if state.follows < state.obeys => End::Replaced(state.obeys),
+            end => end,
+        }
     }
 
     fn wait_because(&self, reason: String) {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gantry_disk::OsDisk;
-use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, SysFlag};
+use gantry_message::{Epoch, LogOffset, Millis, QueueId, QueueOffset, Record, SysFlag};
 use gantry_replication::{
     FollowState, Follower, Following, HELLO, LinkStatus, Links, Patience, Plan, TOKEN_LEN,
 };
@@ -111,6 +111,7 @@ fn plain(master: &Master) -> Box<dyn FnMut(&Store) -> Plan + Send> {
         address,
         from: store.max_offset(),
         invitation: None,
+        epoch: Epoch::NONE,
     })
 }
 
@@ -124,6 +125,7 @@ fn checked(master: &Master) -> Box<dyn FnMut(&Store) -> Plan + Send> {
             address,
             from: ours.max_offset().max(store.min_offset()),
             invitation: Some(links.invite(address.ip(), SLAVE_ID, [number; TOKEN_LEN])),
+            epoch: Epoch::NONE,
         }
     })
 }
@@ -256,6 +258,12 @@ fn an_empty_slave_begins_with_the_newest_segment_of_an_apache_and_with_the_oldes
     let slave = Slave::on(open(third.path()), false, checked(&master));
     same(&master, &slave);
     assert_eq!(slave.store.min_offset(), LogOffset(0));
+    // It has the bytes before it has said so.
+    let end = master.store.max_offset();
+    wait("its report", || {
+        let status = master.links.status();
+        status.iter().any(|one| one.acknowledged == Some(end))
+    });
     let status = master.links.status();
     let known: Vec<&LinkStatus> = status
         .iter()
@@ -381,10 +389,38 @@ fn a_follower_says_why_it_waits_and_ends_for_a_cut() {
             address,
             from: store.max_offset(),
             invitation: None,
+            epoch: Epoch::NONE,
         }),
     );
     let says = |text: &str| matches!(slave.follower.status().state, FollowState::Waiting(why) if why.contains(text));
     wait("the failed connection", || says("cannot connect"));
+    slave.stop();
+    master.stop().shutdown().unwrap();
+}
+
+#[test]
+fn a_slave_that_hears_of_a_promotion_tells_nothing_more_to_the_master_before() {
+    let (ours, theirs) = folders();
+    let master = Master::on(open(ours.path()));
+    send(&master.store, 3);
+    let slave = Slave::on(open(theirs.path()), false, checked(&master));
+    let end = master.store.max_offset();
+    wait("the copy", || master.links.replicated().value() == end.0);
+    let promotion = Epoch::NONE.next(7);
+    slave.follower.view().obey(promotion);
+    wait("the end of the link", || master.links.count() == 0);
+    send(&master.store, 1);
+    let replaced = format!("the master was replaced by promotion {promotion}");
+    wait(
+        "the reason",
+        || matches!(slave.follower.status().state, FollowState::Waiting(why) if why == replaced),
+    );
+    let ended = slave.follower.status().ended_links;
+    wait("more attempts", || {
+        ended + 1 < slave.follower.status().ended_links
+    });
+    assert_eq!(slave.store.max_offset(), end, "it took something more");
+    assert_eq!(master.links.replicated().value(), end.0);
     slave.stop();
     master.stop().shutdown().unwrap();
 }

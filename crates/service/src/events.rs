@@ -27,6 +27,12 @@ pub const STUCK: &str = "8d14f6a2bc9e4730bd85c07f2e61a9d3";
 pub const UNSTUCK: &str = "3f7ac05be8d1426495b2e86d7f4c10a8";
 /// It serves, and not every name server has it.
 pub const NOT_REGISTERED: &str = "d95e2b7c04a84f1e8c3d6fa1b7e09254";
+/// A broker of this name was promoted elsewhere: this master takes no messages any more.
+pub const FENCED: &str = "bd4e9f17a0c84d2f8e5b36c1f7a2d905";
+/// This slave is the master from now on.
+pub const PROMOTED: &str = "46a7f3d0c51e4b8894d2e9b07c3f1a68";
+/// This broker is a slave from now on.
+pub const REJOINED: &str = "e09c5b28d7f64a13b6a1d84f20c97e5b";
 /// Lines like others were left out.
 pub const SUPPRESSED: &str = "7e60c4d8f2a94b1393adb50e6f8c2d17";
 /// An administrator asked for something.
@@ -35,7 +41,7 @@ pub const AUDIT: &str = "a12b94ef706d4c38b5e8d73c9f0a6e52";
 pub const PANIC: &str = "05c8d7e3ba6f4912ae47f9b2d16c83e0";
 
 /// All of them.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 18] = [
     SERVING,
     STOPPING,
     STOPPED,
@@ -48,6 +54,9 @@ pub const ALL: [&str; 15] = [
     STUCK,
     UNSTUCK,
     NOT_REGISTERED,
+    FENCED,
+    PROMOTED,
+    REJOINED,
     SUPPRESSED,
     AUDIT,
     PANIC,

@@ -55,7 +55,7 @@ pub async fn read_write(session: &mut Session<'_>) -> Result<(), Failure> {
 }
 
 /// Says what it means that a broker does not know the question.
-fn asked<T>(address: &str, answer: Result<T, Error>) -> Result<T, Failure> {
+pub(super) fn asked<T>(address: &str, answer: Result<T, Error>) -> Result<T, Failure> {
     match answer {
         Err(error) if error.code() == Some(response::REQUEST_CODE_NOT_SUPPORTED) => {
             Err(Failure::Said(format!(
@@ -75,8 +75,13 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
         max_offset,
         ..
     } = status;
+    let part = if status.is_fenced { "FENCED" } else { role };
+    let promotion = match status.epoch.as_deref() {
+        None | Some("0.0") => String::new(),
+        Some(epoch) => format!(", promotion {epoch}"),
+    };
     session.line(format_args!(
-        "{broker_name} {broker_id} {address} {role}, log {min_offset} to {max_offset}"
+        "{broker_name} {broker_id} {address} {part}{promotion}, log {min_offset} to {max_offset}"
     ))?;
     if let Some(why) = &status.not_writable {
         session.line(format_args!("  takes no messages: {why}"))?;
@@ -90,7 +95,7 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
             ))?,
             Some(why) => session.line(format_args!("  does not follow {master}: {why}"))?,
         }
-    } else {
+    } else if !status.is_fenced {
         let degraded = match status.degraded {
             true => ", DEGRADED: messages are acknowledged without copies",
             false => "",

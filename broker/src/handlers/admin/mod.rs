@@ -16,6 +16,7 @@ pub mod progress;
 pub mod queues;
 pub mod relay;
 pub mod runtime;
+pub mod seats;
 pub mod topics;
 
 use std::net::SocketAddr;

@@ -14,6 +14,7 @@ mod metrics;
 mod monitoring;
 mod mqadmin;
 mod notices;
+mod promotion;
 mod replication;
 mod restarts;
 mod service;

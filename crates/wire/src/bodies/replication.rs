@@ -26,6 +26,19 @@ bodies! {
         wire: String, "wire";
     }
 
+    /// What a slave knows of its master, from asking it every ten seconds.
+    #[derive(Eq)]
+    HaMaster "HaMaster" {
+        /// How long ago it was asked.
+        asked_millis_ago: i64, "askedMillisAgo";
+        in_sync_replicas: i32, "inSyncReplicas";
+        /// Where its log ended.
+        max_offset: i64, "maxOffset";
+        role: String, "role";
+        /// Slaves that were connected, this one included.
+        slaves: i32, "slaves";
+    }
+
     /// What a slave does.
     #[derive(Eq)]
     HaFollowing "HaFollowing" {
@@ -34,6 +47,8 @@ bodies! {
         is_following: bool, "following";
         /// How long ago the master was heard; -1: never.
         heard_millis_ago: i64 = -1, "heardMillisAgo";
+        /// What it knows of the master, if that is a Gantry.
+        known: Option<HaMaster>, "known";
         master: Option<String>, "master";
         /// Why it does not follow.
         why: Option<String>, "why";
@@ -47,6 +62,10 @@ bodies! {
         broker_name: String, "brokerName";
         /// Messages are acknowledged without their copies (slaveAckPolicy=degrade).
         degraded: bool, "degraded";
+        /// The newest promotion that it knows of; a master's own.
+        epoch: Option<String>, "epoch";
+        /// It is a master that was replaced.
+        is_fenced: bool, "fenced";
         /// Of a slave.
         following: Option<HaFollowing>, "follows";
         in_sync_replicas: i32, "inSyncReplicas";

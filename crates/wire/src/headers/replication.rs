@@ -14,6 +14,8 @@ headers! {
         broker_id: i64, "brokerId";
         /// Length of a segment of the slave's log.
         segment_size: i64, "segmentSize";
+        /// The newest promotion that the slave knows of.
+        epoch: Option<&'a str>, "gantryEpoch";
     }
 
     /// Answer to 46001.
@@ -26,6 +28,8 @@ headers! {
         max_offset: i64, "maxOffset";
         /// Length of a segment of the master's log.
         segment_size: i64, "segmentSize";
+        /// The promotion that made it the master.
+        epoch: Option<&'a str>, "gantryEpoch";
     }
 
     /// 46003: whether messages are not taken from now on.
@@ -36,6 +40,39 @@ headers! {
     /// Answer to 46003.
     SetReadOnlyAnswer "SetReadOnlyResponseHeader" {
         /// Where the log ends; of a broker that is read only now, where it stays.
+        max_offset: i64, "maxOffset";
+    }
+
+    /// 46004: the slave shall be the master.
+    Promote<'a> "PromoteRequestHeader" {
+        /// The promotion, `NUMBER.ID`; the id is the slave's.
+        epoch: &'a str, "gantryEpoch";
+        /// `ASYNC_MASTER` or `SYNC_MASTER`.
+        role: &'a str, "role";
+        /// Its log must reach at least to there.
+        min_end: i64, "minEnd";
+    }
+
+    /// 46005: there is such a promotion, or will be: who is an older master writes no more.
+    TellEpoch<'a> "TellEpochRequestHeader" {
+        epoch: &'a str, "gantryEpoch";
+    }
+
+    /// 46006: the master that was replaced shall be a slave.
+    Rejoin<'a> "RejoinRequestHeader" {
+        /// The promotion of the master that it shall follow.
+        epoch: &'a str, "gantryEpoch";
+        /// Its id from now on.
+        broker_id: i64, "brokerId";
+    }
+
+    /// Answer to 46004, 46005 and 46006: what the broker is from now on.
+    SeatAnswer<'a> "SeatResponseHeader" {
+        /// The newest promotion that it knows of.
+        epoch: &'a str, "gantryEpoch";
+        /// `ASYNC_MASTER`, `SYNC_MASTER`, `SLAVE` or `FENCED`.
+        part: &'a str, "part";
+        /// Where its log ends.
         max_offset: i64, "maxOffset";
     }
 }

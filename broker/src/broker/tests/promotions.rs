@@ -1,0 +1,216 @@
+//! Promotions: what a broker is after one, over starts in the same process and in the next one.
+
+use std::cell::Cell;
+
+use gantry_wire::headers::{Promote, Rejoin, SeatAnswer, TellEpoch};
+use gantry_wire::{HeaderEncode, bodies::HaStatus};
+
+use super::*;
+use crate::config::BrokerRole;
+
+fn as_slave(config: &mut BrokerConfig) {
+    config.store.broker_role = BrokerRole::Slave;
+    config.broker_id = 1;
+}
+
+impl Client {
+    async fn ask_for(&self, code: i32, header: &dyn HeaderEncode) -> Reply {
+        self.0
+            .call(code, |fields| header.encode(fields), [], PATIENCE)
+            .await
+            .unwrap()
+    }
+
+    async fn status(&self) -> HaStatus {
+        let reply = self.ask(request::HA_STATUS, &[], b"").await;
+        HaStatus::parse(&reply.body).unwrap()
+    }
+}
+
+/// The answer's epoch and part.
+fn seat(reply: &Reply) -> (String, String) {
+    assert_eq!(reply.code, response::SUCCESS, "{:?}", reply.remark);
+    let answer: SeatAnswer<'_> = reply.fields.header().unwrap();
+    (answer.epoch.to_owned(), answer.part.to_owned())
+}
+
+fn expected(epoch: &str, part: &str) -> (String, String) {
+    (epoch.to_owned(), part.to_owned())
+}
+
+/// Waits until the broker has to start again, and lets it.
+async fn again(broker: Broker) -> (Broker, Client) {
+    let again = broker.again().await;
+    assert!(matches!(again, Again::Part), "{again:?}");
+    let broker = broker.start_again(again).await.unwrap();
+    let client = Client::connect(&broker).await;
+    (broker, client)
+}
+
+const PROMOTE: Promote<'_> = Promote {
+    epoch: "1.1",
+    role: "ASYNC_MASTER",
+    min_end: 0,
+};
+
+#[test]
+fn a_promoted_slave_takes_messages_and_does_so_after_a_restart_with_its_old_configuration() {
+    let kept = Cell::new(None);
+    with_broker(
+        |config| {
+            as_slave(config);
+            kept.set(Some(config.clone()));
+        },
+        async |broker, client| {
+            assert_eq!(client.send("").await.code, 14, "a slave");
+            let reply = client.ask_for(request::PROMOTE, &PROMOTE).await;
+            assert_eq!(seat(&reply), expected("1.1", "ASYNC_MASTER"));
+            let (broker, client) = again(broker).await;
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            let status = client.status().await;
+            let told = (
+                status.role.as_str(),
+                status.broker_id,
+                status.epoch.as_deref(),
+            );
+            assert_eq!(told, ("ASYNC_MASTER", 0, Some("1.1")));
+            // Asked twice, it says so twice.
+            let reply = client.ask_for(request::PROMOTE, &PROMOTE).await;
+            assert_eq!(seat(&reply), expected("1.1", "ASYNC_MASTER"));
+            broker.stop().await.unwrap();
+            let config = kept.take().unwrap();
+            let broker = Broker::start(config).await.unwrap();
+            let client = Client::connect(&broker).await;
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_slave_is_not_promoted_to_what_it_lacks_nor_in_a_promotion_that_is_not_its_own() {
+    with_broker(as_slave, async |broker, client| {
+        let lacking = Promote {
+            min_end: 1,
+            ..PROMOTE
+        };
+        let other = Promote {
+            epoch: "1.2",
+            ..PROMOTE
+        };
+        let odd_role = Promote {
+            role: "SLAVE",
+            ..PROMOTE
+        };
+        let odd_epoch = Promote {
+            epoch: "one",
+            ..PROMOTE
+        };
+        for (asked, words) in [
+            (lacking, "this slave's log ends at 0, and 1 was asked for"),
+            (
+                other,
+                "belongs to the replica with brokerId 2, this one has 1",
+            ),
+            (odd_role, "role=SLAVE"),
+            (odd_epoch, "\"one\" is no epoch"),
+        ] {
+            let refused = client.ask_for(request::PROMOTE, &asked).await;
+            let remark = refused.remark.unwrap_or_default();
+            assert!(refused.code != 0 && remark.contains(words), "{remark}");
+        }
+        assert_eq!(client.status().await.role, "SLAVE");
+        Some(broker)
+    });
+}
+
+#[test]
+fn a_fenced_master_takes_nothing_until_it_rejoins_whatever_is_set_or_restarted() {
+    let kept = Cell::new(None);
+    with_broker(
+        |config| kept.set(Some(config.clone())),
+        async |broker, client| {
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            let end = broker.store.max_offset();
+            let tell = TellEpoch { epoch: "3.2" };
+            let reply = client.ask_for(request::TELL_EPOCH, &tell).await;
+            assert_eq!(seat(&reply), expected("3.2", "FENCED"));
+            assert_eq!(client.send("").await.code, 14, "at once");
+            let (broker, client) = again(broker).await;
+            assert_eq!(client.send("").await.code, 14);
+            // The end of a drain does not open it.
+            for read_only in ["true", "false"] {
+                let set = fields(&format!("readOnly={read_only}"), "");
+                assert_eq!(client.ask(request::SET_READ_ONLY, &set, b"").await.code, 0);
+                assert_eq!(client.send("").await.code, 14);
+            }
+            assert!(
+                broker
+                    .status()
+                    .contains("FENCED: this master was replaced by promotion 3.2")
+            );
+            assert_eq!(client.pull("").await.code, response::SUCCESS, "it is read");
+            let refused = client.ask_for(request::PROMOTE, &PROMOTE).await;
+            assert_ne!(refused.code, response::SUCCESS);
+            broker.stop().await.unwrap();
+            let config = kept.take().unwrap();
+            let broker = Broker::start(config).await.unwrap();
+            let client = Client::connect(&broker).await;
+            assert_eq!(client.send("").await.code, 14);
+            assert_eq!(broker.store.max_offset(), end, "nothing was stored");
+            let status = client.status().await;
+            assert!(status.is_fenced && status.not_writable.is_some());
+            let rejoin = Rejoin {
+                epoch: "3.2",
+                broker_id: 4,
+            };
+            let reply = client.ask_for(request::REJOIN, &rejoin).await;
+            assert_eq!(seat(&reply), expected("3.2", "SLAVE"));
+            let (broker, client) = again(broker).await;
+            let status = client.status().await;
+            assert_eq!((status.role.as_str(), status.broker_id), ("SLAVE", 4));
+            assert!(!status.is_fenced);
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_master_that_nobody_replaced_does_not_leave_its_place() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            let rejoin = Rejoin {
+                epoch: "0.0",
+                broker_id: 4,
+            };
+            let refused = client.ask_for(request::REJOIN, &rejoin).await;
+            let remark = refused.remark.unwrap_or_default();
+            assert!(remark.contains("promote another broker first"), "{remark}");
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_damaged_seat_stops_the_start_and_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let root = folder.path().join("store");
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("gantry.epoch"), "gantry-epoch 1\nepoch=1.1\n").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let refused = Broker::start(config).await.err().unwrap().to_string();
+        assert!(refused.contains("gantry.epoch is damaged"), "{refused}");
+    });
+    assert_eq!(
+        std::fs::read_dir(&root).unwrap().count(),
+        1,
+        "it is left as it was"
+    );
+}

@@ -1,0 +1,331 @@
+//! A slave takes its master's place: with the master's help, after its death, while it is frozen; and the old one comes
+//! back as a slave and as nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+use gantry_e2e::clients::Java;
+use gantry_e2e::ledger::{self, Entry, verify};
+use gantry_e2e::mqadmin::mqadmin;
+use gantry_e2e::programs::room;
+use gantry_e2e::server::{Make, Server, create_topic};
+use gantry_e2e::wait::{Turn, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+const TOPIC: &str = "handed-over";
+const QUEUES: u32 = 4;
+const OK: i64 = 0;
+/// `SERVICE_NOT_AVAILABLE`
+const REFUSED: i64 = 14;
+
+/// Brokers of one name, and a name server of either make.
+struct Fleet {
+    brokers: Vec<Server>,
+    name_server: Server,
+    ledger: Vec<Entry>,
+    round: u32,
+    room: TempDir,
+}
+
+impl Fleet {
+    /// A synchronous master and so many slaves; all of them have what the ledger says.
+    fn start(name: &str, name_server: Make, slaves: usize) -> Result<Fleet> {
+        let room = room(name)?;
+        let name_server = Server::name_server(name_server, room.path(), "namesrv")?;
+        let mut fleet = Fleet {
+            brokers: Vec::new(),
+            name_server,
+            ledger: Vec::new(),
+            round: 0,
+            room,
+        };
+        fleet.add("SYNC_MASTER")?;
+        create_topic(&fleet.brokers[0], &[&fleet.name_server], TOPIC, QUEUES)?;
+        for _ in 0..slaves {
+            fleet.add("SLAVE")?;
+        }
+        fleet.acknowledges(0)?;
+        fleet.fill(0)?;
+        Ok(fleet)
+    }
+
+    fn add(&mut self, role: &str) -> Result<()> {
+        let id = self.brokers.len().to_string();
+        let folder = self.room.path().join(&id);
+        let properties = [
+            ("brokerId", &*id),
+            ("brokerRole", role),
+            ("slaveAckPolicy", "refuse"),
+            ("registerNameServerPeriod", "10000"),
+            ("haSendHeartbeatInterval", "500"),
+            ("haPeers", "127.0.0.1"),
+        ];
+        let servers = [&self.name_server];
+        let broker = Server::broker(Make::Gantry, &folder, "broker-a", &servers, &properties)?;
+        self.brokers.push(broker);
+        Ok(())
+    }
+
+    fn store(&self, broker: usize) -> PathBuf {
+        self.brokers[broker].folder().join("store")
+    }
+
+    fn fill(&mut self, broker: usize) -> Result<()> {
+        let address = self.brokers[broker].address();
+        self.ledger
+            .extend(ledger::fill(&address, TOPIC, QUEUES, self.round)?);
+        self.round += 1;
+        Ok(())
+    }
+
+    /// What a send is answered, or that there is no answer.
+    fn answer(&self, broker: usize) -> Result<i64> {
+        let mut wire = self.brokers[broker].wire()?;
+        ledger::send(&mut wire, TOPIC, 0, b"who is the master?")?;
+        Ok(wire.read()?.code)
+    }
+
+    fn acknowledges(&self, broker: usize) -> Result<()> {
+        until("an acknowledged send", || {
+            Ok(self.answer(broker).is_ok_and(|code| code == OK))
+        })
+    }
+
+    fn has_all(&self, broker: usize) -> Result<()> {
+        let mut missing = Ok(());
+        let found = until("every acknowledged message", || {
+            missing = verify(&self.brokers[broker].address(), TOPIC, &self.ledger);
+            Ok(missing.is_ok())
+        });
+        found.and(missing)
+    }
+
+    fn admin(&self, args: &[&str]) -> Result<Output> {
+        let name_server = self.name_server.address();
+        mqadmin(Make::Gantry, self.room.path(), &name_server, args)
+    }
+
+    fn succeeds(&self, args: &[&str]) -> Result<String> {
+        let output = self.admin(args)?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{args:?}\n{said}{complaint}");
+        Ok(said)
+    }
+
+    fn refused(&self, args: &[&str]) -> Result<String> {
+        let output = self.admin(args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success(), "{args:?} went through\n{said}");
+        Ok(said)
+    }
+
+    fn status(&self, broker: usize) -> Result<String> {
+        self.succeeds(&["haStatus", "-b", &self.brokers[broker].address()])
+    }
+
+    fn promote(&self, broker: usize, more: &[&str]) -> Result<String> {
+        let address = self.brokers[broker].address();
+        self.succeeds(&[&["promote", "-b", &address], more].concat())
+    }
+
+    fn rejoin(&self, broker: usize) -> Result<String> {
+        self.succeeds(&["rejoin", "-b", &self.brokers[broker].address()])
+    }
+
+    /// The slave's log is its master's, byte for byte.
+    fn same_log(&self, master: usize, slave: usize) -> Result<()> {
+        let end = end_of(&self.brokers[master])?;
+        until("the slave to have it all", || {
+            Ok(end_of(&self.brokers[slave]).is_ok_and(|has| has == end))
+        })?;
+        let log = |store: &Path| std::fs::read(store.join("commitlog/00000000000000000000"));
+        let (ours, theirs) = (log(&self.store(master))?, log(&self.store(slave))?);
+        ensure!(ours[..end] == theirs[..end], "the logs differ");
+        Ok(())
+    }
+
+    fn signal(&self, broker: usize, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.brokers[broker].pid()?)?;
+        Ok(kill(Pid::from_raw(pid), signal)?)
+    }
+}
+
+fn end_of(broker: &Server) -> Result<usize> {
+    let answer = broker.wire()?.call(28, &[], &[])?.success()?;
+    let info: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    let end = info["table"]["commitLogMaxOffset"].as_str();
+    Ok(end.context("no commitLogMaxOffset")?.parse()?)
+}
+
+/// The master hands over under a stock client's load, rejoins, and gets its place back.
+#[test]
+fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("hands-over", Make::Gantry, 1)?;
+    let java = Java::prepare("4.9.8")?;
+    let mut load = java.load(&fleet.name_server.address(), TOPIC, fleet.room.path())?;
+    load.await_acked(500)?;
+    let dry = fleet.promote(1, &["-d"])?;
+    ensure!(dry.contains("in promotion 1.1; "), "{dry}");
+    ensure!(!fleet.store(1).join("gantry.epoch").exists(), "it was dry");
+    for (old, new, promotion) in [(0, 1, "1.1"), (1, 0, "2.1")] {
+        let said = fleet.promote(new, &[])?;
+        ensure!(
+            said.contains(&format!("since promotion {promotion}")),
+            "{said}"
+        );
+        ensure!(fleet.answer(old)? == REFUSED);
+        let status = fleet.status(old)?;
+        ensure!(
+            status.contains(&format!("FENCED, promotion {promotion}")),
+            "{status}"
+        );
+        ensure!(!status.contains("read only"), "{status}");
+        let said = fleet.rejoin(old)?;
+        ensure!(said.contains("it follows 127.0.0.1:"), "{said}");
+        fleet.acknowledges(new)?;
+        load.await_acked(500)?;
+        load.await_consumed(500)?;
+        fleet.fill(new)?;
+        fleet.has_all(old)?;
+    }
+    let (counted, said) = load.finish()?;
+    ensure!(
+        counted.lost == 0 && counted.missing == 0 && counted.acked > 1_500,
+        "{counted:?}\n{said}"
+    );
+    fleet.same_log(0, 1)
+}
+
+/// The old master comes back with its old configuration, and a message that nobody else has.
+fn comes_back(name_server: Make) -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("comes-back", name_server, 1)?;
+    // Frozen, the slave acknowledges nothing; the message lies in the master's log, and its sender was told nothing good.
+    fleet.signal(1, Signal::SIGSTOP)?;
+    let mut wire = fleet.brokers[0].wire()?;
+    ledger::send(&mut wire, TOPIC, 0, b"nobody has it")?;
+    let before = end_of(&fleet.brokers[1]);
+    ensure!(before.is_err() || wire.read()?.code != OK);
+    fleet.brokers[0].kill()?;
+    fleet.signal(1, Signal::SIGCONT)?;
+    let said = fleet.promote(1, &[])?;
+    ensure!(said.contains("nothing that is known of is lost"), "{said}");
+    fleet.has_all(1)?;
+    fleet.brokers[0].start()?;
+    until("the old master to hear of it", || {
+        Ok(fleet.status(0)?.contains("FENCED, promotion 1.1"))
+    })?;
+    ensure!(fleet.answer(0)? == REFUSED);
+    // Over a restart too, and whatever the name server has forgotten.
+    fleet.brokers[0].kill()?;
+    fleet.brokers[0].start()?;
+    ensure!(fleet.answer(0)? == REFUSED);
+    ensure!(fleet.status(0)?.contains("FENCED"));
+    fleet.rejoin(0)?;
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(0)?;
+    fleet.same_log(1, 0)?;
+    let set_aside = std::fs::read_dir(fleet.store(0).join("quarantine"))?.count();
+    ensure!(set_aside == 1, "{set_aside} files in quarantine");
+    Ok(())
+}
+
+#[test]
+fn a_dead_master_comes_back_fenced_and_gives_up_what_nobody_acknowledged() -> Result<()> {
+    comes_back(Make::Gantry)
+}
+
+#[test]
+fn a_dead_master_comes_back_fenced_with_apaches_name_server() -> Result<()> {
+    comes_back(Make::Apache)
+}
+
+/// While it is frozen it is replaced; thawed, it acknowledges nothing.
+#[test]
+fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("thaws", Make::Gantry, 1)?;
+    fleet.signal(0, Signal::SIGSTOP)?;
+    // Its slave may have heard it just now.
+    until("its silence to count", || {
+        Ok(fleet
+            .admin(&["promote", "-b", &fleet.brokers[1].address()])?
+            .status
+            .success())
+    })?;
+    fleet.signal(0, Signal::SIGCONT)?;
+    until("the old master to hear of it", || {
+        let code = fleet.answer(0);
+        if let Ok(code) = code {
+            ensure!(code != OK, "it acknowledged a message that only it has");
+        }
+        Ok(fleet.status(0)?.contains("FENCED"))
+    })?;
+    fleet.rejoin(0)?;
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(0)?;
+    fleet.same_log(1, 0)
+}
+
+/// What a slave that does not answer has acknowledged, this one need not have.
+#[test]
+fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("may-lack", Make::Gantry, 2)?;
+    let address = fleet.brokers[1].address();
+    // It asks its master every ten seconds how many slaves there are.
+    until("the slave to know that there are two", || {
+        let mut wire = fleet.brokers[1].wire()?;
+        let status = wire.call(46002, &[], &[])?.success()?.json()?;
+        Ok(status["follows"]["known"]["slaves"] == 2)
+    })?;
+    fleet.brokers[0].kill()?;
+    fleet.brokers[2].kill()?;
+    until("the master's silence to count", || {
+        let said = fleet.refused(&["promote", "-b", &address])?;
+        Ok(said.contains(
+            "the master had 2 slaves and acknowledged what 1 of them had: 2 have to answer, 1 do",
+        ))
+    })?;
+    fleet.refused(&["promote", "-b", &address, "--accept-loss", "1000000"])?;
+    ensure!(
+        fleet.status(1)?.contains("SLAVE, log"),
+        "nothing has changed"
+    );
+    // The other slave is back: both together have everything.
+    fleet.brokers[2].start()?;
+    until("the other slave to be registered", || {
+        let list = fleet.succeeds(&["clusterList"])?;
+        Ok(list.contains(&fleet.brokers[2].address()))
+    })?;
+    fleet.promote(1, &[])?;
+    fleet.has_all(1)?;
+    // It follows the new master by itself.
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(2)?;
+    // The next one is lost, too, with everybody who could tell.
+    fleet.brokers[1].kill()?;
+    let address = fleet.brokers[2].address();
+    until("the promotion at any price", || {
+        let output = fleet.admin(&[
+            "promote",
+            "-b",
+            &address,
+            "--accept-loss",
+            "all",
+            "-r",
+            "ASYNC_MASTER",
+        ])?;
+        Ok(output.status.success())
+    })?;
+    fleet.acknowledges(2)?;
+    fleet.has_all(2)
+}

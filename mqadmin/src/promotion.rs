@@ -1,0 +1,274 @@
+//! What a promotion would lose: pure, from what the replicas of a broker name say of themselves.
+//!
+//! A `SYNC_MASTER` acknowledges a message when `inSyncReplicas` slaves have it, so any `slaves - inSyncReplicas + 1` slaves
+//! together have all that was acknowledged, and the one of them whose log is the longest has it alone: logs of one master
+//! are beginnings of each other. Those that count have promised to follow the old master no more, so that nothing is
+//! acknowledged behind them. A master that was drained before is better than any of that: where its log ends is known.
+
+/// What happened to the old master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldMaster {
+    /// It takes nothing any more, and its log ends there.
+    Drained {
+        /// Where.
+        end: i64,
+    },
+    /// It does not answer.
+    Silent,
+}
+
+/// What is known about how the old master acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// It was a `SYNC_MASTER`.
+    pub is_sync: bool,
+    /// Of a `SYNC_MASTER`: how many slaves had to have a message.
+    pub in_sync_replicas: usize,
+    /// How many slaves it had.
+    pub slaves: usize,
+    /// Where its log ended when it was asked last.
+    pub end: i64,
+}
+
+/// All that is known before a promotion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Situation {
+    /// Where the log of the slave that is to be the master ends.
+    pub candidate: i64,
+    /// Where those of the other slaves end that answer, by address.
+    pub others: Vec<(String, i64)>,
+    /// The slaves that do not.
+    pub silent: Vec<String>,
+    /// The old master.
+    pub master: OldMaster,
+    /// Nothing: the slave has not asked its master since it was started, or it is Apache's.
+    pub known: Option<Known>,
+}
+
+/// What would be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing that was acknowledged under the promise of a copy; of an asynchronous master, nothing that is known of.
+    Nothing,
+    /// These bytes of the log, which somebody has.
+    Bytes {
+        /// How many.
+        count: i64,
+        /// Who has them.
+        at: String,
+    },
+    /// It cannot be told, for this reason.
+    Unknown(String),
+}
+
+/// What may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// No more than so many bytes of the log.
+    Bytes(i64),
+    /// Whatever it is.
+    All,
+}
+
+impl Accepted {
+    /// `all`, or a number of bytes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "all" {
+            return Some(Self::All);
+        }
+        text.parse()
+            .ok()
+            .filter(|bytes| 0 <= *bytes)
+            .map(Self::Bytes)
+    }
+
+    /// Whether that may be lost.
+    #[must_use]
+    pub fn covers(self, loss: &Loss) -> bool {
+        match (self, loss) {
+            (Self::All, _) | (_, Loss::Nothing) => true,
+            (Self::Bytes(accepted), Loss::Bytes { count, .. }) => *count <= accepted,
+            (Self::Bytes(_), Loss::Unknown(_)) => false,
+        }
+    }
+}
+
+impl Situation {
+    /// What this promotion would lose.
+    #[must_use]
+    pub fn loss(&self) -> Loss {
+        let longest = match self.master {
+            OldMaster::Drained { end } => Some(("the old master".to_owned(), end)),
+            OldMaster::Silent => {
+                if let Some(why) = self.cannot_tell() {
+                    return Loss::Unknown(why);
+                }
+                self.longest()
+            }
+        };
+        match longest {
+            Some((at, end)) if self.candidate < end => Loss::Bytes {
+                count: end - self.candidate,
+                at,
+            },
+            _ => Loss::Nothing,
+        }
+    }
+
+    /// Why the slaves that answer need not have everything.
+    fn cannot_tell(&self) -> Option<String> {
+        let Some(known) = &self.known else {
+            return Some(
+                "this slave does not know how many slaves its master had (--slaves says it)"
+                    .to_owned(),
+            );
+        };
+        if !known.is_sync {
+            return None;
+        }
+        let answering = 1 + self.others.len();
+        let slaves = known.slaves.max(answering + self.silent.len());
+        let needed = (slaves + 1)
+            .saturating_sub(known.in_sync_replicas.max(1))
+            .max(1);
+        if needed <= answering {
+            return None;
+        }
+        let silent = match &self.silent[..] {
+            [] => String::new(),
+            silent => format!(" ({} does not)", silent.join(", ")),
+        };
+        Some(format!(
+            "the master had {slaves} slaves and acknowledged what {} of them had: {needed} have to answer, {answering} do{silent}",
+            known.in_sync_replicas.max(1)
+        ))
+    }
+
+    /// Who has more than everybody else; an asynchronous master did not wait for anybody to have it.
+    fn longest(&self) -> Option<(String, i64)> {
+        let master = self.known.as_ref().filter(|known| !known.is_sync);
+        let master = master.map(|known| ("the old master".to_owned(), known.end));
+        let others = self.others.iter().cloned();
+        others.chain(master).max_by_key(|(_, end)| *end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn situation(slaves: usize, in_sync_replicas: usize) -> Situation {
+        Situation {
+            candidate: 1_000,
+            others: Vec::new(),
+            silent: Vec::new(),
+            master: OldMaster::Silent,
+            known: Some(Known {
+                is_sync: true,
+                in_sync_replicas,
+                slaves,
+                end: 5_000,
+            }),
+        }
+    }
+
+    fn other(end: i64) -> (String, i64) {
+        ("other:1".to_owned(), end)
+    }
+
+    #[test]
+    fn the_only_slave_of_a_sync_master_has_all_that_was_acknowledged() {
+        assert_eq!(situation(1, 1).loss(), Loss::Nothing);
+        assert_eq!(situation(0, 1).loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn a_slave_that_does_not_answer_may_have_what_the_others_lack() {
+        let two = situation(2, 1);
+        assert!(matches!(two.loss(), Loss::Unknown(_)));
+        // Both had to have it.
+        assert_eq!(situation(2, 2).loss(), Loss::Nothing);
+        let silent = Situation {
+            silent: vec!["gone:1".into()],
+            ..situation(1, 1)
+        };
+        assert!(matches!(silent.loss(), Loss::Unknown(why) if why.contains("gone:1")));
+        let answering = Situation {
+            others: vec![other(1_000)],
+            ..two
+        };
+        assert_eq!(answering.loss(), Loss::Nothing);
+        let third = Situation {
+            others: vec![other(900)],
+            ..situation(3, 2)
+        };
+        assert_eq!(third.loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn what_another_slave_has_more_is_lost_and_counted() {
+        let behind = Situation {
+            others: vec![other(1_200), other(1_100)],
+            ..situation(3, 1)
+        };
+        let loss = behind.loss();
+        assert_eq!(
+            loss,
+            Loss::Bytes {
+                count: 200,
+                at: "other:1".into()
+            }
+        );
+        assert!(!Accepted::Bytes(199).covers(&loss));
+        assert!(Accepted::Bytes(200).covers(&loss));
+    }
+
+    #[test]
+    fn a_drained_master_says_where_its_log_ends_and_nobody_else_is_needed() {
+        let drained = |end| Situation {
+            master: OldMaster::Drained { end },
+            silent: vec!["gone:1".into()],
+            known: None,
+            ..situation(2, 1)
+        };
+        assert_eq!(drained(1_000).loss(), Loss::Nothing);
+        assert_eq!(
+            drained(1_001).loss(),
+            Loss::Bytes {
+                count: 1,
+                at: "the old master".into()
+            }
+        );
+    }
+
+    #[test]
+    fn an_asynchronous_master_had_what_it_said_last() {
+        let mut gone = situation(1, 1);
+        gone.known.as_mut().unwrap().is_sync = false;
+        assert_eq!(
+            gone.loss(),
+            Loss::Bytes {
+                count: 4_000,
+                at: "the old master".into()
+            }
+        );
+        gone.candidate = 5_000;
+        assert_eq!(gone.loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn what_is_not_known_is_covered_by_all_only() {
+        let unknown = Situation {
+            known: None,
+            ..situation(1, 1)
+        };
+        assert!(!Accepted::Bytes(i64::MAX).covers(&unknown.loss()));
+        assert!(Accepted::All.covers(&unknown.loss()));
+        assert_eq!(Accepted::parse("all"), Some(Accepted::All));
+        assert_eq!(Accepted::parse("17"), Some(Accepted::Bytes(17)));
+        for odd in ["", "-1", "ALL", "1k"] {
+            assert_eq!(Accepted::parse(odd), None, "{odd}");
+        }
+    }
+}
