@@ -76,24 +76,21 @@ pub fn compare<E>(
     if end < theirs.min {
         return Ok(Verdict::TooOld);
     }
-    // What was lost here and made up for lies between records that are the same.
-    if let Some(made_up) = ours
-        .made_up()
-        .filter(|at| (theirs.min..theirs.end).contains(at))
-        && !is_same(made_up)?
-    {
-        return Ok(match before(ours, made_up) {
-            Some(last) if theirs.min <= last.start && is_same(last.start)? => Verdict::CutAt(last),
-            _ => Verdict::Strangers,
-        });
-    }
-    // The last record may be of a segment that is deleted there: then there is nothing to compare.
-    if end <= theirs.end && (last < theirs.min || is_same(last)?) {
-        return Ok(Verdict::GoOn);
-    }
-    let comparable = |place: &RecordPlace| theirs.min <= place.start && place.end <= theirs.end;
+    // What was lost here and made up for lies between records that are the same: if the master has something else there,
+    // only what is before it is compared.
+    let made_up = ours.made_up();
+    let made_up = made_up.filter(|at| (theirs.min..theirs.end).contains(at));
+    let until = match made_up {
+        Some(made_up) if !is_same(made_up)? => made_up,
+        // The last record may be of a segment that is deleted there: then there is nothing to compare.
+        _ if end <= theirs.end && (last < theirs.min || is_same(last)?) => {
+            return Ok(Verdict::GoOn);
+        }
+        _ => theirs.end,
+    };
+    let comparable = |place: &RecordPlace| theirs.min <= place.start && place.end <= until;
     let mut segments = ours.segments();
-    segments.retain(|&start| start < end);
+    segments.retain(|&start| start < end.min(until));
     for &segment in segments.iter().rev() {
         let records = ours.records(segment);
         let records: Vec<RecordPlace> = records.into_iter().filter(comparable).collect();
@@ -116,17 +113,6 @@ pub fn compare<E>(
         return Ok(Verdict::CutAt(records[same]));
     }
     Ok(Verdict::Strangers)
-}
-
-/// The last record before a place.
-fn before(ours: &dyn Ours, at: LogOffset) -> Option<RecordPlace> {
-    let mut segments = ours.segments();
-    segments.retain(|&start| start < at);
-    segments.into_iter().rev().find_map(|segment| {
-        let mut records = ours.records(segment);
-        records.retain(|record| record.end <= at);
-        records.pop()
-    })
 }
 
 #[cfg(test)]
@@ -267,6 +253,28 @@ mod tests {
             // The master has it made up just so: it was lost before it was copied.
             let all_same = |_| -> Result<bool, Infallible> { Ok(true) };
             assert_eq!(compare(&ours, theirs, all_same), Ok(Verdict::GoOn));
+        }
+    }
+
+    /// A master was without power and lost something in the middle; it was replaced by a slave that had less than what is
+    /// before that, and that went on otherwise.
+    #[test]
+    fn what_recovery_made_up_behind_another_end_hides_nothing() {
+        for common in 1..=36 {
+            let ours = Log {
+                min: 0,
+                records: vec![0; 37],
+                made_up: Some(36),
+            };
+            let is_same = |at: LogOffset| -> Result<bool, Infallible> {
+                Ok(at < LogOffset(common as u64 * 100))
+            };
+            let theirs = Theirs {
+                min: LogOffset(0),
+                end: LogOffset(5_000),
+            };
+            let cut = Verdict::CutAt(place(common - 1));
+            assert_eq!(compare(&ours, theirs, is_same), Ok(cut), "{common}");
         }
     }
 
