@@ -187,7 +187,10 @@ impl Dispatch {
             GET_ALL_PRODUCER_INFO => Ok(self.connections.all_producers()),
             GET_ALL_TOPIC_CONFIG => Ok(self.copies.topics()),
             GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.copies.groups()),
-            GET_ALL_CONSUMER_OFFSET => Ok(self.copies.offsets()),
+            GET_ALL_CONSUMER_OFFSET => {
+                self.blocking(request, |this, _| this.copies.offsets())
+                    .await
+            }
             GET_ALL_DELAY_OFFSET => Ok(self.copies.delay_offsets()),
             VIEW_BROKER_STATS_DATA => self.figures.item(&request),
             GET_CONSUME_STATS => {

@@ -11,7 +11,7 @@ use gantry_wire::{
     Request, Response,
     headers::{
         GetEarliestMsgStoretime, GetEarliestMsgStoretimeAnswer, GetMaxOffset, GetMinOffset,
-        OffsetAnswer, QueryConsumerOffset, SearchOffset, UpdateConsumerOffset,
+        OffsetAnswer, QueryConsumerOffset, SEEN_OFFSET, SearchOffset, UpdateConsumerOffset,
     },
 };
 
@@ -37,6 +37,18 @@ impl OffsetRequests {
             self.offsets.forget(group, topic, queue);
             return Ok(Response::ok());
         };
+        if let Some(seen) = request.fields.get(SEEN_OFFSET) {
+            let seen = seen.parse().ok().map(QueueOffset);
+            let place = (group, topic, queue);
+            let taken = self
+                .offsets
+                .exchange(place, seen, Some(QueueOffset(offset)));
+            // A group went on here after the slave had asked: it must not be set back.
+            return match taken.map_err(|error| Refusal::offset_not_taken(&error))? {
+                true => Ok(Response::ok()),
+                false => Ok(Response::ok().field(SEEN_OFFSET, "changed")),
+            };
+        }
         let before = self
             .offsets
             .commit(group, topic, queue, QueueOffset(offset));

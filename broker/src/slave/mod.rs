@@ -23,10 +23,11 @@ use gantry_message::{QueueId, QueueOffset};
 use gantry_net::client::{Connection, Options};
 use gantry_store::Store;
 use gantry_wire::{
-    HeaderEncode,
+    FieldSink, HeaderEncode,
     bodies::{ConsumerOffsets, HaMaster, HaStatus},
     codes::{request, response},
-    headers::UpdateConsumerOffset,
+    frame::FieldWriter,
+    headers::{SEEN_OFFSET, UpdateConsumerOffset},
 };
 use tokio::{
     sync::watch,
@@ -187,12 +188,15 @@ impl Copier {
         (own_address, known): (String, Known),
     ) -> Result<Copier, TableError> {
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
-        let stored = file.load(ConsumerOffsets::parse)?;
-        let saved = stored.is_some();
-        let table = match stored {
+        let table = match file.load(ConsumerOffsets::parse)? {
             Some(seen) => seen.offset_table,
-            // Never a slave of ours: what it has is taken for its master's.
-            None => tables.offsets.wire_table().offset_table,
+            // Never a slave of ours: what it has is taken for its master's. Noted at once: what groups commit here before
+            // the master is asked would be taken for the master's after the next start.
+            None => {
+                let table = tables.offsets.wire_table();
+                file.replace(&table.encode_pretty())?;
+                table.offset_table
+            }
         };
         Ok(Copier {
             tables: Arc::new(tables),
@@ -201,7 +205,7 @@ impl Copier {
             seen: Seen {
                 file: Arc::new(file),
                 table,
-                saved,
+                saved: true,
             },
             troubles: Default::default(),
         })
@@ -278,62 +282,40 @@ impl Copier {
 
     async fn copy_offsets(&mut self, master: &str) -> Result<(), String> {
         let connection = connect(master).await?;
-        let body = fetch(&connection, request::GET_ALL_CONSUMER_OFFSET).await?;
-        let there = copy::offsets(&body, &self.seen.table).map_err(|error| error.to_string())?;
+        let seen = self.seen.table.clone();
+        let (mut told, push) = self.take_offsets(&connection, &seen).await?;
+        if push.is_empty() {
+            return Ok(());
+        }
+        let count = push.len();
+        push_offsets(&connection, &mut told, push).await?;
+        tracing::info!(
+            master,
+            count,
+            "offsets committed here are told to the master"
+        );
+        // It is the same process still: what is less now than what it took was set there on purpose. Until it says itself
+        // that it has them, on disk, they do not count as seen: it may be killed before it writes them.
+        self.take_offsets(&connection, &told).await.map(drop)
+    }
+
+    /// Asks the master where its groups are, and takes over what counts more than what is here. What the master has now, and
+    /// what it should be told.
+    async fn take_offsets(
+        &mut self,
+        connection: &Connection,
+        seen: &merge::Table,
+    ) -> Result<(merge::Table, Vec<(Place, i64)>), String> {
+        let body = fetch(connection, request::GET_ALL_CONSUMER_OFFSET).await?;
+        let there = copy::offsets(&body, seen).map_err(|error| error.to_string())?;
         let here = merge::clean(self.tables.offsets.wire_table().offset_table);
-        let plan = merge::plan(&self.seen.table, &here, &there);
+        let plan = merge::plan(seen, &here, &there);
         // Before anything is adopted: a stop in between must not make the master's numbers look like commits of ours.
-        self.note_seen(there).await?;
+        self.note_seen(there.clone()).await?;
         let tables = self.tables.clone();
         let adopt = plan.adopt;
         blocking(move || tables.adopt(&adopt)).await?;
-        let count = plan.push.len();
-        let pushed = self.push(&connection, plan.push).await;
-        // What arrived is the master's now, also when something else did not.
-        let table = self.seen.table.clone();
-        self.note_seen(table).await?;
-        if pushed? {
-            tracing::info!(
-                master,
-                count,
-                "offsets committed here are told to the master"
-            );
-        }
-        Ok(())
-    }
-
-    /// Tells the master what groups committed here; says whether there was anything.
-    async fn push(
-        &mut self,
-        connection: &Connection,
-        push: Vec<(Place, i64)>,
-    ) -> Result<bool, String> {
-        let any = !push.is_empty();
-        for (place, offset) in push.into_iter().take(PUSHES_MAX) {
-            let Some((topic, group)) = place.of.split_once('@') else {
-                continue;
-            };
-            let header = UpdateConsumerOffset {
-                consumer_group: group,
-                topic,
-                queue_id: place.queue,
-                commit_offset: offset,
-                broker_name: None,
-            };
-            let code = request::UPDATE_CONSUMER_OFFSET;
-            let reply = connection
-                .call(code, |fields| header.encode(fields), [], TIMEOUT)
-                .await
-                .map_err(|error| format!("{}: {error}", place.of))?;
-            if reply.code != response::SUCCESS {
-                let remark = reply.remark.unwrap_or_default();
-                return Err(format!("{}: answer {} {remark}", place.of, reply.code));
-            }
-            let queues = self.seen.table.entry(place.of).or_default();
-            queues.insert(place.queue, offset);
-            self.seen.saved = false;
-        }
-        Ok(any)
+        Ok((there, plan.push))
     }
 
     async fn note_seen(&mut self, table: merge::Table) -> Result<(), String> {
@@ -413,6 +395,48 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// Tells the master what groups committed here; what it takes is noted in `told`, which is what it said it has.
+async fn push_offsets(
+    connection: &Connection,
+    told: &mut merge::Table,
+    push: Vec<(Place, i64)>,
+) -> Result<(), String> {
+    for (place, offset) in push.into_iter().take(PUSHES_MAX) {
+        let Some((topic, group)) = place.of.split_once('@') else {
+            continue;
+        };
+        let header = UpdateConsumerOffset {
+            consumer_group: group,
+            topic,
+            queue_id: place.queue,
+            commit_offset: offset,
+            broker_name: None,
+        };
+        let queues = told.get(&place.of);
+        let before = queues.and_then(|queues| queues.get(&place.queue));
+        let before = before.map(i64::to_string).unwrap_or_default();
+        let fields = |fields: &mut FieldWriter<'_>| {
+            header.encode(fields);
+            fields.text(SEEN_OFFSET, &before);
+        };
+        let code = request::UPDATE_CONSUMER_OFFSET;
+        let reply = connection
+            .call(code, fields, [], TIMEOUT)
+            .await
+            .map_err(|error| format!("{}: {error}", place.of))?;
+        if reply.code != response::SUCCESS {
+            let remark = reply.remark.unwrap_or_default();
+            return Err(format!("{}: answer {} {remark}", place.of, reply.code));
+        }
+        if reply.fields.get(SEEN_OFFSET).is_none() {
+            told.entry(place.of)
+                .or_default()
+                .insert(place.queue, offset);
+        }
+    }
+    Ok(())
 }
 
 fn position(offset: Option<i64>) -> Option<QueueOffset> {

@@ -34,12 +34,23 @@ struct Master {
     address: String,
     answers: Answers,
     offsets: Arc<Mutex<merge::Table>>,
+    chance: Arc<Mutex<Chance>>,
     server: Server,
+}
+
+/// What happens to the master at the wrong moment.
+#[derive(Default)]
+struct Chance {
+    /// A group commits there just after the slave was told the table.
+    goes_on_to: Option<(String, i64)>,
+    /// It is killed after it took an offset and before it wrote it.
+    is_killed: bool,
 }
 
 struct Asked {
     answers: Answers,
     offsets: Arc<Mutex<merge::Table>>,
+    chance: Arc<Mutex<Chance>>,
 }
 
 impl Handler for Asked {
@@ -49,20 +60,36 @@ impl Handler for Asked {
         let request = Request::from_header(header, frame.serialization, body);
         let mut offsets = self.offsets.lock().unwrap();
         let told = self.answers.lock().unwrap().get(&request.code).cloned();
+        let mut chance = self.chance.lock().unwrap();
         let answer = match (told, request.code) {
             (Some(answer), _) => answer,
-            (None, request::GET_ALL_CONSUMER_OFFSET) => Response::with_body(
-                ConsumerOffsets {
-                    offset_table: offsets.clone(),
+            (None, request::GET_ALL_CONSUMER_OFFSET) => {
+                let offset_table = offsets.clone();
+                if let Some((of, offset)) = chance.goes_on_to.take() {
+                    offsets.entry(of).or_default().insert(0, offset);
                 }
-                .encode(),
-            ),
+                Response::with_body(ConsumerOffsets { offset_table }.encode())
+            }
             (None, request::UPDATE_CONSUMER_OFFSET) => {
+                if std::mem::take(&mut chance.is_killed) {
+                    let answer = Response::ok();
+                    peer.send(|out| answer.encode(out, request.opaque, request.serialization));
+                    return Verdict::Close;
+                }
                 let commit: headers::UpdateConsumerOffset<'_> = request.header().unwrap();
                 let of = format!("{}@{}", commit.topic, commit.consumer_group);
                 let queues = offsets.entry(of).or_default();
-                queues.insert(commit.queue_id, commit.commit_offset);
-                Response::ok()
+                let has = queues.get(&commit.queue_id);
+                let has = has.map(i64::to_string).unwrap_or_default();
+                match request.fields.get(headers::SEEN_OFFSET) {
+                    Some(seen) if seen != has => {
+                        Response::ok().field(headers::SEEN_OFFSET, "changed")
+                    }
+                    _ => {
+                        queues.insert(commit.queue_id, commit.commit_offset);
+                        Response::ok()
+                    }
+                }
             }
             (None, code) => Response::refuse(3, format!("no answer to {code}")),
         };
@@ -86,15 +113,21 @@ impl Master {
         }
         let listener = listen(([127, 0, 0, 1], 0).into(), 16).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let asked = (answers.clone(), offsets.clone());
+        let chance = Arc::new(Mutex::new(Chance::default()));
+        let asked = (answers.clone(), offsets.clone(), chance.clone());
         let server = Server::start(vec![listener], 1, Limits::default(), move |_| {
-            let (answers, offsets) = asked.clone();
-            std::rc::Rc::new(Asked { answers, offsets })
+            let (answers, offsets, chance) = asked.clone();
+            std::rc::Rc::new(Asked {
+                answers,
+                offsets,
+                chance,
+            })
         });
         Master {
             address,
             answers,
             offsets,
+            chance,
             server: server.unwrap(),
         }
     }
@@ -347,6 +380,64 @@ fn offsets_that_the_master_does_not_take_are_told_again() {
         slave.copy(&master.address).await;
         assert_eq!(master.offset("T@g"), Some(150));
         assert_eq!(slave.troubles[1], None);
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+/// The master took what it was told and was killed before it wrote it: that it has less then is no reset.
+#[test]
+fn offsets_that_a_killed_master_had_not_written_are_told_again() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address).await;
+        slave.commit("T@g", 150);
+        master.chance.lock().unwrap().is_killed = true;
+        slave.copy(&master.address).await;
+        assert_eq!(master.offset("T@g"), Some(100));
+        slave.copy(&master.address).await;
+        assert_eq!(
+            (master.offset("T@g"), slave.at("T@g")),
+            (Some(150), Some(150))
+        );
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+/// A group goes on at the master between the answer and what follows from it.
+#[test]
+fn a_group_that_went_on_at_the_master_meanwhile_is_not_set_back() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address).await;
+        slave.commit("T@g", 150);
+        master.chance.lock().unwrap().goes_on_to = Some(("T@g".into(), 160));
+        slave.copy(&master.address).await;
+        assert_eq!(
+            (master.offset("T@g"), slave.at("T@g")),
+            (Some(160), Some(160))
+        );
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+/// A slave that never reached its master is started again: what groups committed here meanwhile is not the master's.
+#[test]
+fn what_groups_committed_before_the_master_was_ever_asked_reaches_it() {
+    run(async |folder, master| {
+        let slave = open(folder);
+        slave.commit("T@g", 150);
+        slave.tables.offsets.flush().unwrap();
+        slave.tables.store.shutdown().unwrap();
+        drop(slave);
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address).await;
+        assert_eq!(
+            (master.offset("T@g"), slave.at("T@g")),
+            (Some(150), Some(150))
+        );
         master.server.stop(TIMEOUT).await;
     });
 }

@@ -291,6 +291,14 @@ impl Offsets {
         }
     }
 
+    /// All positions as the body of request 43, for who goes by what it was told: they are on disk when this returns, so
+    /// that a kill takes none of it back. Blocks.
+    pub fn table_on_disk(&self) -> Result<ConsumerOffsets, TableError> {
+        let table = self.wire_table();
+        self.flush()?;
+        Ok(table)
+    }
+
     /// Writes the file when it is time and something changed; says when to be called next. Blocks.
     /// A failure is logged once, until a write succeeds again; the changes stay in memory and the next step tries again.
     pub fn step(&self, now: Millis) -> Millis {

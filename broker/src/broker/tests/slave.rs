@@ -87,6 +87,18 @@ fn readers_are_served_and_their_offsets_are_left_to_the_master() {
             )
             .await;
         assert_eq!((known.code, number(&known, "offset")), (0, 4));
+        // What a slave tells counts only where nothing else has come since it asked.
+        for (seen, expected) in [("3", 4), ("", 4), ("4", 7)] {
+            let told = fields(
+                "consumerGroup=G topic=SELF_TEST_TOPIC queueId=0 commitOffset=7",
+                &format!("gantrySeenOffset={seen}"),
+            );
+            let told = client.ask(request::UPDATE_CONSUMER_OFFSET, &told, b"");
+            assert_eq!(told.await.code, 0);
+            let query = asked("SELF_TEST_TOPIC");
+            let known = client.ask(request::QUERY_CONSUMER_OFFSET, &query, b"");
+            assert_eq!(number(&known.await, "offset"), expected, "seen {seen:?}");
+        }
         Some(broker)
     });
 }

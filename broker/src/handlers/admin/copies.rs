@@ -8,6 +8,7 @@ use gantry_wire::bodies::DelayOffsets;
 
 use super::sent;
 use crate::delay::Delay;
+use crate::refusal::Refusal;
 use crate::tables::{Groups, Offsets, Topics};
 
 /// The parts that copies are made of.
@@ -33,9 +34,11 @@ impl Copies {
         Response::with_body(self.groups.wire_table().encode())
     }
 
-    /// Serves 43.
-    pub fn offsets(&self) -> Response {
-        Response::with_body(self.offsets.wire_table().encode())
+    /// Serves 43. Blocks: a slave tells a reset from a kill by this, so what it is told must not go back by a kill.
+    pub fn offsets(&self) -> Result<Response, Refusal> {
+        let table = self.offsets.table_on_disk();
+        let table = table.map_err(|error| Refusal::not_persisted(&error))?;
+        Ok(Response::with_body(table.encode()))
     }
 
     /// Serves 45.

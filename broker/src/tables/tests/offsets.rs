@@ -251,3 +251,14 @@ fn the_body_for_slaves_is_the_files_compact_form() {
         r#"{"offsetTable":{"T@G":{0:7,1:8}}}"#
     );
 }
+
+/// A slave takes a position that became less for a reset: it must not be told one that a kill takes back.
+#[test]
+fn what_slaves_are_told_survives_a_kill() {
+    let home = Home::new();
+    let offsets = home.offsets();
+    commit(&offsets, "G", "T", 1, 8);
+    let told = offsets.table_on_disk().unwrap();
+    drop(offsets);
+    assert_eq!(home.offsets().wire_table(), told);
+}

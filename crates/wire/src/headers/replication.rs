@@ -6,6 +6,10 @@ use super::headers;
 /// Apache's servers do not look at it.
 pub const EPOCH: &str = "gantryEpoch";
 
+/// Field of 15 when a slave tells its master: the position that the master said it has, empty for none. The new one is taken
+/// only if it has that still; if not, the field is in the answer. Apache's brokers do not look at it.
+pub const SEEN_OFFSET: &str = "gantrySeenOffset";
+
 headers! {
     /// 46001: a slave would like a link with checksums.
     HaLink<'a> "HaLinkRequestHeader" {
