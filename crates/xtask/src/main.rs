@@ -18,6 +18,7 @@ mod package;
 mod repo;
 mod servers;
 mod shell;
+mod sim;
 mod test;
 mod tools;
 
@@ -42,6 +43,11 @@ const TASKS: &[Task] = &[
         name: "test",
         about: "runs everything that CI runs (--only STEP,STEP, --list, -- FILTER for the end-to-end tests)",
         run: test::run,
+    },
+    Task {
+        name: "sim",
+        about: "plays seeds of the simulation (--seed N: that one, and shows all of it; --seeds N, --first N; --broken RULE)",
+        run: sim::run,
     },
     Task {
         name: "dist",
