@@ -44,7 +44,7 @@ pub const MASTER_ID: i64 = 0;
 /// A shared name: topics and broker names occur in several tables.
 pub type Name = Arc<str>;
 
-/// The connection a broker registered through.
+/// The connection a broker registered through. One that was accepted later has the greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -138,6 +138,8 @@ pub enum Event {
     ChangedTopic(Name, Queues, Queues),
     /// An entry of the topic table that cannot be used, and why.
     SkippedTopic(String, String),
+    /// It came late, over a connection that the broker has left for a newer one: nothing was changed.
+    Late,
 }
 
 impl fmt::Display for Event {
@@ -172,6 +174,10 @@ impl fmt::Display for Event {
                 write!(f, "topic {topic} changed: {from} -> {to}")
             }
             Self::SkippedTopic(topic, why) => write!(f, "topic {topic:?} left out: {why}"),
+            Self::Late => write!(
+                f,
+                "registration over an older connection left out, what came over the newer one counts"
+            ),
         }
     }
 }
@@ -259,7 +265,9 @@ struct Broker {
     id: i64,
     ha_address: Option<String>,
     version: Version,
-    /// `None` once the broker announced its restart.
+    /// The newest it was heard on; `None` once the broker announced its restart.
+    // Invariant: while the broker is not silent, never replaced by an older one. After a cut link the name server may
+    // read what was sent before the cut, and the end of that connection, after the broker came back by another.
     connection: Option<ConnectionId>,
     refreshed: Millis,
     /// Set while the route is held for a broker that announced its restart.
@@ -309,6 +317,12 @@ impl Routes {
         now: Millis,
     ) -> Result<Registered, RegisterError> {
         check_names(said)?;
+        if self.is_late(&said.address, connection, now) {
+            return Ok(Registered {
+                master: self.master_of(said),
+                events: vec![Event::Late],
+            });
+        }
         self.check_holder(said, now)?;
         if !self.brokers.contains_key(&said.address) && BROKERS_MAX <= self.brokers.len() {
             return Err(RegisterError::TooManyBrokers {
@@ -327,8 +341,16 @@ impl Routes {
         })
     }
 
-    /// Answers 322: an unchanged version counts as a sign of life.
-    pub fn check_version(&mut self, address: &str, version: Version, now: Millis) -> VersionCheck {
+    /// Answers 322: an unchanged version counts as a sign of life. Over a newer connection it also says that the broker
+    /// is there now: Apache's registers only what changed, also after it had to connect again.
+    pub fn check_version(
+        &mut self,
+        address: &str,
+        version: Version,
+        connection: ConnectionId,
+        now: Millis,
+    ) -> VersionCheck {
+        let late = self.is_late(address, connection, now);
         let Some(broker) = self.brokers.get_mut(address) else {
             return VersionCheck {
                 changed: true,
@@ -336,8 +358,11 @@ impl Routes {
             };
         };
         let changed = broker.version != version || !broker.complete;
-        if !changed {
+        if !changed && !late {
             broker.refreshed = now;
+            if broker.connection.is_some() {
+                broker.connection = Some(connection);
+            }
         }
         VersionCheck {
             changed,
@@ -346,10 +371,18 @@ impl Routes {
     }
 
     /// Removes a broker that says it stops. An address that is not registered under this name is left alone: its
-    /// place may have been taken by another since.
-    pub fn unregister(&mut self, name: &str, address: &str) -> Option<Removed> {
+    /// place may have been taken by another since. So is one that registered over a newer connection: what stopped is
+    /// the process before.
+    pub fn unregister(
+        &mut self,
+        name: &str,
+        address: &str,
+        connection: ConnectionId,
+        now: Millis,
+    ) -> Option<Removed> {
+        let late = self.is_late(address, connection, now);
         let broker = self.brokers.get(address)?;
-        if *broker.name == *name {
+        if *broker.name == *name && !late {
             self.remove(address)
         } else {
             None
@@ -357,10 +390,18 @@ impl Routes {
     }
 
     /// Keeps the routes of a broker that says it restarts: it is expected back within `hold_ms` (at most
-    /// [`HOLD_MAX_MS`]), and the end of its connection does not remove it. False if it is not registered.
-    pub fn hold(&mut self, name: &str, address: &str, hold_ms: i64, now: Millis) -> bool {
+    /// [`HOLD_MAX_MS`]), and the end of its connection does not remove it. False if it is not registered, or is back
+    /// over a newer connection already.
+    pub fn hold(
+        &mut self,
+        name: &str,
+        address: &str,
+        hold_ms: i64,
+        (connection, now): (ConnectionId, Millis),
+    ) -> bool {
+        let late = self.is_late(address, connection, now);
         match self.brokers.get_mut(address) {
-            Some(broker) if *broker.name == *name => {
+            Some(broker) if *broker.name == *name && !late => {
                 broker.connection = None;
                 broker.held_until =
                     Some(Millis(now.0.saturating_add(hold_ms.clamp(0, HOLD_MAX_MS))));
@@ -427,6 +468,16 @@ impl Routes {
             self.topics.remove(topic);
         }
         before - after
+    }
+
+    /// Whether the broker at this address was heard on a newer connection, not long ago. A broker has one connection to
+    /// a name server and leaves it for good when it makes another, so that what comes over the older one was sent
+    /// before. If the newer one falls silent, the older counts again.
+    fn is_late(&self, address: &str, connection: ConnectionId, now: Millis) -> bool {
+        self.brokers.get(address).is_some_and(|broker| {
+            broker.connection.is_some_and(|newest| connection < newest)
+                && now.0.saturating_sub(broker.refreshed.0) < OWNER_QUIET_MS
+        })
     }
 
     fn check_holder(&self, said: &Registration, now: Millis) -> Result<(), RegisterError> {

@@ -17,6 +17,7 @@ struct Fact {
     address: String,
     cluster: String,
     version: Version,
+    complete: bool,
     connection: Option<ConnectionId>,
     refreshed: i64,
     held_until: Option<i64>,
@@ -30,7 +31,37 @@ struct Model {
 }
 
 impl Model {
+    /// A newer connection of this broker is in use.
+    fn is_late(&self, address: &str, connection: ConnectionId, now: i64) -> bool {
+        self.brokers.iter().any(|fact| {
+            fact.address == address
+                && fact
+                    .connection
+                    .is_some_and(|newest| connection.0 < newest.0)
+                && now - fact.refreshed < OWNER_QUIET_MS
+        })
+    }
+
+    fn ask(
+        &mut self,
+        address: &str,
+        version: Version,
+        connection: ConnectionId,
+        now: i64,
+    ) -> Option<Version> {
+        let late = self.is_late(address, connection, now);
+        let fact = self.brokers.iter_mut().find(|f| f.address == address)?;
+        if fact.version == version && fact.complete && !late {
+            fact.refreshed = now;
+            fact.connection = fact.connection.map(|_| connection);
+        }
+        Some(fact.version)
+    }
+
     fn register(&mut self, said: &Registration, connection: ConnectionId, now: i64) -> bool {
+        if self.is_late(&said.address, connection, now) {
+            return true;
+        }
         let cluster = self
             .brokers
             .iter()
@@ -70,6 +101,7 @@ impl Model {
             address: said.address.clone(),
             cluster: said.cluster.clone(),
             version: said.version,
+            complete: said.topics.len() != 1,
             connection: Some(connection),
             refreshed: now,
             held_until: None,
@@ -176,7 +208,7 @@ fn replay(seed: u64) {
     let (mut routes, mut model, mut now) = (Routes::new(), Model::default(), 0_i64);
     for step in 0..STEPS {
         let at = format!("replay({seed}) step {step}");
-        match random.below(16) {
+        match random.below(17) {
             0..8 => {
                 let said = random.registration();
                 let connection = ConnectionId(random.below(4));
@@ -201,9 +233,12 @@ fn replay(seed: u64) {
                     format!("b{}", random.below(3)),
                     format!("h{}", random.below(5)),
                 );
-                let gone = addresses(routes.unregister(&name, &address).into_iter().collect());
-                let expected =
-                    model.remove_where(|fact| fact.name == name && fact.address == address);
+                let connection = ConnectionId(random.below(4));
+                let late = model.is_late(&address, connection, now);
+                let gone = routes.unregister(&name, &address, connection, Millis(now));
+                let gone = addresses(gone.into_iter().collect());
+                let expected = model
+                    .remove_where(|fact| fact.name == name && fact.address == address && !late);
                 assert_eq!(gone, expected, "{at}");
             }
             10 => {
@@ -211,11 +246,13 @@ fn replay(seed: u64) {
                     format!("b{}", random.below(3)),
                     format!("h{}", random.below(5)),
                 );
-                let held = routes.hold(&name, &address, 5_000, Millis(now));
+                let connection = ConnectionId(random.below(4));
+                let late = model.is_late(&address, connection, now);
+                let held = routes.hold(&name, &address, 5_000, (connection, Millis(now)));
                 let fact = model
                     .brokers
                     .iter_mut()
-                    .find(|fact| fact.name == name && fact.address == address);
+                    .find(|fact| fact.name == name && fact.address == address && !late);
                 assert_eq!(held, fact.is_some(), "{at}");
                 if let Some(fact) = fact {
                     fact.connection = None;
@@ -233,6 +270,17 @@ fn replay(seed: u64) {
                 let known = model.offers.iter().any(|(of, _, _)| *of == topic);
                 assert_eq!(routes.delete_topic(&topic), known, "{at}");
                 model.offers.retain(|(of, _, _)| *of != topic);
+            }
+            13 => {
+                let address = format!("h{}", random.below(5));
+                let connection = ConnectionId(random.below(4));
+                let version = Version {
+                    timestamp: 0,
+                    counter: i64::from(random.below(3) == 0),
+                };
+                let said = routes.check_version(&address, version, connection, Millis(now));
+                let known = model.ask(&address, version, connection, now);
+                assert_eq!(said.known, known, "{at}");
             }
             _ => {
                 now += i64::try_from(random.below(40_000)).unwrap();
