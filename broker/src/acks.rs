@@ -81,16 +81,22 @@ impl SlaveAcks {
         if !self.is_sync_master {
             return Wanted::Nothing;
         }
-        let is_near = self.is_near(settings, end);
+        let is_hoped_for = match settings.slave_ack_policy {
+            // To the letter what Java answers; the other two policies are ours, and look at the slaves that are there.
+            SlaveAckPolicy::Report => self
+                .links
+                .is_hoped_for(end, settings.ha_slave_fallbehind_max.into()),
+            SlaveAckPolicy::Refuse | SlaveAckPolicy::Degrade => self.is_near(settings, end),
+        };
         if settings.slave_ack_policy == SlaveAckPolicy::Degrade {
-            if !is_near {
+            if !is_hoped_for {
                 self.degraded.enter(end, "too few slaves are near");
             }
             if self.look(settings, end) {
                 return Wanted::Nothing;
             }
         }
-        match is_near {
+        match is_hoped_for {
             true => Wanted::Copy(Duration::from_millis(settings.slave_timeout)),
             false => Wanted::Missing,
         }

@@ -131,6 +131,44 @@ fn a_slave_that_is_late_or_far_behind_or_gone_is_said() {
     });
 }
 
+// What Java answers, to the letter: a send that waits when the slave leaves waits on, and while another slave is
+// connected, how near the nearest was at any time decides whether one waits at all.
+#[test]
+fn a_slave_that_left_is_hoped_for_as_java_does() {
+    let config = |config: &mut BrokerConfig| {
+        policy(SlaveAckPolicy::Report)(config);
+        config.store.ha_slave_fallbehind_max = 2_000;
+    };
+    with_broker(config, async |broker, client| {
+        for _ in 0..40 {
+            client.send("i=WAIT:false").await;
+        }
+        let links = broker.replicas.links();
+        let end = broker.store.max_offset();
+        assert!(2_000 < end.0);
+        let mut near_one = Follower::connect(&broker).await;
+        near_one.report().await;
+        near_one.follow(end.0).await;
+        near_one.report().await;
+        links.replicated().beyond(end.0 - 1).await;
+        let mut far_one = Follower::connect(&broker).await;
+        far_one.report().await;
+        connected(&broker, 2).await;
+        let waiting = client.begin(request::SEND_MESSAGE_V2, &send_fields(""));
+        drop(near_one);
+        connected(&broker, 1).await;
+        let waited = waiting.answer(PATIENCE).await.unwrap();
+        assert_eq!(waited.code, response::FLUSH_SLAVE_TIMEOUT);
+        assert_eq!(links.near(end, 2_000), 0);
+        assert_eq!(client.send("").await.code, response::FLUSH_SLAVE_TIMEOUT);
+        for _ in 0..40 {
+            client.send("i=WAIT:false").await;
+        }
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        Some(broker)
+    });
+}
+
 #[test]
 fn strangers_get_nothing_and_count_for_nothing() {
     let closed = |config: &mut BrokerConfig| {
