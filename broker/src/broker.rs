@@ -636,7 +636,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
-            pairing,
+            pairing: pairing.clone(),
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -679,6 +679,7 @@ impl State {
                     logs,
                 },
                 disk: disk.clone(),
+                pairing: pairing.clone(),
             },
             cleaning: Cleaning {
                 identity,
