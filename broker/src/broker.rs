@@ -248,7 +248,7 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         let slave = match config.store.broker_role {
-            BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
+            BrokerRole::Slave => Some(state.start_slave(&disk, &registration, &pairing).await?),
             _ => None,
         };
         notify::status("Registering at the name servers");
@@ -517,6 +517,7 @@ impl State {
         &self,
         disk: &Arc<dyn Disk>,
         registration: &Registration,
+        pairing: &Arc<Pairing>,
     ) -> Result<Slave, Failure> {
         let config = self.live.now();
         let tables = slave::Tables {
@@ -536,7 +537,12 @@ impl State {
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
             .map_err(|error| Failure::other(error.to_string()))?;
-        Ok(Slave::start(copier, registration.masters()))
+        let pairing = pairing.clone();
+        let whereabouts = slave::Whereabouts {
+            told: registration.masters(),
+            followed: Box::new(move || pairing.followed()),
+        };
+        Ok(Slave::start(copier, whereabouts))
     }
 
     fn dispatch(
