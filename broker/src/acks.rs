@@ -15,6 +15,7 @@ use std::{
 
 use gantry_message::LogOffset;
 use gantry_replication::Links;
+use tokio::sync::watch;
 
 use crate::{
     config::{BrokerRole, SlaveAckPolicy, StoreSettings},
@@ -81,16 +82,22 @@ impl SlaveAcks {
         if !self.is_sync_master {
             return Wanted::Nothing;
         }
-        let is_near = self.is_near(settings, end);
+        let is_hoped_for = match settings.slave_ack_policy {
+            // To the letter what Java answers; the other two policies are ours, and look at the slaves that are there.
+            SlaveAckPolicy::Report => self
+                .links
+                .is_hoped_for(end, settings.ha_slave_fallbehind_max.into()),
+            SlaveAckPolicy::Refuse | SlaveAckPolicy::Degrade => self.is_near(settings, end),
+        };
         if settings.slave_ack_policy == SlaveAckPolicy::Degrade {
-            if !is_near {
+            if !is_hoped_for {
                 self.degraded.enter(end, "too few slaves are near");
             }
             if self.look(settings, end) {
                 return Wanted::Nothing;
             }
         }
-        match is_near {
+        match is_hoped_for {
             true => Wanted::Copy(Duration::from_millis(settings.slave_timeout)),
             false => Wanted::Missing,
         }
@@ -122,6 +129,11 @@ impl SlaveAcks {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Whether messages are acknowledged without their copies, for who waits for a change of it.
+    pub fn turns(&self) -> watch::Receiver<bool> {
+        self.degraded.turns.subscribe()
+    }
+
     /// How often the state of acknowledging without copies was entered.
     pub fn entered(&self) -> u64 {
         self.degraded.entered.load(Ordering::Relaxed)
@@ -139,6 +151,7 @@ struct Degraded {
     /// Where the first of these messages ends; 0: there is none.
     since: AtomicU64,
     entered: AtomicU64,
+    turns: watch::Sender<bool>,
 }
 
 impl Degraded {
@@ -152,6 +165,7 @@ impl Degraded {
             .compare_exchange(0, end.0, Ordering::AcqRel, Ordering::Acquire);
         if entered.is_ok() {
             self.entered.fetch_add(1, Ordering::Relaxed);
+            self.turns.send_replace(true);
             tracing::warn!(
                 "DEGRADED: messages are acknowledged without a copy at a slave from {end} on: {why} (slaveAckPolicy=degrade)"
             );
@@ -169,6 +183,7 @@ impl Degraded {
     fn leave(&self, why: &str) {
         let since = self.since.swap(0, Ordering::AcqRel);
         if since != 0 {
+            self.turns.send_replace(false);
             tracing::warn!(
                 "no longer degraded: messages wait for their copies again; those from {since} on did not: {why}"
             );

@@ -296,7 +296,7 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         let slave = match config.store.broker_role {
-            BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
+            BrokerRole::Slave => Some(state.start_slave(&disk, &registration, &pairing).await?),
             _ => None,
         };
         // A master that was replaced would take the new one's place at Apache's name servers.
@@ -584,6 +584,7 @@ impl State {
         &self,
         disk: &Arc<dyn Disk>,
         registration: &Registration,
+        pairing: &Arc<Pairing>,
     ) -> Result<Slave, Failure> {
         let config = self.live.now();
         let tables = slave::Tables {
@@ -602,7 +603,12 @@ impl State {
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
             .map_err(|error| Failure::other(error.to_string()))?;
-        Ok(Slave::start(copier, registration.masters()))
+        let pairing = pairing.clone();
+        let whereabouts = slave::Whereabouts {
+            told: registration.masters(),
+            followed: Box::new(move || pairing.followed()),
+        };
+        Ok(Slave::start(copier, whereabouts))
     }
 
     fn dispatch(
@@ -703,7 +709,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
-            pairing,
+            pairing: pairing.clone(),
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -751,6 +757,7 @@ impl State {
                     logs,
                 },
                 disk: disk.clone(),
+                pairing: pairing.clone(),
             },
             cleaning: Cleaning {
                 identity,

@@ -1,14 +1,18 @@
 //! The master's side of replication: who may connect to the HA port, and when the links are closed.
 //!
 //! The log is everything there is to know, so it goes only to addresses that are registered as slaves of this broker's
-//! name, or listed in `haPeers` (decision 20); the first costs a question to the name servers for each connection. What
-//! happens on a link is the business of [`Links`].
+//! name, or listed in `haPeers` (decision 20); the first costs a question to the name servers, whose answer counts for a
+//! while (`known`). What happens on a link is the business of [`Links`].
+
+mod known;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gantry_message::LogOffset;
@@ -23,6 +27,7 @@ use crate::{
     rivals,
     seats::Seats,
 };
+use known::Known;
 
 /// How long a name server may take to say who is registered.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -47,6 +52,7 @@ pub struct Door {
     links: Arc<Links>,
     seats: Arc<Seats>,
     asked: Semaphore,
+    known: Mutex<Known>,
     /// Addresses that were turned away: the log names each once.
     strangers: Mutex<HashSet<IpAddr>>,
 }
@@ -75,13 +81,7 @@ impl Replicas {
         let failed = |error| Failure::other(format!("the HA port: {error}"));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let door = Arc::new(Door {
-            live,
-            links,
-            seats,
-            asked: Semaphore::new(ASKED_MAX),
-            strangers: Mutex::default(),
-        });
+        let door = Arc::new(Door::new(live, links, seats));
         let accepting = tokio::spawn(accept(listener, door.clone()));
         Ok(Replicas {
             address,
@@ -148,6 +148,17 @@ async fn accept(listener: tokio::net::TcpListener, door: Arc<Door>) {
 }
 
 impl Door {
+    fn new(live: Arc<LiveConfig>, links: Arc<Links>, seats: Arc<Seats>) -> Door {
+        Door {
+            live,
+            links,
+            seats,
+            asked: Semaphore::new(ASKED_MAX),
+            known: Mutex::default(),
+            strangers: Mutex::default(),
+        }
+    }
+
     async fn open(&self, socket: TcpStream, address: SocketAddr) {
         let slave = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !self.is_trusted(slave.ip()).await {
@@ -173,21 +184,30 @@ impl Door {
         &self.links
     }
 
-    /// Whether the log may go to that address. The first no of an address is logged.
+    /// Whether the log may go to that address. The first no of an address is logged. Costs a question to the name servers
+    /// only when none was asked about it lately.
     pub async fn is_trusted(&self, address: IpAddr) -> bool {
         let config = self.live.now();
         if is_listed(&config, address) {
             return true;
+        }
+        if let Some(is_known) = self.lock_known().of(address, Instant::now()) {
+            return is_known;
         }
         let Ok(_turn) = self.asked.try_acquire() else {
             tracing::debug!(%address, "too many strangers want the log at once");
             return false;
         };
         let is_known = is_registered(&config, address).await;
+        self.lock_known().note(address, is_known, Instant::now());
         if !is_known {
             self.turn_away(address, &config.broker_name);
         }
         is_known
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn_away(&self, address: IpAddr, broker: &str) {
@@ -238,27 +258,4 @@ async fn slaves(name_server: &str, broker: &str) -> Result<HashSet<IpAddr>, Stri
         }
     }
     Ok(addresses)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_listed_addresses_are_known_without_a_name_server() {
-        let mut config =
-            <BrokerConfig as gantry_config::Settings>::defaults(&gantry_config::Host::described());
-        let address: IpAddr = "10.0.0.7".parse().unwrap();
-        assert!(!is_listed(&config, address));
-        for (listed, is_in) in [
-            ("10.0.0.7", true),
-            ("10.0.0.8, 10.0.0.7", true),
-            ("10.0.0.70", false),
-            ("*", true),
-            ("", false),
-        ] {
-            config.store.ha_peers = Some(listed.to_owned());
-            assert_eq!(is_listed(&config, address), is_in, "{listed}");
-        }
-    }
 }

@@ -14,6 +14,7 @@ use gantry_service::{
     watchdog::{self, Work},
 };
 use gantry_store::{AppendError, Phase, RecoveryWatch, Stage, Store};
+use tokio::{sync::watch, time};
 
 use crate::{
     config::{BrokerRole, name_server_list},
@@ -25,8 +26,12 @@ use crate::{
     stats::Stats,
 };
 
-/// How often a serving broker says what it does.
+/// How often a serving broker says what it does when nothing happens.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Two words are at least so far apart.
+const WORD_EVERY: Duration = Duration::from_millis(200);
+/// Rates are over at least so long.
+const RATES_OVER: Duration = Duration::from_secs(1);
 /// Recovery says no more than one word in this time.
 const RECOVERY_WORD_EVERY: Duration = Duration::from_secs(1);
 /// A start or stop that has just got on gets so much longer.
@@ -42,6 +47,8 @@ pub(crate) struct Standing {
     /// Keys that were changed in files and need a restart.
     need_restart: Mutex<Vec<&'static str>>,
     last: Mutex<Sample>,
+    /// Told after every change of the configuration, when those that follow it have: draining is one.
+    changed: Arc<watch::Sender<()>>,
 }
 
 /// What was counted at a moment.
@@ -50,6 +57,8 @@ struct Sample {
     at: Instant,
     put: u64,
     got: u64,
+    /// Messages in and out a second until then.
+    rates: (f64, f64),
 }
 
 impl Standing {
@@ -61,6 +70,11 @@ impl Standing {
         pairing: Arc<Pairing>,
     ) -> Arc<Standing> {
         let last = Mutex::new(Sample::of(&stats));
+        let changed = Arc::new(watch::Sender::new(()));
+        let told = Arc::clone(&changed);
+        live.follow(move |_| {
+            told.send_replace(());
+        });
         Arc::new(Standing {
             live,
             store,
@@ -69,6 +83,7 @@ impl Standing {
             pairing,
             need_restart: Mutex::default(),
             last,
+            changed,
         })
     }
 
@@ -136,11 +151,7 @@ impl Standing {
     }
 
     fn serving(&self, role: BrokerRole) -> String {
-        let (now, mut last) = (Sample::of(&self.stats), lock(&self.last));
-        let seconds = now.at.duration_since(last.at).as_secs_f64().max(0.001);
-        let rate = |after: u64, before: u64| after.saturating_sub(before) as f64 / seconds;
-        let (put, got) = (rate(now.put, last.put), rate(now.got, last.got));
-        *last = now;
+        let (put, got) = self.rates();
         let role = if role == BrokerRole::Slave {
             "slave"
         } else {
@@ -155,11 +166,43 @@ impl Standing {
         )
     }
 
-    /// Says it again and again, for as long as it is polled.
+    /// Messages in and out a second, since they were last asked for.
+    fn rates(&self) -> (f64, f64) {
+        let (mut now, mut last) = (Sample::of(&self.stats), lock(&self.last));
+        let passed = now.at.duration_since(last.at);
+        if RATES_OVER <= passed {
+            let rate = |after: u64, before: u64| {
+                after.saturating_sub(before) as f64 / passed.as_secs_f64()
+            };
+            now.rates = (rate(now.put, last.put), rate(now.got, last.got));
+            *last = now;
+        }
+        last.rates
+    }
+
+    /// Says it again and again, and at once when the broker is drained, degraded, or the end of either, for as long as
+    /// it is polled.
     pub(crate) async fn tell(self: Arc<Self>) {
+        let mut due = self.next_word();
         loop {
-            tokio::time::sleep(TELL_EVERY).await;
+            due.await;
+            // Before the look: what happens from here on is heard, while this sleeps too.
+            due = self.next_word();
             notify::status(&self.text());
+            time::sleep(WORD_EVERY).await;
+        }
+    }
+
+    /// Until something happens after this call, or it is time to say the same again.
+    pub(crate) fn next_word(&self) -> impl Future<Output = ()> + use<> {
+        let (mut changed, mut turns) = (self.changed.subscribe(), self.pairing.acks.turns());
+        async move {
+            // An error says that nothing happens any more: the broker has stopped.
+            tokio::select! {
+                () = time::sleep(TELL_EVERY) => {}
+                _ = changed.changed() => {}
+                _ = turns.changed() => {}
+            }
         }
     }
 
@@ -187,6 +230,7 @@ impl Sample {
             at: Instant::now(),
             put: counts.put_messages,
             got: counts.get_messages,
+            rates: (0.0, 0.0),
         }
     }
 }

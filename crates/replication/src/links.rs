@@ -5,7 +5,7 @@
 //! They are threads because what a slave needs may have to come from the disk first, and slaves are few. Log bytes go
 //! from the page cache to the socket without a copy of ours. Whom to trust is decided before a socket comes here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -190,6 +190,20 @@ impl Links {
     #[must_use]
     pub fn is_near(&self, end: LogOffset, behind_max: u64) -> bool {
         self.near(end, behind_max) >= self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// Java's `isSlaveOK`: whether as many slaves as must have a message are connected, whatever they have said, and the
+    /// log is less than `behind_max` bytes longer than what that many had at some time. Unlike [`Links::is_near`] it
+    /// does not ask whether those that had it are those that are connected.
+    #[must_use]
+    pub fn is_hoped_for(&self, end: LogOffset, behind_max: u64) -> bool {
+        let wanted = self.wanted.load(Ordering::SeqCst);
+        let is_connected = {
+            let open = self.lock();
+            let slaves: HashSet<_> = open.iter().map(|link| link.key()).collect();
+            wanted <= slaves.len()
+        };
+        is_connected && end.0.saturating_sub(self.replicated.value()) < behind_max
     }
 
     /// How many slaves are less than `behind_max` bytes behind `end`.
@@ -549,7 +563,7 @@ fn positions(open: &[Arc<Link>]) -> Vec<u64> {
         if !has_reported {
             continue;
         }
-        let key = (link.slave.ip(), link.id.get().copied());
+        let key = link.key();
         match slaves.iter_mut().find(|(known, _)| *known == key) {
             Some((_, known)) => *known = position.max(*known),
             None => slaves.push((key, position)),
@@ -565,6 +579,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
+    /// What slaves are told apart by.
+    fn key(&self) -> (IpAddr, Option<u64>) {
+        (self.slave.ip(), self.id.get().copied())
+    }
+
     fn is(&self, other: &Link) -> bool {
         std::ptr::eq(self, other)
     }

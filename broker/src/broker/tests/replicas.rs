@@ -2,7 +2,7 @@
 
 use gantry_message::LogOffset;
 use gantry_replication::{Patience, Received, Slave, Wire, report};
-use gantry_wire::bodies::HaStatus;
+use gantry_wire::bodies::{HaStatus, KvTable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -126,6 +126,44 @@ fn a_slave_that_is_late_or_far_behind_or_gone_is_said() {
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
         connected(&broker, 1).await;
+        assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
+        Some(broker)
+    });
+}
+
+// What Java answers, to the letter: a send that waits when the slave leaves waits on, and while another slave is
+// connected, how near the nearest was at any time decides whether one waits at all.
+#[test]
+fn a_slave_that_left_is_hoped_for_as_java_does() {
+    let config = |config: &mut BrokerConfig| {
+        policy(SlaveAckPolicy::Report)(config);
+        config.store.ha_slave_fallbehind_max = 2_000;
+    };
+    with_broker(config, async |broker, client| {
+        for _ in 0..40 {
+            client.send("i=WAIT:false").await;
+        }
+        let links = broker.replicas.links();
+        let end = broker.store.max_offset();
+        assert!(2_000 < end.0);
+        let mut near_one = Follower::connect(&broker).await;
+        near_one.report().await;
+        near_one.follow(end.0).await;
+        near_one.report().await;
+        links.replicated().beyond(end.0 - 1).await;
+        let mut far_one = Follower::connect(&broker).await;
+        far_one.report().await;
+        connected(&broker, 2).await;
+        let waiting = client.begin(request::SEND_MESSAGE_V2, &send_fields(""));
+        drop(near_one);
+        connected(&broker, 1).await;
+        let waited = waiting.answer(PATIENCE).await.unwrap();
+        assert_eq!(waited.code, response::FLUSH_SLAVE_TIMEOUT);
+        assert_eq!(links.near(end, 2_000), 0);
+        assert_eq!(client.send("").await.code, response::FLUSH_SLAVE_TIMEOUT);
+        for _ in 0..40 {
+            client.send("i=WAIT:false").await;
+        }
         assert_eq!(client.send("").await.code, response::SLAVE_NOT_AVAILABLE);
         Some(broker)
     });
@@ -258,8 +296,10 @@ fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
                 .acks
                 .look(settings, broker.store.max_offset())
         };
+        let news = broker.standing.next_word();
         assert_eq!(client.send("").await.code, response::SUCCESS);
         assert!(is_degraded());
+        told_at_once(news).await;
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
         near(&broker, 1).await;
@@ -319,6 +359,18 @@ async fn set_read_only(client: &Client, read_only: bool) -> i64 {
     number(&reply, "maxOffset")
 }
 
+/// Does not wait for the next regular word.
+async fn told_at_once(news: impl Future<Output = ()>) {
+    let told = tokio::time::timeout(std::time::Duration::from_secs(5), news).await;
+    assert!(told.is_ok(), "nothing is said before it is time");
+}
+
+/// 28.
+async fn runtime_info(client: &Client) -> std::collections::BTreeMap<String, String> {
+    let reply = client.ask(request::GET_BROKER_RUNTIME_INFO, &[], b"").await;
+    KvTable::parse(&reply.body).unwrap().table
+}
+
 async fn ha_status(client: &Client) -> HaStatus {
     let reply = client.ask(request::HA_STATUS, &[], b"").await;
     assert_eq!(reply.code, 0, "{:?}", reply.remark);
@@ -334,7 +386,9 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
         let broker = Broker::start(config.clone()).await.unwrap();
         let client = Client::connect(&broker).await;
         assert_eq!(client.send("").await.code, response::SUCCESS);
+        let news = broker.standing.next_word();
         let end = set_read_only(&client, true).await;
+        told_at_once(news).await;
         assert_eq!(end, i64::try_from(broker.store.max_offset().0).unwrap());
         let reply = client.send("").await;
         assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
@@ -362,6 +416,13 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
         assert!(
             status.read_only && status.not_writable.is_some(),
             "{status:?}"
+        );
+        let figures = runtime_info(&client).await;
+        assert_eq!(figures["gantryReadOnly"], "true");
+        let takes = &figures["gantryTakesMessages"];
+        assert!(
+            takes.starts_with("no: ") && takes.contains("read only"),
+            "{takes}"
         );
         broker.stop().await.unwrap();
         // As `main` reads it at the next start.
@@ -404,6 +465,9 @@ fn ha_status_names_every_slave_and_why_it_is_not_in_sync() {
             panic!("{status:?}")
         };
         assert!(one.in_sync && one.is_open, "{one:?}");
+        let figures = runtime_info(&client).await;
+        assert_eq!(figures["gantryInSyncSlaves"], "1");
+        assert_eq!(figures["gantryBrokerRole"], "SYNC_MASTER");
         assert_eq!((one.id, one.wire.as_str()), (-1, "plain"));
         assert_eq!(one.behind_bytes, i64::try_from(end).unwrap());
         drop(slave);
