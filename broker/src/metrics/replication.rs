@@ -21,8 +21,24 @@ impl ReplicationSource {
 
     fn state(&self, out: &mut Families) {
         let Pairing {
-            live, store, acks, ..
+            live,
+            store,
+            acks,
+            seats,
+            ..
         } = &*self.0;
+        out.gauge(
+            "gantry_broker_promotion_number",
+            "The newest promotion of its name that the broker knows of; 0: none.",
+            &[],
+            float(seats.epoch().number),
+        );
+        out.gauge(
+            "gantry_broker_fenced",
+            "1 for a master that was replaced by a promotion and has not rejoined.",
+            &[],
+            flag(seats.is_fenced()),
+        );
         out.gauge(
             "gantry_broker_read_only",
             "1 while readOnly drains the broker.",
