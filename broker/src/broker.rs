@@ -226,7 +226,7 @@ impl Broker {
             following: OnceLock::new(),
         });
         let place = (door.clone(), pairing.clone());
-        let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
+        let dispatch = state.dispatch(registration.clone(), place.clone(), store_host, &disk);
         let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
         let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
@@ -284,7 +284,7 @@ impl Broker {
             connections: server.counts().clone(),
             parked,
         };
-        board.serves(state.metrics(broker, &pairing), standing.clone());
+        board.serves(state.metrics(broker, place), standing.clone());
         announce(&registration, &state.topics).await;
         sockets.keep();
         // Only a slave may have to start again.
@@ -734,7 +734,11 @@ impl State {
         }
     }
 
-    fn metrics(&self, broker: BrokerSource, pairing: &Arc<Pairing>) -> Vec<Source> {
+    fn metrics(
+        &self,
+        broker: BrokerSource,
+        (door, pairing): (Arc<Door>, Arc<Pairing>),
+    ) -> Vec<Source> {
         let store = StoreSource {
             store: self.store.clone(),
             live: self.live.clone(),
@@ -752,7 +756,7 @@ impl State {
             clients: self.clients.clone(),
             stats: self.stats.clone(),
         });
-        let replication = ReplicationSource(pairing.clone());
+        let replication = ReplicationSource { pairing, door };
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),
