@@ -268,8 +268,8 @@ impl Broker {
             live.clone(),
             state.store.clone(),
             state.stats.clone(),
-            registration.clone(),
-            pairing.clone(),
+            (registration.clone(), pairing.clone()),
+            server.pulses().clone(),
         );
         let watches = [
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
@@ -282,6 +282,7 @@ impl Broker {
             started,
             registration: registration.clone(),
             connections: server.counts().clone(),
+            pulses: server.pulses().clone(),
             parked,
         };
         board.serves(state.metrics(broker, place), standing.clone());
