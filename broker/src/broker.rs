@@ -274,7 +274,7 @@ impl Broker {
             known: state.known.clone(),
         });
         let place = (door.clone(), pairing.clone());
-        let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
+        let dispatch = state.dispatch(registration.clone(), place.clone(), store_host, &disk);
         let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
         let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
@@ -324,8 +324,8 @@ impl Broker {
             live.clone(),
             state.store.clone(),
             state.stats.clone(),
-            registration.clone(),
-            pairing.clone(),
+            (registration.clone(), pairing.clone()),
+            server.pulses().clone(),
         );
         let watches = [
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
@@ -339,9 +339,10 @@ impl Broker {
             started,
             registration: registration.clone(),
             connections: server.counts().clone(),
+            pulses: server.pulses().clone(),
             parked,
         };
-        board.serves(state.metrics(broker, &pairing), standing.clone());
+        board.serves(state.metrics(broker, place), standing.clone());
         if !seats.is_fenced() {
             announce(&registration, &state.topics).await;
         }
@@ -806,7 +807,11 @@ impl State {
         }
     }
 
-    fn metrics(&self, broker: BrokerSource, pairing: &Arc<Pairing>) -> Vec<Source> {
+    fn metrics(
+        &self,
+        broker: BrokerSource,
+        (door, pairing): (Arc<Door>, Arc<Pairing>),
+    ) -> Vec<Source> {
         let store = StoreSource {
             store: self.store.clone(),
             live: self.live.clone(),
@@ -824,7 +829,7 @@ impl State {
             clients: self.clients.clone(),
             stats: self.stats.clone(),
         });
-        let replication = ReplicationSource(pairing.clone());
+        let replication = ReplicationSource { pairing, door };
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),

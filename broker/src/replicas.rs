@@ -11,12 +11,12 @@ mod tests;
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use gantry_message::LogOffset;
-use gantry_replication::{Links, Patience};
+use gantry_replication::{LinkStatus, Links, Patience};
 use gantry_service::Failure;
 use gantry_store::Store;
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle, time};
@@ -46,6 +46,15 @@ pub struct Replicas {
     accepting: JoinHandle<()>,
 }
 
+/// A slave of this broker's name, as a name server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Registered {
+    id: i64,
+    /// As it is announced.
+    address: String,
+    ips: Vec<IpAddr>,
+}
+
 /// Decides who may connect.
 pub struct Door {
     live: Arc<LiveConfig>,
@@ -53,6 +62,8 @@ pub struct Door {
     seats: Arc<Seats>,
     asked: Semaphore,
     known: Mutex<Known>,
+    /// The slaves of this broker's name, as a name server said last.
+    registered: Mutex<Vec<Registered>>,
     /// Addresses that were turned away: the log names each once.
     strangers: Mutex<HashSet<IpAddr>>,
 }
@@ -155,6 +166,7 @@ impl Door {
             seats,
             asked: Semaphore::new(ASKED_MAX),
             known: Mutex::default(),
+            registered: Mutex::default(),
             strangers: Mutex::default(),
         }
     }
@@ -176,7 +188,55 @@ impl Door {
         if let Err(error) = served {
             tracing::error!(%slave, %error, "a slave cannot be served");
             self.links.turned_away(slave, error.to_string());
+            return;
         }
+        if self.registered_at(slave.ip(), None).is_none()
+            && let Ok(_turn) = self.asked.try_acquire()
+        {
+            // Only for its name in the metrics: one that is listed need not be registered.
+            let _ = self.is_registered(&self.live.now(), slave.ip()).await;
+        }
+    }
+
+    /// A slave's main port as it is announced, or its host alone where no name server has told.
+    pub fn address_of(&self, slave: &LinkStatus) -> String {
+        let ip = slave.slave.ip();
+        self.registered_at(ip, slave.id)
+            .unwrap_or_else(|| ip.to_string())
+    }
+
+    fn registered_at(&self, ip: IpAddr, id: Option<u64>) -> Option<String> {
+        let registered = lock(&self.registered);
+        let there = registered.iter().filter(|one| one.ips.contains(&ip));
+        let mut fitting = there.filter(|one| id.is_none_or(|id| u64::try_from(one.id) == Ok(id)));
+        let (first, second) = (fitting.next(), fitting.next());
+        // Of two on one host an address does not say which.
+        first
+            .filter(|_| second.is_none())
+            .map(|one| one.address.clone())
+    }
+
+    /// Whether a name server knows a slave of this broker's name at that address.
+    async fn is_registered(&self, config: &BrokerConfig, address: IpAddr) -> bool {
+        let name_servers = config.namesrv_addr.as_deref().unwrap_or_default();
+        for name_server in name_server_list(name_servers) {
+            match time::timeout(ASK_TIMEOUT, slaves(name_server, &config.broker_name)).await {
+                Ok(Ok(slaves)) => {
+                    let is_there = slaves.iter().any(|slave| slave.ips.contains(&address));
+                    if is_there || !slaves.is_empty() {
+                        *lock(&self.registered) = slaves;
+                    }
+                    if is_there {
+                        return true;
+                    }
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(name_server, error, "who is registered cannot be told");
+                }
+                Err(_) => tracing::debug!(name_server, "no answer to who is registered"),
+            }
+        }
+        false
     }
 
     /// What is known of the slaves.
@@ -191,30 +251,23 @@ impl Door {
         if is_listed(&config, address) {
             return true;
         }
-        if let Some(is_known) = self.lock_known().of(address, Instant::now()) {
+        if let Some(is_known) = lock(&self.known).of(address, Instant::now()) {
             return is_known;
         }
         let Ok(_turn) = self.asked.try_acquire() else {
             tracing::debug!(%address, "too many strangers want the log at once");
             return false;
         };
-        let is_known = is_registered(&config, address).await;
-        self.lock_known().note(address, is_known, Instant::now());
+        let is_known = self.is_registered(&config, address).await;
+        lock(&self.known).note(address, is_known, Instant::now());
         if !is_known {
             self.turn_away(address, &config.broker_name);
         }
         is_known
     }
 
-    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn turn_away(&self, address: IpAddr, broker: &str) {
-        let mut strangers = self
-            .strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut strangers = lock(&self.strangers);
         if strangers.len() < 1_000 && strangers.insert(address) {
             tracing::warn!(
                 "connections of {address} to the HA port are closed: no slave of {broker} is registered from there, and \
@@ -232,30 +285,22 @@ fn is_listed(config: &BrokerConfig, address: IpAddr) -> bool {
         .any(|peer| peer == "*" || peer.parse() == Ok(address))
 }
 
-/// Whether a name server knows a slave of this broker's name at that address.
-async fn is_registered(config: &BrokerConfig, address: IpAddr) -> bool {
-    let name_servers = config.namesrv_addr.as_deref().unwrap_or_default();
-    for name_server in name_server_list(name_servers) {
-        match time::timeout(ASK_TIMEOUT, slaves(name_server, &config.broker_name)).await {
-            Ok(Ok(slaves)) if slaves.contains(&address) => return true,
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(name_server, error, "who is registered cannot be told");
-            }
-            Err(_) => tracing::debug!(name_server, "no answer to who is registered"),
-        }
+/// A broker name's slaves, as a name server knows them.
+async fn slaves(name_server: &str, broker: &str) -> Result<Vec<Registered>, String> {
+    let mut slaves = Vec::new();
+    let brokers = rivals::named(name_server, broker).await?;
+    for (id, address) in brokers.iter().filter(|(id, _)| **id != 0) {
+        let found = tokio::net::lookup_host(address.as_str()).await;
+        let ips = found.into_iter().flatten();
+        slaves.push(Registered {
+            id: *id,
+            address: address.clone(),
+            ips: ips.map(|address| address.ip().to_canonical()).collect(),
+        });
     }
-    false
+    Ok(slaves)
 }
 
-/// The addresses of a broker name's slaves, as a name server knows them.
-async fn slaves(name_server: &str, broker: &str) -> Result<HashSet<IpAddr>, String> {
-    let mut addresses = HashSet::new();
-    let brokers = rivals::named(name_server, broker).await?;
-    for (_, address) in brokers.iter().filter(|(id, _)| **id != 0) {
-        if let Ok(found) = tokio::net::lookup_host(address.as_str()).await {
-            addresses.extend(found.map(|address| address.ip().to_canonical()));
-        }
-    }
-    Ok(addresses)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

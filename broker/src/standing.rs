@@ -1,5 +1,5 @@
 //! What the service manager hears of a broker: how far its recovery is, what it does while it serves, and whether the
-//! way of a message to the disk still gets on.
+//! way of a message to the disk still gets on and the I/O shards turn.
 //!
 //! Nothing here waits for a disk: a broker whose disk hangs must still be able to say so, or to leave out the sign of
 //! life on which it is restarted.
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gantry_net::Pulses;
 use gantry_service::{
     notify,
     watchdog::{self, Work},
@@ -44,6 +45,8 @@ pub(crate) struct Standing {
     stats: Arc<Stats>,
     registration: Arc<Registration>,
     pub(crate) pairing: Arc<Pairing>,
+    /// Of the I/O shards.
+    pulses: Pulses,
     /// Keys that were changed in files and need a restart.
     need_restart: Mutex<Vec<&'static str>>,
     last: Mutex<Sample>,
@@ -66,8 +69,8 @@ impl Standing {
         live: Arc<LiveConfig>,
         store: Arc<Store>,
         stats: Arc<Stats>,
-        registration: Arc<Registration>,
-        pairing: Arc<Pairing>,
+        (registration, pairing): (Arc<Registration>, Arc<Pairing>),
+        pulses: Pulses,
     ) -> Arc<Standing> {
         let last = Mutex::new(Sample::of(&stats));
         let changed = Arc::new(watch::Sender::new(()));
@@ -81,6 +84,7 @@ impl Standing {
             stats,
             registration,
             pairing,
+            pulses,
             need_restart: Mutex::default(),
             last,
             changed,
@@ -145,9 +149,15 @@ impl Standing {
         reasons
     }
 
-    /// What every stored message passes.
-    pub(crate) fn works(&self) -> [Work; 3] {
-        works(&self.store)
+    /// What every message passes: the I/O shards, and what takes it to the disk.
+    pub(crate) fn works(&self) -> Vec<Work> {
+        let shards = Work {
+            name: "I/O threads",
+            busy: self.pulses.look(),
+        };
+        let mut works = works(&self.store).to_vec();
+        works.push(shards);
+        works
     }
 
     fn serving(&self, role: BrokerRole) -> String {
@@ -206,9 +216,10 @@ impl Standing {
         }
     }
 
-    /// Gives signs of life while every message's way to the disk gets on, for as long as it is polled.
+    /// Gives signs of life while every message's way to the disk gets on and connections are served, for as long as it
+    /// is polled.
     pub(crate) async fn live(self: Arc<Self>) {
-        watchdog::feed(|| works(&self.store).to_vec()).await;
+        watchdog::feed(|| self.works()).await;
     }
 }
 

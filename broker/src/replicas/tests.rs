@@ -106,6 +106,13 @@ fn a_registered_slave_is_trusted_and_asked_about_once() {
         assert!(!trusted("10.0.0.1").await, "it is the master");
         assert!(!trusted("10.0.0.8").await);
         assert_eq!(asked(), 3);
+        // It has a name now, if it is the only one there or says its id.
+        let named = |ip: [u8; 4], id| door.registered_at(IpAddr::from(ip), id);
+        let address = Some("10.0.0.7:10911".to_owned());
+        assert_eq!(named([10, 0, 0, 7], None), address);
+        assert_eq!(named([10, 0, 0, 7], Some(1)), address);
+        assert_eq!(named([10, 0, 0, 7], Some(2)), None);
+        assert_eq!(named([10, 0, 0, 8], None), None);
         serving.abort();
     });
 }

@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{BrokerRole, SlaveAckPolicy};
 
 /// A slave that keeps what it is sent, and reports when it is told to.
-struct Follower {
+pub(super) struct Follower {
     socket: TcpStream,
     core: Slave,
     log: Vec<u8>,
@@ -31,6 +31,14 @@ impl Follower {
             ),
             log: Vec::new(),
         }
+    }
+
+    /// One that has nothing of the log and has said so.
+    pub(super) async fn attach(broker: &Broker) -> Follower {
+        let mut slave = Follower::connect(broker).await;
+        slave.report().await;
+        near(broker, 1).await;
+        slave
     }
 
     async fn report(&mut self) {
