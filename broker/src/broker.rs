@@ -85,6 +85,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Slaves that connect at once wait here.
 const HA_BACKLOG: i32 = 128;
 
+/// How long a start waits, behind its recovery, for word of another master.
+const RIVAL_WAIT: Duration = Duration::from_millis(500);
+
 /// How long the boot line waits for name servers.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 
@@ -218,6 +221,11 @@ impl Broker {
         let live = LiveConfig::new(config);
         live.follow(|config| logging::set_level(config.server.log_level));
         let board = Board::new(started, live.clone());
+        // It may have been replaced while it was down.
+        let looking = seats
+            .now()
+            .is_master()
+            .then(|| tokio::spawn(rivals::look(live.clone(), seats.clone())));
         let metrics = metrics_listener
             .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
@@ -243,9 +251,9 @@ impl Broker {
             state.topics.clone(),
             (state.store.clone(), seats.clone()),
         ));
-        if seats.now().is_master() {
-            // It may have been replaced while it was down.
-            rivals::look(&live, &seats).await;
+        if let Some(looking) = looking {
+            // Goes on behind that: a name server that is out of reach does not hold up the start.
+            let _ = tokio::time::timeout(RIVAL_WAIT, looking).await;
         }
         if seats.now().is_master() {
             state
