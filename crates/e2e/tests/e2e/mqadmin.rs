@@ -167,7 +167,8 @@ fn normalised(text: &str, command: &str) -> String {
     let mut lines: Vec<String> = if command.starts_with("brokerStatus") {
         // Ours has more to say.
         let names = text.lines().map(figure_name);
-        names.filter(|name| !name.starts_with("gantry")).collect()
+        let is_ours = |name: &String| name.split(' ').any(|word| word.starts_with("gantry"));
+        names.filter(|name| !is_ours(name)).collect()
     } else {
         text.lines()
             .map(|line| mask(line, command.starts_with("clusterList")))
