@@ -22,9 +22,39 @@ use crate::{
     refusal::Refusal,
 };
 
+/// What is known of the slaves: [`Links`], or a simulation's.
+pub trait Slaves {
+    /// How many slaves are less than `behind_max` bytes behind `end`.
+    fn near(&self, end: LogOffset, behind_max: u64) -> usize;
+    /// Whether these are as many as must have a message.
+    fn is_near(&self, end: LogOffset, behind_max: u64) -> bool;
+    /// Whether it is worth waiting as Java waits: as many are connected, and once had nearly all.
+    fn is_hoped_for(&self, end: LogOffset, behind_max: u64) -> bool;
+    /// Up to where as many slaves as must have a message have the log.
+    fn replicated(&self) -> u64;
+}
+
+impl Slaves for Links {
+    fn near(&self, end: LogOffset, behind_max: u64) -> usize {
+        Links::near(self, end, behind_max)
+    }
+
+    fn is_near(&self, end: LogOffset, behind_max: u64) -> bool {
+        Links::is_near(self, end, behind_max)
+    }
+
+    fn is_hoped_for(&self, end: LogOffset, behind_max: u64) -> bool {
+        Links::is_hoped_for(self, end, behind_max)
+    }
+
+    fn replicated(&self) -> u64 {
+        Links::replicated(self).value()
+    }
+}
+
 /// The promise of a second copy, and what is known of the slaves.
-pub struct SlaveAcks {
-    links: Arc<Links>,
+pub struct SlaveAcks<L = Links> {
+    links: Arc<L>,
     is_sync_master: bool,
     degraded: Degraded,
     refused: AtomicU64,
@@ -41,9 +71,9 @@ pub enum Wanted {
     Copy(Duration),
 }
 
-impl SlaveAcks {
+impl<L: Slaves> SlaveAcks<L> {
     /// Of a broker in this role with these links.
-    pub fn new(links: Arc<Links>, role: BrokerRole) -> Self {
+    pub fn new(links: Arc<L>, role: BrokerRole) -> Self {
         Self {
             links,
             is_sync_master: role == BrokerRole::SyncMaster,
@@ -53,7 +83,7 @@ impl SlaveAcks {
     }
 
     /// The slaves.
-    pub fn links(&self) -> &Arc<Links> {
+    pub fn links(&self) -> &Arc<L> {
         &self.links
     }
 
@@ -119,7 +149,7 @@ impl SlaveAcks {
         if settings.slave_ack_policy != SlaveAckPolicy::Degrade {
             self.degraded.leave("slaveAckPolicy is another one now");
         } else if self.is_near(settings, end) {
-            self.degraded.copied(self.links.replicated().value());
+            self.degraded.copied(self.links.replicated());
         }
         self.degraded.is_entered()
     }

@@ -6,6 +6,7 @@
 //! that wait for a sync or a slave (`unsynced`). Pulls, held ones too, are in `pulls`.
 //! Nothing here waits for a disk: what may touch one goes to a blocking thread.
 
+pub mod promise;
 mod pulls;
 mod unsynced;
 
@@ -35,6 +36,7 @@ use gantry_wire::{
 use smallvec::SmallVec;
 use tokio::sync::{Notify, Semaphore};
 
+use promise::Waits;
 use unsynced::{Stored, Unsynced};
 
 use crate::{
@@ -240,9 +242,11 @@ impl Shard {
                 let (end, queue_offset) = (*end, *queue_offset);
                 if staged.wait && (self.sync_flush || self.sync_copy) {
                     self.unsynced.push(Stored {
-                        end,
-                        sync_by: self.sync_by(),
-                        copy: self.copy_of(end),
+                        waits: Waits {
+                            end,
+                            sync_by: self.sync_by(),
+                            copy: self.copy_of(end),
+                        },
                         peer,
                         opaque,
                         serialization,

@@ -8,13 +8,15 @@ use gantry_store::{RecordPlace, Store};
 
 /// What is known of the master's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Theirs {
-    pub(super) min: LogOffset,
-    pub(super) end: LogOffset,
+pub struct Theirs {
+    /// Where it starts.
+    pub min: LogOffset,
+    /// Where it ends.
+    pub end: LogOffset,
 }
 
 /// What our log has to say.
-pub(super) trait Ours {
+pub trait Ours {
     /// Where it ends.
     fn end(&self) -> LogOffset;
     /// The last record.
@@ -51,7 +53,7 @@ impl Ours for Store {
 
 /// What follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// Ours is the beginning of theirs: go on at its end.
     GoOn,
     /// Ours is theirs up to there, where this record ends; what is behind they do not have.
@@ -63,7 +65,7 @@ pub(super) enum Verdict {
 }
 
 /// Compares the logs; `is_same` asks whether the master has our record at that place.
-pub(super) fn compare<E>(
+pub fn compare<E>(
     ours: &dyn Ours,
     theirs: Theirs,
     mut is_same: impl FnMut(LogOffset) -> Result<bool, E>,

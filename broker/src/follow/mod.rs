@@ -4,7 +4,7 @@
 //! invitation and says where its log is; 28 to Apache's broker, which says the latter. Whether the logs are the same, 33
 //! tells record by record (`compare`). What is shipped then is the business of [`gantry_replication::Follower`].
 
-mod compare;
+pub mod compare;
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},

@@ -9,7 +9,7 @@
 
 mod announcement;
 mod driver;
-mod session;
+pub mod session;
 #[cfg(test)]
 mod tests;
 

@@ -15,27 +15,27 @@ const PERIOD_MS: std::ops::RangeInclusive<i64> = 10_000..=60_000;
 
 /// What there is to announce: either number changes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Revision {
+pub struct Revision {
     /// Generation of the topic table.
-    pub(super) generation: u64,
+    pub generation: u64,
     /// What clients may do: `brokerPermission`, less what a latched store has withdrawn.
-    pub(super) permission: u32,
+    pub permission: u32,
 }
 
 /// Settings that decide when to register; they may change at any time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub struct Rules {
     /// `registerNameServerPeriod`
-    pub(super) period_ms: i64,
+    pub period_ms: i64,
     /// `forceRegister`
-    pub(super) force: bool,
+    pub force: bool,
     /// Only an answer to a registration says who the master is, and it is not known yet: register every second.
-    pub(super) seeking: bool,
+    pub seeking: bool,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     /// Nothing before this time, unless the revision or the rules change or the connection ends.
     WaitUntil(Millis),
     /// Ask whether the name server has our data version (322).
@@ -48,7 +48,7 @@ pub(super) enum Action {
 
 /// How a failure is to be reported: each trouble is said once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Say {
+pub enum Say {
     /// This is news.
     Once,
     /// It was said before.
@@ -57,7 +57,7 @@ pub(super) enum Say {
 
 /// The state of the registration at one name server.
 #[derive(Debug)]
-pub(super) struct Session {
+pub struct Session {
     /// What the name server has acknowledged on the present connection.
     acknowledged: Option<Revision>,
     due: Millis,
@@ -76,7 +76,7 @@ impl Rules {
 
 impl Session {
     /// A name server that knows nothing of us yet.
-    pub(super) fn new(now: Millis) -> Session {
+    pub fn new(now: Millis) -> Session {
         Session {
             acknowledged: None,
             due: now,
@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// What to do now.
-    pub(super) fn next(&self, current: Revision, rules: Rules, now: Millis) -> Action {
+    pub fn next(&self, current: Revision, rules: Rules, now: Millis) -> Action {
         match self.acknowledged {
             None if self.due <= now => Action::AnnounceAll,
             None => Action::WaitUntil(self.due),
@@ -110,7 +110,7 @@ impl Session {
     }
 
     /// The name server took a registration; says whether it is the first after a start or some trouble.
-    pub(super) fn announced(&mut self, revision: Revision, rules: Rules, now: Millis) -> Say {
+    pub fn announced(&mut self, revision: Revision, rules: Rules, now: Millis) -> Say {
         let first = self.acknowledged.is_none();
         // A name server does not look at topics whose data version it has: a permission sent with them is not known to it.
         if self
@@ -126,18 +126,18 @@ impl Session {
     }
 
     /// The name server has our data version.
-    pub(super) fn confirmed(&mut self, rules: Rules, now: Millis) {
+    pub fn confirmed(&mut self, rules: Rules, now: Millis) {
         self.due = now.plus(rules.period());
     }
 
     /// The name server has another version, or could not say.
-    pub(super) fn outdated(&mut self, now: Millis) {
+    pub fn outdated(&mut self, now: Millis) {
         self.acknowledged = None;
         self.due = now;
     }
 
     /// The name server said no: a configuration to be put right there or here, tried again every second.
-    pub(super) fn refused(&mut self, reason: &str, now: Millis) -> Say {
+    pub fn refused(&mut self, reason: &str, now: Millis) -> Say {
         self.acknowledged = None;
         self.failures = 0;
         self.due = now.plus(RETRY_MS);
@@ -145,7 +145,7 @@ impl Session {
     }
 
     /// The name server could not be reached or did not answer.
-    pub(super) fn failed(&mut self, reason: &str, now: Millis) -> Say {
+    pub fn failed(&mut self, reason: &str, now: Millis) -> Say {
         self.acknowledged = None;
         let pause = if self.failures == 0 {
             RETRY_MS
@@ -161,13 +161,13 @@ impl Session {
     }
 
     /// The connection ended while nothing was under way.
-    pub(super) fn lost(&mut self, now: Millis) {
+    pub fn lost(&mut self, now: Millis) {
         self.acknowledged = None;
         self.due = now;
     }
 
     /// Whether the name server has us.
-    pub(super) fn is_registered(&self) -> bool {
+    pub fn is_registered(&self) -> bool {
         self.acknowledged.is_some()
     }
 

@@ -18,6 +18,7 @@ use gantry_wire::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::Shard;
+use super::promise::{Progress, Replica, Seen, Waits};
 use crate::acks::Wanted;
 use crate::measures::{Answered, Leg};
 
@@ -31,10 +32,7 @@ pub(super) struct Unsynced {
 
 /// A stored message and all that its answer says.
 pub(super) struct Stored {
-    pub(super) end: LogOffset,
-    /// Until when it waits for the disk; `None` if it does not.
-    pub(super) sync_by: Option<Instant>,
-    pub(super) copy: Replica,
+    pub(super) waits: Waits,
     pub(super) peer: Peer,
     pub(super) opaque: i32,
     pub(super) serialization: Serialization,
@@ -46,77 +44,6 @@ pub(super) struct Stored {
     /// When its turn began, and when it was stored.
     pub(super) began: std::time::Instant,
     pub(super) committed: std::time::Instant,
-}
-
-/// What a message waits for at the slaves.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Replica {
-    /// Nothing: no copy is promised.
-    Unasked,
-    /// There is no slave, or none that is near enough.
-    Missing,
-    /// A slave, until then.
-    By(Instant),
-}
-
-/// How far the disk and the slaves are.
-#[derive(Clone, Copy)]
-struct Seen {
-    flushed: u64,
-    replicated: u64,
-}
-
-/// How far things are when waiting sends are looked at.
-struct Progress<'a> {
-    seen: Seen,
-    /// Whether a copy that is late is done without.
-    excuses: bool,
-    /// Why no later sync and no later copy can be believed.
-    over: Option<&'a AppendError>,
-    now: Instant,
-}
-
-impl Stored {
-    /// The answer's code, once there is one.
-    fn code(&self, progress: &Progress<'_>) -> Option<i32> {
-        let Progress {
-            excuses,
-            over,
-            now,
-            seen: Seen {
-                flushed,
-                replicated,
-            },
-        } = *progress;
-        let sync = match self.sync_by {
-            Some(_) if self.end.0 <= flushed => Some(response::SUCCESS),
-            Some(by) if over.is_some() || by <= now => Some(response::FLUSH_DISK_TIMEOUT),
-            Some(_) => None,
-            None => Some(response::SUCCESS),
-        };
-        let copy = match self.copy {
-            Replica::Unasked => Some(response::SUCCESS),
-            Replica::Missing => Some(response::SLAVE_NOT_AVAILABLE),
-            Replica::By(_) if self.end.0 <= replicated => Some(response::SUCCESS),
-            Replica::By(by) if over.is_none() && excuses && by <= now => Some(response::SUCCESS),
-            Replica::By(by) if over.is_some() || by <= now => Some(response::FLUSH_SLAVE_TIMEOUT),
-            Replica::By(_) => None,
-        };
-        match (sync?, copy?) {
-            (sync, response::SUCCESS) => Some(sync),
-            (_, copy) => Some(copy),
-        }
-    }
-
-    /// When something changes for it without anybody's doing.
-    fn deadline(&self, now: Instant) -> Option<Instant> {
-        let copy_by = match self.copy {
-            Replica::By(by) => Some(by),
-            Replica::Unasked | Replica::Missing => None,
-        };
-        let all = self.sync_by.into_iter().chain(copy_by);
-        all.filter(|by| now < *by).min()
-    }
 }
 
 impl Unsynced {
@@ -152,9 +79,9 @@ impl Shard {
                 let first = waiting.front();
                 first.map(|first| {
                     (
-                        first.end.0 - 1,
-                        first.copy,
-                        first.deadline(now).unwrap_or(now),
+                        first.waits.end.0 - 1,
+                        first.waits.copy,
+                        first.waits.deadline(now).unwrap_or(now),
                     )
                 })
             };
@@ -210,7 +137,7 @@ impl Shard {
         let progress = Progress {
             seen,
             excuses: acks.is_excused(&self.send.config().store),
-            over: over.as_ref(),
+            is_over: over.is_some(),
             now: Instant::now(),
         };
         let why = over
@@ -219,7 +146,10 @@ impl Shard {
         let mut peers: Vec<Peer> = Vec::new();
         loop {
             let mut waiting = self.unsynced.waiting.borrow_mut();
-            let Some(code) = waiting.front().and_then(|first| first.code(&progress)) else {
+            let Some(code) = waiting
+                .front()
+                .and_then(|first| first.waits.code(&progress))
+            else {
                 break;
             };
             let remark = why.as_deref().filter(|_| code != response::SUCCESS);
@@ -227,9 +157,8 @@ impl Shard {
                 break;
             };
             drop(waiting);
-            let is_late = matches!(stored.copy, Replica::By(_)) && seen.replicated < stored.end.0;
-            if is_late && progress.excuses && over.is_none() {
-                acks.excused(stored.end);
+            if stored.waits.is_excused(&progress) {
+                acks.excused(stored.waits.end);
             }
             let head = ResponseHead {
                 code,

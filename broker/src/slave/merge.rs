@@ -12,11 +12,11 @@
 use std::collections::BTreeMap;
 
 /// `topic@group`, queue, next offset: as the body of request 43 has them.
-pub(super) type Table = BTreeMap<String, BTreeMap<i32, i64>>;
+pub type Table = BTreeMap<String, BTreeMap<i32, i64>>;
 
 /// What is to be done about one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub enum Decision {
     /// Both sides agree.
     Same,
     /// The master's counts here too.
@@ -27,29 +27,35 @@ pub(super) enum Decision {
 
 /// One position of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// `topic@group`
-    pub(super) of: String,
-    pub(super) queue: i32,
+    pub of: String,
+    /// The queue.
+    pub queue: i32,
 }
 
 /// A position that is to become the master's, if it still is what was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Adoption {
-    pub(super) place: Place,
-    pub(super) from: Option<i64>,
-    pub(super) to: Option<i64>,
+pub struct Adoption {
+    /// Whose.
+    pub place: Place,
+    /// What was looked at.
+    pub from: Option<i64>,
+    /// What it shall be; `None`: forgotten.
+    pub to: Option<i64>,
 }
 
 /// What is to be done about all queues.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) adopt: Vec<Adoption>,
-    pub(super) push: Vec<(Place, i64)>,
+pub struct Plan {
+    /// What the master has and counts.
+    pub adopt: Vec<Adoption>,
+    /// What the master is to be told.
+    pub push: Vec<(Place, i64)>,
 }
 
 /// Decides about one queue.
-pub(super) fn decide(seen: Option<i64>, here: Option<i64>, there: Option<i64>) -> Decision {
+pub fn decide(seen: Option<i64>, here: Option<i64>, there: Option<i64>) -> Decision {
     if here == there {
         return Decision::Same;
     }
@@ -65,7 +71,7 @@ pub(super) fn decide(seen: Option<i64>, here: Option<i64>, there: Option<i64>) -
 }
 
 /// Decides about all queues that either side knows.
-pub(super) fn plan(seen: &Table, here: &Table, there: &Table) -> Plan {
+pub fn plan(seen: &Table, here: &Table, there: &Table) -> Plan {
     let mut plan = Plan::default();
     let none = BTreeMap::new();
     let ours = here.keys().filter(|of| !there.contains_key(*of));
@@ -93,7 +99,7 @@ pub(super) fn plan(seen: &Table, here: &Table, there: &Table) -> Plan {
 }
 
 /// The master's table without what cannot be a position; Java's may hold whatever a client once sent.
-pub(super) fn clean(mut table: Table) -> Table {
+pub fn clean(mut table: Table) -> Table {
     table.retain(|of, queues| {
         queues.retain(|queue, offset| 0 <= *queue && 0 <= *offset);
         of.contains('@')

@@ -1,8 +1,8 @@
 //! The slave's side in a running broker: one thread that keeps a link to the master and stores what comes.
 //!
 //! Where the master is, and whether its log is the one that ours is a copy of, is found out by whoever made the [`Follower`]
-//! (a [`Plan`]); what bytes mean decides [`Slave`]; what is stored decides [`Store::copy`]. This thread moves bytes between
-//! them, waits, and says why nothing moves.
+//! (a [`Plan`]); what bytes mean and what is stored decides [`Intake`]. This thread moves bytes,
+//! waits, and says why nothing moves.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use gantry_message::{Epoch, LogOffset};
 use gantry_store::{CopyError, Cut, Store};
 
-use crate::{HELLO, Patience, Received, Refusal, Slave, Token, Wire};
+use crate::intake::{Intake, IntakeError};
+use crate::{HELLO, Patience, Refusal, Token, Wire};
 
 /// As much is read from the socket at once.
 const READ: usize = 1 << 20;
@@ -155,14 +156,16 @@ struct Link<'a> {
     store: &'a Store,
     shared: &'a Shared,
     socket: &'a TcpStream,
-    slave: Slave,
-    syncs: bool,
-    /// What came and is not stored yet: the beginning of a record, or of a block whose checksum is not there.
-    waiting: Vec<u8>,
-    /// Where the log ends; of an empty one, where it shall begin.
-    stored: LogOffset,
-    /// A record with a wrong checksum that came twice is what the master has.
-    trusted: Option<LogOffset>,
+    intake: Intake,
+}
+
+impl From<IntakeError> for End {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Refused(refusal) => Self::Refused(refusal),
+            IntakeError::Copy(error) => Self::Copy(error),
+        }
+    }
 }
 
 impl Follower {
@@ -319,17 +322,7 @@ impl Shared {
             store,
             shared: self,
             socket: &socket,
-            slave: Slave::new(
-                wire,
-                following.patience,
-                store.segment_size(),
-                from,
-                Instant::now(),
-            ),
-            syncs: following.syncs,
-            waiting: Vec::new(),
-            stored: from,
-            trusted,
+            intake: Intake::new(store, following, (wire, from), trusted, Instant::now()),
         };
         let end = link
             .greet(invitation)
@@ -387,8 +380,9 @@ impl Link<'_> {
             match self.read(&mut buffer) {
                 Ok(0) => {}
                 Ok(len) => {
-                    if let Err(end) = self.take(&buffer[..len]) {
-                        return end;
+                    let taken = self.intake.take(self.store, &buffer[..len], Instant::now());
+                    if let Err(end) = taken {
+                        return end.into();
                     }
                     let mut state = self.shared.lock();
                     state.status.heard = Some(Instant::now());
@@ -396,7 +390,7 @@ impl Link<'_> {
                         is_heard = true;
                         state.status.wire = wire;
                         state.status.state = FollowState::Following;
-                        let (master, from) = (&state.status.master, self.stored);
+                        let (master, from) = (&state.status.master, self.intake.stored());
                         tracing::info!(master, %from, wire = wire.name(), "following the master");
                     }
                 }
@@ -412,7 +406,7 @@ impl Link<'_> {
     /// Reads what there is; nothing if it is time for a report.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, End> {
         let now = Instant::now();
-        let until = self.slave.wait(now)?;
+        let until = self.intake.wait(now)?;
         let wait = until.saturating_duration_since(now);
         self.socket
             .set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
@@ -428,35 +422,8 @@ impl Link<'_> {
         }
     }
 
-    /// Stores what came, as far as it is whole.
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), End> {
-        let now = Instant::now();
-        while let Some(received) = self.slave.receive(&mut bytes, now)? {
-            if let Received::Append { at, bytes } = received {
-                if self.waiting.is_empty() && self.store.max_offset().0 == 0 {
-                    self.stored = at;
-                }
-                self.waiting.extend_from_slice(bytes);
-            }
-        }
-        let ready = self.slave.verified().0.saturating_sub(self.stored.0);
-        let ready = usize::try_from(ready).unwrap_or(usize::MAX);
-        let ready = &self.waiting[..ready.min(self.waiting.len())];
-        let taken = self.store.copy(self.stored, ready, self.trusted)?;
-        if taken != 0 {
-            self.stored = self.store.max_offset();
-            self.waiting.drain(..taken);
-            // One giant message should not keep its memory.
-            self.waiting.shrink_to(4 * READ);
-            if self.syncs {
-                self.store.flush().map_err(CopyError::from)?;
-            }
-        }
-        Ok(())
-    }
-
     fn report(&mut self) -> Result<(), End> {
-        if let Some(report) = self.slave.report(self.stored, Instant::now()) {
+        if let Some(report) = self.intake.report(Instant::now()) {
             let mut socket = self.socket;
             socket.write_all(report.bytes())?;
         }

@@ -8,9 +8,11 @@
 
 mod follower;
 mod frames;
+mod intake;
 mod lag;
 mod links;
 mod master;
+mod positions;
 mod refusal;
 mod seat;
 mod slave;
@@ -19,8 +21,10 @@ pub use follower::{FollowState, FollowStatus, FollowView, Follower, Following, P
 pub use frames::{
     CRC_LEN, HEAD_LEN, HELLO, Head, REPORT_LEN, Reports, Short, TOKEN_LEN, Wire, report,
 };
+pub use intake::{Intake, IntakeError};
 pub use links::{LinkStatus, Links, Token};
 pub use master::{Log, Master, Step};
+pub use positions::{Positions, SlaveKey};
 pub use refusal::Refusal;
 pub use seat::{Copies, Part, Seat, SeatError};
 pub use slave::{Received, Slave};

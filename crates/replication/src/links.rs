@@ -5,7 +5,7 @@
 //! They are threads because what a slave needs may have to come from the disk first, and slaves are few. Log bytes go
 //! from the page cache to the socket without a copy of ours. Whom to trust is decided before a socket comes here.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,9 @@ use gantry_message::LogOffset;
 use gantry_store::{Store, Watermark};
 
 use crate::lag::Lag;
-use crate::{HELLO, Log, Master, Patience, REPORT_LEN, Refusal, Step, TOKEN_LEN, Wire};
+use crate::{
+    HELLO, Log, Master, Patience, Positions, REPORT_LEN, Refusal, SlaveKey, Step, TOKEN_LEN, Wire,
+};
 
 /// Apache's slave reads into 4 MiB; a block must fit with room to spare.
 const BLOCK_MAX: u32 = 1 << 20;
@@ -198,19 +200,14 @@ impl Links {
     #[must_use]
     pub fn is_hoped_for(&self, end: LogOffset, behind_max: u64) -> bool {
         let wanted = self.wanted.load(Ordering::SeqCst);
-        let is_connected = {
-            let open = self.lock();
-            let slaves: HashSet<_> = open.iter().map(|link| link.key()).collect();
-            wanted <= slaves.len()
-        };
+        let is_connected = wanted <= positions(&self.lock()).connected();
         is_connected && end.0.saturating_sub(self.replicated.value()) < behind_max
     }
 
     /// How many slaves are less than `behind_max` bytes behind `end`.
     #[must_use]
     pub fn near(&self, end: LogOffset, behind_max: u64) -> usize {
-        let is_near = |position: &&u64| end.0.saturating_sub(**position) < behind_max;
-        positions(&self.lock()).iter().filter(is_near).count()
+        positions(&self.lock()).near(end, behind_max)
     }
 
     /// Invites the slave with that id at that address to a link with checksums; `random` must be that. Whom to trust is decided
@@ -483,10 +480,9 @@ impl Links {
     fn advance(&self) {
         lock(&self.lag).note(self.store.max_offset(), Instant::now());
         let open = self.lock();
-        let positions = positions(&open);
         let wanted = self.wanted.load(Ordering::SeqCst);
-        let all_have = positions.get(wanted - 1);
-        if let Some(&position) = all_have.filter(|&&position| self.replicated.value() < position) {
+        let all_have = positions(&open).reached_by(wanted);
+        if let Some(position) = all_have.filter(|&position| self.replicated.value() < position) {
             self.replicated.advance(position);
         }
     }
@@ -551,27 +547,13 @@ impl Links {
     }
 }
 
-/// Up to where each slave has the log, the furthest first. A slave that connected again while its old connection is not
-/// known to be dead is one slave: who was invited is known by address and id, others only by address.
-fn positions(open: &[Arc<Link>]) -> Vec<u64> {
-    let mut slaves: Vec<((IpAddr, Option<u64>), u64)> = Vec::with_capacity(open.len());
-    for link in open {
-        let (has_reported, position) = {
-            let master = link.lock();
-            (master.next().is_some(), master.acknowledged().0)
-        };
-        if !has_reported {
-            continue;
-        }
-        let key = link.key();
-        match slaves.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, known)) => *known = position.max(*known),
-            None => slaves.push((key, position)),
-        }
-    }
-    let mut positions: Vec<u64> = slaves.into_iter().map(|(_, position)| position).collect();
-    positions.sort_unstable_by(|left, right| right.cmp(left));
-    positions
+/// What the open links say together.
+fn positions(open: &[Arc<Link>]) -> Positions {
+    Positions::of(open.iter().map(|link| {
+        let master = link.lock();
+        let position = master.next().map(|_| master.acknowledged());
+        (link.key(), position)
+    }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -580,7 +562,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Link {
     /// What slaves are told apart by.
-    fn key(&self) -> (IpAddr, Option<u64>) {
+    fn key(&self) -> SlaveKey {
         (self.slave.ip(), self.id.get().copied())
     }
 
