@@ -46,9 +46,20 @@ pub fn obstacle(folder: &Path) -> Result<Option<String>> {
         ),
         (
             "overlay mounts (CAP_SYS_ADMIN, and a file system that can carry them)",
-            vec!["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+            vec![
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                script,
+            ],
         ),
-        ("control groups", vec!["sh", "-c", super::machine::GROUP_CHECK]),
+        (
+            "control groups",
+            vec!["sh", "-c", super::machine::GROUP_CHECK],
+        ),
     ];
     for (what, words) in tries {
         let mut command = Command::new(words[0]);

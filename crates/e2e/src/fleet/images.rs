@@ -95,7 +95,11 @@ impl Images {
         let base = self.folder.join("base");
         let mut debootstrap = Command::new("debootstrap");
         debootstrap
-            .args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE])
+            .args([
+                "--variant=minbase",
+                &format!("--include={PACKAGES}"),
+                RELEASE,
+            ])
             .arg(&base)
             .arg(mirror);
         run("debootstrap", &mut debootstrap)?;
@@ -163,7 +167,8 @@ fn stub() -> String {
     ]
     .map(str::to_owned)
     .to_vec();
-    let libc = "2.5 3 3.2 3.4 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 22 25 26 27 28 29 30 31 32 33 34";
+    let libc =
+        "2.5 3 3.2 3.4 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 22 25 26 27 28 29 30 31 32 33 34";
     for (library, symbols, versions) in [
         ("libc.so.6", "GLIBC_2.", libc),
         ("libm.so.6", "GLIBC_2.", "2.5 27 29"),

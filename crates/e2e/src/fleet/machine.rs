@@ -1,11 +1,12 @@
 //! One machine: turned on and off, its power cut, commands in it, its units.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,7 +33,7 @@ test -w /sys/fs/cgroup
 /// Moves itself into groups of its own, puts the disk together, and becomes the container.
 const BOOT: &str = r#"
 set -e
-name=$1 disk=$2 lower=$3
+name=$1 disk=$2 lower=$3 store=$4
 for h in /sys/fs/cgroup /sys/fs/cgroup/*; do
     [ -f "$h/cgroup.procs" ] || continue
     mkdir -p "$h/$name"
@@ -43,7 +44,12 @@ for h in /sys/fs/cgroup /sys/fs/cgroup/*; do
     echo $$ > "$h/$name/cgroup.procs"
 done
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$disk/upper,workdir=$disk/work" "$disk/root"
-shift 3
+shift 4
+if [ -n "$store" ]; then
+    mkdir -p "$disk/store"
+    mount -o loop "$store" "$disk/store"
+    set -- --bind="$disk/store:/var/lib/gantry" "$@"
+fi
 exec systemd-nspawn -q --keep-unit --register=no -D "$disk/root" --console=pipe "$@" --boot
 "#;
 
@@ -58,7 +64,9 @@ impl Key {
     pub fn make(folder: &Path) -> Result<Key> {
         let path = folder.join("key");
         let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path);
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&path);
         run("ssh-keygen", &mut keygen)?;
         Ok(Key { path })
     }
@@ -73,10 +81,8 @@ pub struct Plan<'a> {
     pub layers: &'a [PathBuf],
     /// Its own layer, made if it is not there.
     pub disk: &'a Path,
-    /// Names and addresses for `/etc/hosts`.
-    pub hosts: &'a [(&'a str, String)],
-    /// Further options for `systemd-nspawn`.
-    pub options: Vec<String>,
+    /// The image of a file system for `/var/lib/gantry`, if that is to be a disk of its own.
+    pub store: Option<&'a Path>,
 }
 
 /// A machine with a systemd. Dropping it cuts its power.
@@ -86,9 +92,9 @@ pub struct Machine {
     network: machines::Machine,
     layers: Vec<PathBuf>,
     disk: PathBuf,
-    options: Vec<String>,
+    store: Option<PathBuf>,
     key: Key,
-    running: Option<Running>,
+    running: Mutex<Option<Running>>,
 }
 
 #[derive(Debug)]
@@ -111,10 +117,7 @@ impl Machine {
         fs::create_dir_all(&etc)?;
         fs::set_permissions(&etc, PermissionsExt::from_mode(0o755))?;
         fs::write(etc.join("hostname"), format!("{}\n", plan.name))?;
-        let mut hosts = format!("127.0.0.1 localhost\n{} {}\n", network.address(), plan.name);
-        for (name, address) in plan.hosts {
-            hosts += &format!("{address} {name}\n");
-        }
+        let hosts = format!("127.0.0.1 localhost\n{} {}\n", network.address(), plan.name);
         fs::write(etc.join("hosts"), hosts)?;
         // Without one systemd takes a boot for the first, and enables units by their presets.
         let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.replace('-', "");
@@ -130,9 +133,9 @@ impl Machine {
             network,
             layers: plan.layers.to_vec(),
             disk: plan.disk.to_owned(),
-            options: plan.options.clone(),
+            store: plan.store.map(Path::to_owned),
             key: key.clone(),
-            running: None,
+            running: Mutex::new(None),
         })
     }
 
@@ -152,26 +155,37 @@ impl Machine {
     }
 
     /// Turns it on and waits until systemd has started everything.
-    pub fn boot(&mut self) -> Result<()> {
+    pub fn boot(&self) -> Result<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        ensure!(self.running.is_none(), "{} runs already", self.name);
+        ensure!(!self.is_on(), "{} runs already", self.name);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let group = format!("gantry-test-{}-{count}", std::process::id());
-        let lower: Vec<String> = self.layers.iter().map(|l| l.display().to_string()).collect();
+        let lower: Vec<String> = self
+            .layers
+            .iter()
+            .map(|l| l.display().to_string())
+            .collect();
         let console = fs::File::create(self.disk.join("console.log"))?;
         let mut command = Command::new("setpriv");
         command
             // Whatever happens to us, no machine stays behind.
-            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+            ])
             .args(["sh", "-c", BOOT, "sh", &group])
             .arg(&self.disk)
             .arg(lower.join(":"))
+            .arg(self.store.as_deref().unwrap_or(Path::new("")))
             .args(["-M", &self.name])
             .arg(format!(
                 "--network-namespace-path={}",
                 self.network.namespace().display()
             ))
-            .args(&self.options)
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
@@ -185,9 +199,13 @@ impl Machine {
         }
         let (leader, ssh, socket) = begun.with_context(|| {
             let console = fs::read_to_string(self.disk.join("console.log"));
-            format!("{} does not start\n{}", self.name, console.unwrap_or_default())
+            format!(
+                "{} does not start\n{}",
+                self.name,
+                console.unwrap_or_default()
+            )
         })?;
-        self.running = Some(Running {
+        *self.lock() = Some(Running {
             group,
             nspawn,
             leader,
@@ -223,7 +241,8 @@ impl Machine {
         })?;
         let leader = leader.context("no leader")?;
         // Names of sockets are short; those of target folders may be long.
-        let socket = std::env::temp_dir().join(format!("gantry-ssh-{}-{leader}", std::process::id()));
+        let socket =
+            std::env::temp_dir().join(format!("gantry-ssh-{}-{leader}", std::process::id()));
         let mut last: Option<Child> = None;
         until("ssh to answer", || {
             if let Some(status) = nspawn.try_wait()? {
@@ -267,19 +286,36 @@ impl Machine {
         ssh.spawn().context("ssh")
     }
 
-    fn running(&self) -> Result<&Running> {
-        self.running
-            .as_ref()
-            .with_context(|| format!("{} is turned off", self.name))
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether its power is on.
+    pub fn is_on(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn leader(&self) -> Result<Pid> {
+        let leader = self.lock().as_ref().map(|running| running.leader);
+        leader.with_context(|| format!("{} is turned off", self.name))
     }
 
     /// A command that runs a shell line in it.
     pub fn command(&self, line: &str) -> Result<Command> {
-        let running = self.running()?;
+        let socket = self.lock().as_ref().map(|running| running.socket.clone());
+        let socket = socket.with_context(|| format!("{} is turned off", self.name))?;
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=5", "180", "ssh", "-q", "-o", "BatchMode=yes", "-S"])
-            .arg(&running.socket)
+            .args([
+                "--kill-after=5",
+                "180",
+                "ssh",
+                "-q",
+                "-o",
+                "BatchMode=yes",
+                "-S",
+            ])
+            .arg(socket)
             .arg(format!("root@{}", self.address()))
             .arg(line);
         Ok(command)
@@ -295,7 +331,11 @@ impl Machine {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let status = output.status.code().context("ssh was killed")?;
         ensure!(status != 255, "{}: no connection for: {lines}", self.name);
-        ensure!(status != 124, "{}: 180 s were not enough for: {lines}\n{said}", self.name);
+        ensure!(
+            status != 124,
+            "{}: 180 s were not enough for: {lines}\n{said}",
+            self.name
+        );
         Ok((status, said))
     }
 
@@ -319,7 +359,11 @@ impl Machine {
         let mut stdin = child.stdin.take().context("no pipe")?;
         stdin.write_all(text.as_bytes())?;
         drop(stdin);
-        ensure!(child.wait()?.success(), "cannot write {path} on {}", self.name);
+        ensure!(
+            child.wait()?.success(),
+            "cannot write {path} on {}",
+            self.name
+        );
         Ok(())
     }
 
@@ -350,25 +394,48 @@ impl Machine {
         self.run(&format!("journalctl --no-pager -o cat -b -u '{unit}'"))
     }
 
+    /// Lets no write to its store's disk go on until the value is dropped. The disk must be one of its own.
+    pub fn freeze_store(&self) -> Result<Frozen> {
+        ensure!(
+            self.store.is_some(),
+            "{} has no disk for the store",
+            self.name
+        );
+        // Reading from the pipe ends with this process, however that ends: a disk that stays frozen cannot be let go.
+        let script = "exec 3< \"$0\" && fsfreeze -f /proc/self/fd/3 && echo frozen && cat; fsfreeze -u /proc/self/fd/3";
+        let mut holder = Command::new("sh")
+            .args(["-c", script])
+            .arg(format!("/proc/{}/root/var/lib/gantry", self.leader()?))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut said = String::new();
+        let stdout = holder.stdout.take().context("no pipe")?;
+        BufReader::new(stdout).read_line(&mut said)?;
+        let frozen = Frozen { holder };
+        ensure!(said == "frozen\n", "fsfreeze failed");
+        Ok(frozen)
+    }
+
     /// Turns it off in order, as `poweroff` does.
-    pub fn turn_off(&mut self) -> Result<()> {
-        let running = self.running()?;
+    pub fn turn_off(&self) -> Result<()> {
+        let leader = self.leader()?;
         // What systemd takes for the order to do so.
         let order = nix::libc::SIGRTMIN() + 4;
         let mut signal = Command::new("kill");
-        signal.args([format!("-{order}"), running.leader.to_string()]);
+        signal.args([format!("-{order}"), leader.to_string()]);
         run("kill", &mut signal)?;
         self.await_end(Duration::from_secs(120))
     }
 
     /// Cuts its power.
-    pub fn cut_power(&mut self) -> Result<()> {
-        kill(self.running()?.leader, Signal::SIGKILL)?;
+    pub fn cut_power(&self) -> Result<()> {
+        kill(self.leader()?, Signal::SIGKILL)?;
         self.await_end(Duration::from_secs(60))
     }
 
-    fn await_end(&mut self, limit: Duration) -> Result<()> {
-        let Some(mut running) = self.running.take() else {
+    fn await_end(&self, limit: Duration) -> Result<()> {
+        let Some(mut running) = self.lock().take() else {
             return Ok(());
         };
         let ended = until_within(limit, &format!("{} to go off", self.name), || {
@@ -379,14 +446,14 @@ impl Machine {
     }
 
     /// Turns it off and on again.
-    pub fn reboot(&mut self) -> Result<()> {
+    pub fn reboot(&self) -> Result<()> {
         self.turn_off()?;
         self.boot()
     }
 
     /// What helps to understand a failure: failed units, states, the end of the journal.
     pub fn report(&self) -> String {
-        if self.running.is_none() {
+        if !self.is_on() {
             return format!("--- {} is turned off\n", self.name);
         }
         let lines = "systemctl --no-pager --failed --no-legend --plain\n\
@@ -398,6 +465,20 @@ impl Machine {
             Err(error) => format!("{error:#}"),
         };
         format!("--- {} ({})\n{said}\n", self.name, self.address())
+    }
+}
+
+/// A disk on which writing hangs, until this is dropped.
+#[derive(Debug)]
+pub struct Frozen {
+    holder: Child,
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        // It has ended by itself if it failed; there is nobody to tell.
+        let _ = self.holder.wait();
     }
 }
 
@@ -417,7 +498,7 @@ impl Running {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
+        if let Some(mut running) = self.lock().take() {
             running.end();
         }
     }
