@@ -15,6 +15,7 @@ use std::{
 
 use gantry_message::LogOffset;
 use gantry_replication::Links;
+use tokio::sync::watch;
 
 use crate::{
     config::{BrokerRole, SlaveAckPolicy, StoreSettings},
@@ -158,6 +159,11 @@ impl<L: Slaves> SlaveAcks<L> {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Whether messages are acknowledged without their copies, for who waits for a change of it.
+    pub fn turns(&self) -> watch::Receiver<bool> {
+        self.degraded.turns.subscribe()
+    }
+
     /// How often the state of acknowledging without copies was entered.
     pub fn entered(&self) -> u64 {
         self.degraded.entered.load(Ordering::Relaxed)
@@ -175,6 +181,7 @@ struct Degraded {
     /// Where the first of these messages ends; 0: there is none.
     since: AtomicU64,
     entered: AtomicU64,
+    turns: watch::Sender<bool>,
 }
 
 impl Degraded {
@@ -188,6 +195,7 @@ impl Degraded {
             .compare_exchange(0, end.0, Ordering::AcqRel, Ordering::Acquire);
         if entered.is_ok() {
             self.entered.fetch_add(1, Ordering::Relaxed);
+            self.turns.send_replace(true);
             tracing::warn!(
                 "DEGRADED: messages are acknowledged without a copy at a slave from {end} on: {why} (slaveAckPolicy=degrade)"
             );
@@ -205,6 +213,7 @@ impl Degraded {
     fn leave(&self, why: &str) {
         let since = self.since.swap(0, Ordering::AcqRel);
         if since != 0 {
+            self.turns.send_replace(false);
             tracing::warn!(
                 "no longer degraded: messages wait for their copies again; those from {since} on did not: {why}"
             );

@@ -85,6 +85,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// Slaves that connect at once wait here.
 const HA_BACKLOG: i32 = 128;
 
+/// How long a start waits, behind its recovery, for word of another master.
+const RIVAL_WAIT: Duration = Duration::from_millis(500);
+
 /// How long the boot line waits for name servers.
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(3);
 
@@ -218,6 +221,11 @@ impl Broker {
         let live = LiveConfig::new(config);
         live.follow(|config| logging::set_level(config.server.log_level));
         let board = Board::new(started, live.clone());
+        // It may have been replaced while it was down.
+        let looking = seats
+            .now()
+            .is_master()
+            .then(|| tokio::spawn(rivals::look(live.clone(), seats.clone())));
         let metrics = metrics_listener
             .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
@@ -243,9 +251,9 @@ impl Broker {
             state.topics.clone(),
             (state.store.clone(), seats.clone()),
         ));
-        if seats.now().is_master() {
-            // It may have been replaced while it was down.
-            rivals::look(&live, &seats).await;
+        if let Some(looking) = looking {
+            // Goes on behind that: a name server that is out of reach does not hold up the start.
+            let _ = tokio::time::timeout(RIVAL_WAIT, looking).await;
         }
         if seats.now().is_master() {
             state
@@ -274,7 +282,7 @@ impl Broker {
             known: state.known.clone(),
         });
         let place = (door.clone(), pairing.clone());
-        let dispatch = state.dispatch(registration.clone(), place, store_host, &disk);
+        let dispatch = state.dispatch(registration.clone(), place.clone(), store_host, &disk);
         let parts = Arc::new(state.parts(dispatch, store_host, door, acks));
         let parked = parts.parked.clone();
         let levels = state.delay.levels().clone();
@@ -296,7 +304,7 @@ impl Broker {
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
         let slave = match config.store.broker_role {
-            BrokerRole::Slave => Some(state.start_slave(&disk, &registration).await?),
+            BrokerRole::Slave => Some(state.start_slave(&disk, &registration, &pairing).await?),
             _ => None,
         };
         // A master that was replaced would take the new one's place at Apache's name servers.
@@ -324,8 +332,8 @@ impl Broker {
             live.clone(),
             state.store.clone(),
             state.stats.clone(),
-            registration.clone(),
-            pairing.clone(),
+            (registration.clone(), pairing.clone()),
+            server.pulses().clone(),
         );
         let watches = [
             tokio::spawn(latch::watch(state.store.clone(), state.topics.clone())),
@@ -339,9 +347,10 @@ impl Broker {
             started,
             registration: registration.clone(),
             connections: server.counts().clone(),
+            pulses: server.pulses().clone(),
             parked,
         };
-        board.serves(state.metrics(broker, &pairing), standing.clone());
+        board.serves(state.metrics(broker, place), standing.clone());
         if !seats.is_fenced() {
             announce(&registration, &state.topics).await;
         }
@@ -584,6 +593,7 @@ impl State {
         &self,
         disk: &Arc<dyn Disk>,
         registration: &Registration,
+        pairing: &Arc<Pairing>,
     ) -> Result<Slave, Failure> {
         let config = self.live.now();
         let tables = slave::Tables {
@@ -602,7 +612,12 @@ impl State {
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
             .map_err(|error| Failure::other(error.to_string()))?;
-        Ok(Slave::start(copier, registration.masters()))
+        let pairing = pairing.clone();
+        let whereabouts = slave::Whereabouts {
+            told: registration.masters(),
+            followed: Box::new(move || pairing.followed()),
+        };
+        Ok(Slave::start(copier, whereabouts))
     }
 
     fn dispatch(
@@ -703,7 +718,7 @@ impl State {
             figures: Figures {
                 stats: stats.clone(),
             },
-            pairing,
+            pairing: pairing.clone(),
             link: LinkAdmin {
                 identity: identity.clone(),
                 door,
@@ -751,6 +766,7 @@ impl State {
                     logs,
                 },
                 disk: disk.clone(),
+                pairing: pairing.clone(),
             },
             cleaning: Cleaning {
                 identity,
@@ -799,7 +815,11 @@ impl State {
         }
     }
 
-    fn metrics(&self, broker: BrokerSource, pairing: &Arc<Pairing>) -> Vec<Source> {
+    fn metrics(
+        &self,
+        broker: BrokerSource,
+        (door, pairing): (Arc<Door>, Arc<Pairing>),
+    ) -> Vec<Source> {
         let store = StoreSource {
             store: self.store.clone(),
             live: self.live.clone(),
@@ -817,7 +837,7 @@ impl State {
             clients: self.clients.clone(),
             stats: self.stats.clone(),
         });
-        let replication = ReplicationSource(pairing.clone());
+        let replication = ReplicationSource { pairing, door };
         vec![
             Box::new(move |out| broker.collect(out)),
             Box::new(move |out| store.collect(out)),

@@ -3,7 +3,7 @@
 //!
 //! It decides by code and address alone; what a handler must know to decide is checked there.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use gantry_net::Peer;
 use gantry_service::audit::Effect;
@@ -30,32 +30,11 @@ pub struct Gates {
 impl Gates {
     /// Refuses a request that its sender may not make.
     pub fn pass(&self, peer: &Peer, code: i32) -> Result<(), Refusal> {
-        if is_client_request(code)
-            // Who gets a link is decided where it is made.
-            || code == request::HA_LINK
-            || peer.address().ip().is_loopback()
-            || self.config.now().server.admin_open
-        {
+        let admin_open = || self.config.now().server.admin_open;
+        if may_ask(peer.address().ip(), code) || admin_open() {
             return Ok(());
         }
         Err(Refusal::admin_closed(code, peer.address()))
-    }
-
-    /// Whether a slave may ask for this even where administration is closed (decision 19); whether it is one,
-    /// [`Gates::pass_slave`] finds out.
-    pub fn concerns_slaves(&self, code: i32) -> bool {
-        use request::*;
-        matches!(
-            code,
-            GET_ALL_TOPIC_CONFIG
-                | GET_ALL_CONSUMER_OFFSET
-                | GET_ALL_DELAY_OFFSET
-                | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
-                | HA_STATUS
-                // A slave takes its master's place: from its host, all of `mqadmin promote` works.
-                | SET_READ_ONLY
-                | TELL_EPOCH
-        )
     }
 
     /// Refuses a copy of a table to who is no slave of ours. May ask name servers.
@@ -74,6 +53,28 @@ impl Gates {
     pub fn may_pull(&self, peer: &Peer) -> bool {
         peer.listener() == listener::MAIN
     }
+}
+
+/// Whether that address may ask for this where administration is closed. Who gets a link is decided where it is made.
+fn may_ask(address: IpAddr, code: i32) -> bool {
+    is_client_request(code) || code == request::HA_LINK || address.is_loopback()
+}
+
+/// Whether a slave may ask for this even where administration is closed (decision 19): it is what slaves copy from their
+/// master. Whether it is one, [`Gates::pass_slave`] finds out.
+pub fn concerns_slaves(code: i32) -> bool {
+    use request::*;
+    matches!(
+        code,
+        GET_ALL_TOPIC_CONFIG
+            | GET_ALL_CONSUMER_OFFSET
+            | GET_ALL_DELAY_OFFSET
+            | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+            | HA_STATUS
+            // A slave takes its master's place: from its host, all of `mqadmin promote` works.
+            | SET_READ_ONLY
+            | TELL_EPOCH
+    )
 }
 
 /// What a request does that is administration; nothing for what clients ask for.
@@ -148,6 +149,32 @@ fn is_client_request(code: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_machine_may_send_and_pull_and_a_slave_may_copy_tables() {
+        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 7]));
+        for (code, everybody, slaves) in [
+            (request::SEND_MESSAGE_V2, true, false),
+            (request::PULL_MESSAGE, true, false),
+            (request::HA_LINK, true, false),
+            (request::GET_ALL_TOPIC_CONFIG, false, true),
+            (request::GET_ALL_CONSUMER_OFFSET, false, true),
+            (request::GET_ALL_DELAY_OFFSET, false, true),
+            (request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, false, true),
+            (request::UPDATE_BROKER_CONFIG, false, false),
+            (request::GET_BROKER_CONFIG, false, false),
+            (request::HA_STATUS, false, true),
+            (request::SET_READ_ONLY, false, true),
+            (request::TELL_EPOCH, false, true),
+            (request::PROMOTE, false, false),
+            (request::REJOIN, false, false),
+            (-7, false, false),
+        ] {
+            assert_eq!(may_ask(there, code), everybody, "{code}");
+            assert_eq!(concerns_slaves(code), slaves, "{code}");
+            assert!(may_ask(here, code), "{code}");
+        }
+    }
 
     #[test]
     fn what_is_not_known_to_look_only_changes() {

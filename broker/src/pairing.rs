@@ -49,6 +49,13 @@ impl Pairing {
         self.following.get().map(FollowView::status)
     }
 
+    /// The main port of the master whose log is followed at this moment.
+    pub fn followed(&self) -> Option<String> {
+        let status = self.follows()?;
+        let is_following = status.state == FollowState::Following;
+        status.master.filter(|_| is_following)
+    }
+
     /// Whether that slave counts for a SYNC_MASTER, and if not, why.
     pub fn in_sync(&self, slave: &LinkStatus) -> Result<(), String> {
         why_not(slave, self.live.now().store.ha_slave_fallbehind_max.into())

@@ -29,7 +29,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 const PERIOD: Duration = Duration::from_secs(30);
 
 /// Looks once, at all name servers; returns when each has answered or had its time.
-pub async fn look(live: &LiveConfig, seats: &Arc<Seats>) {
+pub async fn look(live: Arc<LiveConfig>, seats: Arc<Seats>) {
     let config = live.now();
     let name_servers = config.namesrv_addr.clone().unwrap_or_default();
     let mut asked = tokio::task::JoinSet::new();
@@ -41,7 +41,7 @@ pub async fn look(live: &LiveConfig, seats: &Arc<Seats>) {
     rivals.sort_unstable();
     rivals.dedup();
     for rival in rivals {
-        if let Err(error) = settle(&rival, seats).await {
+        if let Err(error) = settle(&rival, &seats).await {
             tracing::warn!(rival, error, "another master of this name is registered");
         }
     }
@@ -52,7 +52,7 @@ pub async fn watch(live: Arc<LiveConfig>, seats: Arc<Seats>) {
     loop {
         time::sleep(PERIOD).await;
         if seats.now().is_master() && seats.epoch().is_some() {
-            look(&live, &seats).await;
+            look(live.clone(), seats.clone()).await;
         }
     }
 }

@@ -543,7 +543,7 @@ impl Handler for RcShard {
         }
         let shard = &self.0;
         if let Err(refusal) = shard.parts.gates.pass(peer, header.code) {
-            if shard.parts.gates.concerns_slaves(header.code) {
+            if gates::concerns_slaves(header.code) {
                 let body = Bytes::copy_from_slice(frame.body);
                 let request = Request::from_header(header, frame.serialization, body);
                 shard.other_of_slave(peer, request);

@@ -1,5 +1,5 @@
 //! What the service manager hears of a broker: how far its recovery is, what it does while it serves, and whether the
-//! way of a message to the disk still gets on.
+//! way of a message to the disk still gets on and the I/O shards turn.
 //!
 //! Nothing here waits for a disk: a broker whose disk hangs must still be able to say so, or to leave out the sign of
 //! life on which it is restarted.
@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gantry_net::Pulses;
 use gantry_service::{
     notify,
     watchdog::{self, Work},
 };
 use gantry_store::{AppendError, Phase, RecoveryWatch, Stage, Store};
+use tokio::{sync::watch, time};
 
 use crate::{
     config::{BrokerRole, name_server_list},
@@ -25,8 +27,12 @@ use crate::{
     stats::Stats,
 };
 
-/// How often a serving broker says what it does.
+/// How often a serving broker says what it does when nothing happens.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Two words are at least so far apart.
+const WORD_EVERY: Duration = Duration::from_millis(200);
+/// Rates are over at least so long.
+const RATES_OVER: Duration = Duration::from_secs(1);
 /// Recovery says no more than one word in this time.
 const RECOVERY_WORD_EVERY: Duration = Duration::from_secs(1);
 /// A start or stop that has just got on gets so much longer.
@@ -39,9 +45,13 @@ pub(crate) struct Standing {
     stats: Arc<Stats>,
     registration: Arc<Registration>,
     pub(crate) pairing: Arc<Pairing>,
+    /// Of the I/O shards.
+    pulses: Pulses,
     /// Keys that were changed in files and need a restart.
     need_restart: Mutex<Vec<&'static str>>,
     last: Mutex<Sample>,
+    /// Told after every change of the configuration, when those that follow it have: draining is one.
+    changed: Arc<watch::Sender<()>>,
 }
 
 /// What was counted at a moment.
@@ -50,6 +60,8 @@ struct Sample {
     at: Instant,
     put: u64,
     got: u64,
+    /// Messages in and out a second until then.
+    rates: (f64, f64),
 }
 
 impl Standing {
@@ -57,18 +69,25 @@ impl Standing {
         live: Arc<LiveConfig>,
         store: Arc<Store>,
         stats: Arc<Stats>,
-        registration: Arc<Registration>,
-        pairing: Arc<Pairing>,
+        (registration, pairing): (Arc<Registration>, Arc<Pairing>),
+        pulses: Pulses,
     ) -> Arc<Standing> {
         let last = Mutex::new(Sample::of(&stats));
+        let changed = Arc::new(watch::Sender::new(()));
+        let told = Arc::clone(&changed);
+        live.follow(move |_| {
+            told.send_replace(());
+        });
         Arc::new(Standing {
             live,
             store,
             stats,
             registration,
             pairing,
+            pulses,
             need_restart: Mutex::default(),
             last,
+            changed,
         })
     }
 
@@ -130,17 +149,19 @@ impl Standing {
         reasons
     }
 
-    /// What every stored message passes.
-    pub(crate) fn works(&self) -> [Work; 3] {
-        works(&self.store)
+    /// What every message passes: the I/O shards, and what takes it to the disk.
+    pub(crate) fn works(&self) -> Vec<Work> {
+        let shards = Work {
+            name: "I/O threads",
+            busy: self.pulses.look(),
+        };
+        let mut works = works(&self.store).to_vec();
+        works.push(shards);
+        works
     }
 
     fn serving(&self, role: BrokerRole) -> String {
-        let (now, mut last) = (Sample::of(&self.stats), lock(&self.last));
-        let seconds = now.at.duration_since(last.at).as_secs_f64().max(0.001);
-        let rate = |after: u64, before: u64| after.saturating_sub(before) as f64 / seconds;
-        let (put, got) = (rate(now.put, last.put), rate(now.got, last.got));
-        *last = now;
+        let (put, got) = self.rates();
         let role = if role == BrokerRole::Slave {
             "slave"
         } else {
@@ -155,17 +176,50 @@ impl Standing {
         )
     }
 
-    /// Says it again and again, for as long as it is polled.
+    /// Messages in and out a second, since they were last asked for.
+    fn rates(&self) -> (f64, f64) {
+        let (mut now, mut last) = (Sample::of(&self.stats), lock(&self.last));
+        let passed = now.at.duration_since(last.at);
+        if RATES_OVER <= passed {
+            let rate = |after: u64, before: u64| {
+                after.saturating_sub(before) as f64 / passed.as_secs_f64()
+            };
+            now.rates = (rate(now.put, last.put), rate(now.got, last.got));
+            *last = now;
+        }
+        last.rates
+    }
+
+    /// Says it again and again, and at once when the broker is drained, degraded, or the end of either, for as long as
+    /// it is polled.
     pub(crate) async fn tell(self: Arc<Self>) {
+        let mut due = self.next_word();
         loop {
-            tokio::time::sleep(TELL_EVERY).await;
+            due.await;
+            // Before the look: what happens from here on is heard, while this sleeps too.
+            due = self.next_word();
             notify::status(&self.text());
+            time::sleep(WORD_EVERY).await;
         }
     }
 
-    /// Gives signs of life while every message's way to the disk gets on, for as long as it is polled.
+    /// Until something happens after this call, or it is time to say the same again.
+    pub(crate) fn next_word(&self) -> impl Future<Output = ()> + use<> {
+        let (mut changed, mut turns) = (self.changed.subscribe(), self.pairing.acks.turns());
+        async move {
+            // An error says that nothing happens any more: the broker has stopped.
+            tokio::select! {
+                () = time::sleep(TELL_EVERY) => {}
+                _ = changed.changed() => {}
+                _ = turns.changed() => {}
+            }
+        }
+    }
+
+    /// Gives signs of life while every message's way to the disk gets on and connections are served, for as long as it
+    /// is polled.
     pub(crate) async fn live(self: Arc<Self>) {
-        watchdog::feed(|| works(&self.store).to_vec()).await;
+        watchdog::feed(|| self.works()).await;
     }
 }
 
@@ -187,6 +241,7 @@ impl Sample {
             at: Instant::now(),
             put: counts.put_messages,
             got: counts.get_messages,
+            rates: (0.0, 0.0),
         }
     }
 }

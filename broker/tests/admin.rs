@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use gantry_broker::acks::SlaveAcks;
 use gantry_broker::clients::Clients;
 use gantry_broker::config::{BrokerConfig, BrokerRole};
 use gantry_broker::delay::{Delay, DelayConfig, DelayParts, Levels};
@@ -17,12 +18,16 @@ use gantry_broker::handlers::admin::topics::TopicAdmin;
 use gantry_broker::handlers::query::Query;
 use gantry_broker::handlers::send_back::SendBack;
 use gantry_broker::live::LiveConfig;
+use gantry_broker::pairing::Pairing;
 use gantry_broker::refusal::Refusal;
+use gantry_broker::seats::Seats;
+use gantry_broker::slave::Known;
 use gantry_broker::stats::{Stats, StatsConfig};
 use gantry_broker::tables::{Groups, Offsets, Topics};
 use gantry_config::{Host, Settings};
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag, topic};
+use gantry_replication::{Copies, Links, Part, Patience};
 use gantry_store::{Clock, Outcome, Store, StoreConfig, Tags};
 use gantry_wire::bodies::{
     ConsumeStats, ConsumeStatsList, GroupList, KvTable, MessageQueue, QueryConsumeQueue,
@@ -693,6 +698,17 @@ fn runtime_info_has_every_key_that_tools_know() {
             root: root.clone(),
         },
         disk: home.disk.clone(),
+        pairing: Arc::new(Pairing {
+            live: home.live.clone(),
+            store: home.store.clone(),
+            acks: Arc::new(SlaveAcks::new(
+                Links::new(home.store.clone(), Patience::default()),
+                BrokerRole::SyncMaster,
+            )),
+            seats: Seats::load(home.disk.clone(), &root, Part::Master(Copies::Async)).unwrap(),
+            following: OnceLock::new(),
+            known: Known::default(),
+        }),
     };
     let table = KvTable::parse(&info.show(NOW).body).unwrap().table;
     let missing: Vec<_> = KEYS
@@ -700,6 +716,28 @@ fn runtime_info_has_every_key_that_tools_know() {
         .filter(|key| !table.contains_key(*key))
         .collect();
     assert_eq!(missing, [""; 0]);
+    // Ours, beside them.
+    let own: Vec<_> = table
+        .iter()
+        .filter(|(key, _)| key.starts_with("gantry"))
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        own,
+        [
+            ("gantryBrokerRole", "ASYNC_MASTER"),
+            ("gantryConnectedSlaves", "0"),
+            ("gantryDegraded", "false"),
+            ("gantryEpoch", "0.0"),
+            ("gantryFenced", "false"),
+            ("gantryInSyncReplicas", "1"),
+            ("gantryInSyncSlaves", "0"),
+            ("gantryReadOnly", "false"),
+            ("gantryReplicatedOffset", "0"),
+            ("gantrySlaveAckPolicy", "report"),
+            ("gantryTakesMessages", "yes"),
+        ]
+    );
     assert!(table.contains_key(&format!(
         "commitLogDiskRatio_{}",
         root.join("commitlog").display()

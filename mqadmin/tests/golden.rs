@@ -820,6 +820,11 @@ fn replication_is_shown_and_brokers_are_drained() {
         stage.printed(&["haStatus", "-b", s]),
         golden("own-haStatus-slave")
     );
+    // A broker of ours stands at this address too.
+    assert_eq!(
+        stage.printed(&["brokerStatus", "-b", "127.0.0.1:21020"]),
+        golden("own-brokerStatus")
+    );
     assert_eq!(
         stage.printed(&["setReadOnly", "-b", b]),
         format!("{b} takes no messages; its log ends at 123456\n")

@@ -53,7 +53,7 @@ impl Handlers {
             code::GET_KVLIST_BY_NAMESPACE => self.kv.list(request),
             code::REGISTER_BROKER => self.registrations.register(peer, request),
             code::UNREGISTER_BROKER => self.registrations.unregister(peer, request),
-            code::QUERY_DATA_VERSION => self.registrations.check_version(request),
+            code::QUERY_DATA_VERSION => self.registrations.check_version(peer, request),
             code::GET_ROUTEINFO_BY_TOPIC => self.lookups.route(request),
             code::GET_BROKER_CLUSTER_INFO => Ok(self.lookups.cluster_info()),
             code::GET_ALL_TOPIC_LIST_FROM_NAMESERVER => Ok(self.lookups.topics()),

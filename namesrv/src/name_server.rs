@@ -97,7 +97,7 @@ impl NameServer {
         let tasks = vec![
             tokio::spawn(sweep(handlers, routes, clock)),
             tokio::spawn(standing.clone().tell()),
-            tokio::spawn(standing.clone().live()),
+            tokio::spawn(standing.clone().live(server.pulses().clone())),
         ];
         sockets.keep();
         Ok(Self {

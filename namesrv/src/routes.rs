@@ -46,7 +46,7 @@ pub const MASTER_ID: i64 = 0;
 /// A shared name: topics and broker names occur in several tables.
 pub type Name = Arc<str>;
 
-/// The connection a broker registered through.
+/// The connection a broker registered through. One that was accepted later has the greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -146,6 +146,8 @@ pub enum Event {
     ChangedTopic(Name, Queues, Queues),
     /// An entry of the topic table that cannot be used, and why.
     SkippedTopic(String, String),
+    /// It came late, over a connection that the broker has left for a newer one: nothing was changed.
+    Late,
 }
 
 impl fmt::Display for Event {
@@ -181,6 +183,10 @@ impl fmt::Display for Event {
                 write!(f, "topic {topic} changed: {from} -> {to}")
             }
             Self::SkippedTopic(topic, why) => write!(f, "topic {topic:?} left out: {why}"),
+            Self::Late => write!(
+                f,
+                "registration over an older connection left out, what came over the newer one counts"
+            ),
         }
     }
 }
@@ -295,7 +301,9 @@ struct Broker {
     version: Version,
     /// As of its last registration.
     epoch: Epoch,
-    /// `None` once the broker announced its restart.
+    /// The newest it was heard on; `None` once the broker announced its restart.
+    // Invariant: while the broker is not silent, never replaced by an older one. After a cut link the name server may
+    // read what was sent before the cut, and the end of that connection, after the broker came back by another.
     connection: Option<ConnectionId>,
     refreshed: Millis,
     /// Set while the route is held for a broker that announced its restart.
@@ -349,6 +357,13 @@ impl Routes {
     ) -> Result<Registered, RegisterError> {
         check_names(said)?;
         let known = self.epoch_of(&said.name);
+        if self.is_late(&said.address, connection, now) {
+            return Ok(Registered {
+                master: self.master_of(said),
+                epoch: known,
+                events: vec![Event::Late],
+            });
+        }
         if said.id == MASTER_ID && said.epoch < known {
             return Err(RegisterError::Replaced {
                 name: said.name.clone(),
@@ -392,8 +407,16 @@ impl Routes {
         self.epochs.get(name).copied().unwrap_or_default()
     }
 
-    /// Answers 322: an unchanged version counts as a sign of life.
-    pub fn check_version(&mut self, address: &str, version: Version, now: Millis) -> VersionCheck {
+    /// Answers 322: an unchanged version counts as a sign of life. Over a newer connection it also says that the broker
+    /// is there now: Apache's registers only what changed, also after it had to connect again.
+    pub fn check_version(
+        &mut self,
+        address: &str,
+        version: Version,
+        connection: ConnectionId,
+        now: Millis,
+    ) -> VersionCheck {
+        let late = self.is_late(address, connection, now);
         let Some(broker) = self.brokers.get_mut(address) else {
             return VersionCheck {
                 changed: true,
@@ -404,8 +427,11 @@ impl Routes {
         // A master that was replaced shall register, to be told so.
         let is_replaced = broker.id == MASTER_ID && broker.epoch < newest;
         let changed = broker.version != version || !broker.complete || is_replaced;
-        if !changed {
+        if !changed && !late {
             broker.refreshed = now;
+            if broker.connection.is_some() {
+                broker.connection = Some(connection);
+            }
         }
         VersionCheck {
             changed,
@@ -414,10 +440,18 @@ impl Routes {
     }
 
     /// Removes a broker that says it stops. An address that is not registered under this name is left alone: its
-    /// place may have been taken by another since.
-    pub fn unregister(&mut self, name: &str, address: &str) -> Option<Removed> {
+    /// place may have been taken by another since. So is one that registered over a newer connection: what stopped is
+    /// the process before.
+    pub fn unregister(
+        &mut self,
+        name: &str,
+        address: &str,
+        connection: ConnectionId,
+        now: Millis,
+    ) -> Option<Removed> {
+        let late = self.is_late(address, connection, now);
         let broker = self.brokers.get(address)?;
-        if *broker.name == *name {
+        if *broker.name == *name && !late {
             self.remove(address)
         } else {
             None
@@ -425,10 +459,18 @@ impl Routes {
     }
 
     /// Keeps the routes of a broker that says it restarts: it is expected back within `hold_ms` (at most
-    /// [`HOLD_MAX_MS`]), and the end of its connection does not remove it. False if it is not registered.
-    pub fn hold(&mut self, name: &str, address: &str, hold_ms: i64, now: Millis) -> bool {
+    /// [`HOLD_MAX_MS`]), and the end of its connection does not remove it. False if it is not registered, or is back
+    /// over a newer connection already.
+    pub fn hold(
+        &mut self,
+        name: &str,
+        address: &str,
+        hold_ms: i64,
+        (connection, now): (ConnectionId, Millis),
+    ) -> bool {
+        let late = self.is_late(address, connection, now);
         match self.brokers.get_mut(address) {
-            Some(broker) if *broker.name == *name => {
+            Some(broker) if *broker.name == *name && !late => {
                 broker.connection = None;
                 broker.held_until =
                     Some(Millis(now.0.saturating_add(hold_ms.clamp(0, HOLD_MAX_MS))));
@@ -495,6 +537,16 @@ impl Routes {
             self.topics.remove(topic);
         }
         before - after
+    }
+
+    /// Whether the broker at this address was heard on a newer connection, not long ago. A broker has one connection to
+    /// a name server and leaves it for good when it makes another, so that what comes over the older one was sent
+    /// before. If the newer one falls silent, the older counts again.
+    fn is_late(&self, address: &str, connection: ConnectionId, now: Millis) -> bool {
+        self.brokers.get(address).is_some_and(|broker| {
+            broker.connection.is_some_and(|newest| connection < newest)
+                && now.0.saturating_sub(broker.refreshed.0) < OWNER_QUIET_MS
+        })
     }
 
     fn check_holder(&self, said: &Registration, now: Millis) -> Result<(), RegisterError> {

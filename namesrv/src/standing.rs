@@ -5,7 +5,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_service::{notify, watchdog};
+use gantry_net::Pulses;
+use gantry_service::{
+    notify,
+    watchdog::{self, Work},
+};
 
 use crate::config::NamesrvConfig;
 use crate::handlers::Table;
@@ -67,11 +71,14 @@ impl Standing {
         }
     }
 
-    /// Gives signs of life, each behind a look into the routes, for as long as it is polled.
-    pub(crate) async fn live(self: Arc<Self>) {
+    /// Gives signs of life, each behind a look into the routes, while the I/O shards turn, for as long as it is polled.
+    pub(crate) async fn live(self: Arc<Self>, pulses: Pulses) {
         watchdog::feed(|| {
             drop(self.routes.lock());
-            Vec::new()
+            vec![Work {
+                name: "I/O threads",
+                busy: pulses.look(),
+            }]
         })
         .await;
     }

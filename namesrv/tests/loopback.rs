@@ -361,6 +361,42 @@ fn unregistering_removes_one_and_a_held_route_outlives_its_connection() {
     assert!((0..100_000).any(|_| line.ask(&route("TopicA")).code == 17));
 }
 
+// The broker's end of a cut link came back by a second connection before the name server read the rest of the first.
+#[test]
+fn the_end_of_an_older_connection_leaves_the_broker_of_the_newer() {
+    let server = Running::start();
+    // Accepted in this order, which an answer over each proves.
+    let (mut line, mut old) = (server.connect(), server.connect());
+    assert_eq!(old.ask(&route("TopicA")).code, 17);
+    let mut new = server.connect();
+    let said = |topics: &[&str]| {
+        let body = table(1, topics).encode();
+        register("broker-a", 0, "10.0.0.1:10911", body)
+    };
+    let witness = register(
+        "broker-w",
+        0,
+        "10.0.0.9:10911",
+        table(1, &["Witness", "W2"]).encode(),
+    );
+    assert_eq!(old.ask(&witness).code, 0);
+    assert_eq!(new.ask(&said(&["TopicA", "TopicB"])).code, 0);
+    assert_eq!(old.ask(&said(&["TopicA", "TopicOld"])).code, 0);
+    let leave = broker(
+        Request::new(code::UNREGISTER_BROKER),
+        "broker-a",
+        0,
+        "10.0.0.1:10911",
+    );
+    assert_eq!(old.ask(&leave).code, 0);
+    drop(old);
+    assert!((0..100_000).any(|_| line.ask(&route("Witness")).code == 17));
+    assert_eq!(line.ask(&route("TopicA")).code, 0);
+    assert_eq!(line.ask(&route("TopicOld")).code, 17);
+    drop(new);
+    assert!((0..100_000).any(|_| line.ask(&route("TopicA")).code == 17));
+}
+
 #[test]
 fn a_second_master_is_refused_by_name() {
     let server = Running::start();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use gantry_message::Millis;
-use gantry_net::server::Counts;
+use gantry_net::{Pulses, server::Counts};
 use gantry_service::metrics::{Families, flag, float};
 use gantry_store::Store;
 use gantry_wire::version;
@@ -28,6 +28,8 @@ pub struct BrokerSource {
     pub registration: Arc<Registration>,
     /// Connections.
     pub connections: Arc<Counts>,
+    /// Whether I/O threads turn.
+    pub pulses: Pulses,
     /// Pulls that are held.
     pub parked: Arc<AtomicUsize>,
 }
@@ -37,6 +39,12 @@ impl BrokerSource {
     pub fn collect(&self, out: &mut Families) {
         let config = self.live.now();
         let compat = version::name(version::CURRENT);
+        out.gauge(
+            "gantry_io_stuck_seconds",
+            "For how long an I/O thread has not turned since it was asked to; 0: all turn.",
+            &[],
+            self.pulses.look().as_secs_f64(),
+        );
         out.gauge(
             "gantry_build_info",
             "The version of the program, and the RocketMQ version it speaks like.",

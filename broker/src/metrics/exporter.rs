@@ -4,6 +4,8 @@
 //! Numbers mean what the exporter's mean, and are read from the parts that answer its requests; only what it computes
 //! wrongly (the unit of what is to be flushed) is right here.
 
+use std::collections::BTreeMap;
+
 use gantry_message::{Millis, topic};
 use gantry_service::metrics::{Families, Kind, float};
 use gantry_store::Store;
@@ -24,6 +26,26 @@ pub(super) struct Exporter<'a> {
     pub(super) topics: &'a Topics,
     pub(super) clients: &'a Clients,
     pub(super) stats: &'a Stats,
+}
+
+/// Adds how far slaves are behind: the address of each, and bytes of the log. Where several cannot be told apart the
+/// furthest behind counts.
+pub(super) fn commitlog_diffs(out: &mut Families, config: &BrokerConfig, slaves: &[(String, u64)]) {
+    let (family, help) = ("rocketmq_broker_commitlog_diff", "brokerCommitLogDiffGauge");
+    out.declare(family, help, Kind::Gauge);
+    let mut diffs: BTreeMap<&str, u64> = BTreeMap::new();
+    for (address, behind) in slaves {
+        let diff = diffs.entry(address).or_default();
+        *diff = (*diff).max(*behind);
+    }
+    for (address, diff) in diffs {
+        let labels = &[
+            ("cluster", &*config.broker_cluster_name),
+            ("brokerIP", address),
+            ("broker", &*config.broker_name),
+        ];
+        out.gauge(family, help, labels, float(diff));
+    }
 }
 
 /// Adds the families.

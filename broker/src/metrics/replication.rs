@@ -6,23 +6,46 @@ use gantry_replication::FollowState;
 
 use gantry_service::metrics::{Families, flag, float};
 
-use crate::pairing::Pairing;
+use super::{Compat, exporter};
+use crate::{config::BrokerRole, pairing::Pairing, replicas::Door};
 
-/// The part that knows.
-pub struct ReplicationSource(pub Arc<Pairing>);
+/// The parts that know.
+pub struct ReplicationSource {
+    /// How the pair is.
+    pub pairing: Arc<Pairing>,
+    /// Who the slaves are.
+    pub door: Arc<Door>,
+}
 
 impl ReplicationSource {
     /// Adds its families.
     pub fn collect(&self, out: &mut Families) {
         self.state(out);
         self.slaves(out);
+        self.commitlog_diffs(out);
         self.follower(out);
     }
 
     fn state(&self, out: &mut Families) {
         let Pairing {
-            live, store, acks, ..
-        } = &*self.0;
+            live,
+            store,
+            acks,
+            seats,
+            ..
+        } = &*self.pairing;
+        out.gauge(
+            "gantry_broker_promotion_number",
+            "The newest promotion of its name that the broker knows of; 0: none.",
+            &[],
+            float(seats.epoch().number),
+        );
+        out.gauge(
+            "gantry_broker_fenced",
+            "1 for a master that was replaced by a promotion and has not rejoined.",
+            &[],
+            flag(seats.is_fenced()),
+        );
         out.gauge(
             "gantry_broker_read_only",
             "1 while readOnly drains the broker.",
@@ -39,7 +62,7 @@ impl ReplicationSource {
             "gantry_replication_degraded",
             "1 while messages are acknowledged without their copies (slaveAckPolicy=degrade).",
             &[],
-            flag(self.0.is_degraded()),
+            flag(self.pairing.is_degraded()),
         );
         out.counter(
             "gantry_replication_degraded_total",
@@ -56,10 +79,12 @@ impl ReplicationSource {
     }
 
     fn slaves(&self, out: &mut Families) {
-        let links = self.0.acks.links();
+        let links = self.pairing.acks.links();
         let all = links.status();
         let open = all.iter().filter(|slave| slave.ended.is_none());
-        let in_sync = all.iter().filter(|slave| self.0.in_sync(slave).is_ok());
+        let in_sync = all
+            .iter()
+            .filter(|slave| self.pairing.in_sync(slave).is_ok());
         out.gauge(
             "gantry_replication_slaves_connected",
             "Links to slaves.",
@@ -115,8 +140,22 @@ impl ReplicationSource {
         }
     }
 
+    /// As Apache's exporter has it, which reads it from both brokers.
+    fn commitlog_diffs(&self, out: &mut Families) {
+        let config = self.pairing.live.now();
+        if !Compat::of(&config).exporter4 || config.store.broker_role == BrokerRole::Slave {
+            return;
+        }
+        let slaves = self.pairing.acks.links().status().into_iter();
+        let open = slaves.filter(|slave| slave.ended.is_none() && slave.acknowledged.is_some());
+        let diffs: Vec<_> = open
+            .map(|slave| (self.door.address_of(&slave), slave.behind_bytes))
+            .collect();
+        exporter::commitlog_diffs(out, &config, &diffs);
+    }
+
     fn follower(&self, out: &mut Families) {
-        let Some(status) = self.0.follows() else {
+        let Some(status) = self.pairing.follows() else {
             return;
         };
         out.gauge(

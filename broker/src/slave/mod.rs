@@ -100,6 +100,15 @@ impl Known {
     }
 }
 
+/// Where the master's main port is.
+pub struct Whereabouts {
+    /// As the name servers say.
+    pub told: watch::Receiver<Master>,
+    /// The master whose log is followed now. The name servers may not know it: `haMasterAddress` names it, and its main
+    /// port has been asked whether its log is ours.
+    pub followed: Box<dyn Fn() -> Option<String> + Send>,
+}
+
 /// The copying at work.
 pub struct Slave {
     stopping: watch::Sender<bool>,
@@ -107,10 +116,10 @@ pub struct Slave {
 }
 
 impl Slave {
-    /// Begins to copy from whatever master is named. Must be called on the control runtime.
-    pub fn start(copier: Copier, masters: watch::Receiver<Master>) -> Slave {
+    /// Begins to copy from whatever master there is. Must be called on the control runtime.
+    pub fn start(copier: Copier, whereabouts: Whereabouts) -> Slave {
         let stopping = watch::Sender::new(false);
-        let task = tokio::spawn(run(copier, masters, stopping.subscribe()));
+        let task = tokio::spawn(run(copier, whereabouts, stopping.subscribe()));
         Slave { stopping, task }
     }
 
@@ -125,7 +134,7 @@ impl Slave {
 
 async fn run(
     mut copier: Copier,
-    mut masters: watch::Receiver<Master>,
+    mut whereabouts: Whereabouts,
     mut stopping: watch::Receiver<bool>,
 ) {
     let store = copier.tables.store.clone();
@@ -135,8 +144,8 @@ async fn run(
     loop {
         tokio::select! {
             () = time::sleep_until(due) => {
-                let master = masters.borrow_and_update().address.clone();
-                if let Some(master) = master.filter(|master| *master != copier.own_address) {
+                let master = whereabouts.look();
+                if let Some(master) = copier.choose(master) {
                     tokio::select! {
                         () = copier.copy(&master) => {}
                         _ = stopping.changed() => return,
@@ -150,7 +159,7 @@ async fn run(
                 known = store.queues_made().value();
                 due = due.min(earliest.max(Instant::now()));
             }
-            changed = masters.changed() => match changed {
+            changed = whereabouts.told.changed() => match changed {
                 Ok(()) => due = due.min(earliest.max(Instant::now())),
                 // The registration is gone, and with it whoever would tell of another master.
                 Err(_) => return,
@@ -160,11 +169,21 @@ async fn run(
     }
 }
 
+impl Whereabouts {
+    fn look(&mut self) -> Option<String> {
+        let told = self.told.borrow_and_update().address.clone();
+        told.filter(|address| !address.is_empty())
+            .or_else(&self.followed)
+    }
+}
+
 /// Asks a master for its tables and takes them over.
 pub struct Copier {
     tables: Arc<Tables>,
     own_address: String,
     known: Known,
+    /// There was no master to ask the last time, and it was said.
+    is_alone: bool,
     seen: Seen,
     /// What is wrong with each table, as it was said.
     troubles: [Option<String>; 4],
@@ -202,6 +221,7 @@ impl Copier {
             tables: Arc::new(tables),
             own_address,
             known,
+            is_alone: false,
             seen: Seen {
                 file: Arc::new(file),
                 table,
@@ -209,6 +229,22 @@ impl Copier {
             },
             troubles: Default::default(),
         })
+    }
+
+    /// The master that is asked; that there is none is said once.
+    fn choose(&mut self, master: Option<String>) -> Option<String> {
+        let master = master.filter(|master| *master != self.own_address);
+        let was_alone = std::mem::replace(&mut self.is_alone, master.is_none());
+        match &master {
+            None if !was_alone => tracing::warn!(
+                "no table is copied, ours stay: no name server knows the master, and none is followed"
+            ),
+            Some(master) if was_alone => {
+                tracing::info!(master, "tables are copied: there is a master");
+            }
+            _ => {}
+        }
+        master
     }
 
     /// One round; what could not be copied is said in the log, once.

@@ -448,7 +448,13 @@ fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
         let slave = open(folder);
         let (topics, store) = (slave.tables.topics.clone(), slave.tables.store.clone());
         let (told, masters) = watch::channel(crate::registration::Master::default());
-        let running = Slave::start(slave, masters);
+        let running = Slave::start(
+            slave,
+            Whereabouts {
+                told: masters,
+                followed: Box::new(|| None),
+            },
+        );
         let before = topics.generation();
         // A new master is asked without waiting for the time of the first copy.
         let address = Some(master.address.clone());
@@ -462,6 +468,29 @@ fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
         store.queue("unknown", QueueId(0));
         topics.changes().beyond(before).await;
         assert_eq!(topics.version().counter, 5);
+        running.stop().await;
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+// haMasterAddress names a master that no name server has: its log was followed and its tables were not copied.
+#[test]
+fn the_tables_of_a_master_that_is_only_followed_are_copied() {
+    run(async |folder, master| {
+        let slave = open(folder);
+        let topics = slave.tables.topics.clone();
+        let (told, masters) = watch::channel(crate::registration::Master::default());
+        let before = topics.generation();
+        let address = master.address.clone();
+        let whereabouts = Whereabouts {
+            told: masters,
+            followed: Box::new(move || Some(address.clone())),
+        };
+        let running = Slave::start(slave, whereabouts);
+        // Spares the time of the first copy.
+        told.send_modify(|_| {});
+        topics.changes().beyond(before).await;
+        assert!(topics.get("T").is_some());
         running.stop().await;
         master.server.stop(TIMEOUT).await;
     });

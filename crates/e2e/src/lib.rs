@@ -4,6 +4,7 @@
 //! stories are in `tests/e2e`; start with [`server`] for the daemons and [`clients`] for the programs driven at them.
 
 pub mod clients;
+pub mod fleet;
 pub mod frame;
 pub mod http;
 pub mod ledger;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -139,6 +140,27 @@ impl Machine {
     /// The home folder of who types there.
     pub fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Its network, for who starts something on it.
+    pub(crate) fn namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.inside))
+    }
+
+    /// Does something on its network: what connects meanwhile connects from there, also later on.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let namespace = File::open(self.namespace())?;
+        std::thread::scope(|scope| {
+            // A thread has a network of its own, and what it starts inherits that.
+            let inside = scope.spawn(|| {
+                setns(namespace, CloneFlags::CLONE_NEWNET).context("setns")?;
+                work()
+            });
+            match inside.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     /// A command on its network. It is a process of ours: it can be killed, and what it starts is not seen there.

@@ -9,7 +9,9 @@ pub mod client;
 mod input;
 mod outbox;
 pub mod peer;
+pub mod pulse;
 pub mod server;
 mod shard;
 
 pub use peer::Peer;
+pub use pulse::Pulses;

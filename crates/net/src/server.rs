@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     input::HeldBytes,
     peer::{OutboundBytes, Peer, lock},
+    pulse::Pulses,
     shard::{self, Order},
 };
 
@@ -180,6 +181,7 @@ fn listen_on(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 /// A running server: its acceptors and shards.
 pub struct Server {
     counts: Arc<Counts>,
+    pulses: Pulses,
     stop_accepting: watch::Sender<bool>,
     acceptors: Vec<tokio::task::JoinHandle<()>>,
     shards: Vec<ShardHandle>,
@@ -209,9 +211,11 @@ impl Server {
         let held = Arc::new(HeldBytes::default());
         let outbound = Arc::new(OutboundBytes::new(limits.outbound_bytes_max));
         let make = Arc::new(make);
+        let pulses = Pulses::new(shards);
         let mut handles = Vec::new();
         for index in 0..shards {
             let (sender, orders) = mpsc::channel(ORDERS_MAX);
+            let answering = pulses.answering(index);
             let (limits, counts, held, outbound, make) = (
                 limits.clone(),
                 counts.clone(),
@@ -228,7 +232,11 @@ impl Server {
                 .name(format!("io-{index}"))
                 .spawn(move || {
                     shard::run(
-                        move || make(index),
+                        move || {
+                            // Ends with the shard's runtime.
+                            tokio::task::spawn_local(answering.run());
+                            make(index)
+                        },
                         limits,
                         counts,
                         held,
@@ -260,6 +268,7 @@ impl Server {
         }
         Ok(Server {
             counts,
+            pulses,
             stop_accepting,
             acceptors,
             shards: handles,
@@ -270,6 +279,11 @@ impl Server {
     /// What the server has seen.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    /// Whether the shards turn.
+    pub fn pulses(&self) -> &Pulses {
+        &self.pulses
     }
 
     /// Stops: no new connections, no more reading, everything read is answered, then connections are reset and the

@@ -332,3 +332,51 @@ fn a_stop_answers_what_is_parked_and_then_resets() {
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     });
 }
+
+/// Holds up its shard with the first request until the test lets it go.
+struct HeldUp(Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>);
+
+impl Handler for HeldUp {
+    fn frame(&self, _: &Peer, _: Frame<'_>) -> Verdict {
+        // The test may be over.
+        let _ = self.0.lock().unwrap().recv();
+        Verdict::Continue
+    }
+}
+
+#[test]
+fn a_shard_that_does_not_turn_is_noticed_and_one_that_turns_again_too() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 128).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (let_go, held) = std::sync::mpsc::channel();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let server = Server::start(vec![listener], 2, Limits::default(), move |_| {
+            Rc::new(HeldUp(Arc::clone(&held)))
+        })
+        .unwrap();
+        let pulses = server.pulses().clone();
+        let until = async |done: &dyn Fn(Duration) -> bool| {
+            let look = async {
+                while !done(pulses.look()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let looked = tokio::time::timeout(Duration::from_secs(30), look).await;
+            assert!(looked.is_ok(), "{:?}", pulses.look());
+        };
+        assert_eq!(pulses.look(), Duration::ZERO);
+        let mut stream = connect(address);
+        stream.write_all(&request(1, 1, b"")).unwrap();
+        until(&|owed| Duration::from_millis(50) <= owed).await;
+        let_go.send(()).unwrap();
+        until(&|owed| owed == Duration::ZERO).await;
+        server.stop(Duration::from_secs(5)).await;
+        // Long after its end it owes nothing.
+        assert_eq!(pulses.look(), Duration::ZERO);
+    });
+}

@@ -18,6 +18,9 @@ use crate::queue::Queue;
 use crate::recovery::{is_safe_name, tags_code};
 use crate::width::{narrow, wide};
 
+/// Entries that stand for lost messages are added so many at once, and written before more are: a gap may be long.
+const FILLED_MAX: u64 = 4096;
+
 /// Why bytes were not taken into the log.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -70,7 +73,7 @@ struct Copied {
     place: Option<(Arc<Queue>, u64)>,
 }
 
-/// What a copy adds to one queue.
+/// What a copy adds to one queue at once.
 #[derive(Debug)]
 pub(crate) struct Growth {
     pub(crate) queue: Arc<Queue>,
@@ -180,7 +183,9 @@ impl Store {
                 self.begin_anew(queue, *wanted)?;
                 return Ok(false);
             }
-            self.grow(&mut growth[number], *wanted, record, at)?;
+            if !self.grow(&mut growth[number], *wanted, record, at)? {
+                return Ok(false);
+            }
         }
         let stored = Copy {
             at,
@@ -195,14 +200,14 @@ impl Store {
         self.log.copy(stored, &self.dispatcher)
     }
 
-    /// Adds a record to its queue, at `wanted` if that can be.
+    /// Adds a record to its queue, at `wanted` if that can be. False: the queue is deleted, look again.
     fn grow(
         &self,
         grown: &mut Growth,
         wanted: u64,
         record: &Copied,
         at: u64,
-    ) -> Result<(), CopyError> {
+    ) -> Result<bool, CopyError> {
         let queue = Arc::clone(&grown.queue);
         let start = record.entry.log_offset.0;
         // Every message before it took its place in the log.
@@ -228,7 +233,7 @@ impl Store {
                     .map_err(|error| StoreError::io("write", &dir())(error))?;
                 (grown.begins_at, grown.next) = (Some(wanted), wanted);
             }
-            lost => {
+            _ => {
                 tracing::error!(
                     topic,
                     id,
@@ -238,16 +243,46 @@ impl Store {
                 );
                 let size = self.log.preallocation.segment_size();
                 let before = (at - at % size).saturating_sub(size);
-                for _ in 0..lost {
-                    grown.entries.push((Entry::lost(before), record.time));
+                let filler = (Entry::lost(before), record.time);
+                if !self.fill(grown, wanted, filler)? {
+                    return Ok(false);
                 }
-                grown.next = wanted;
             }
         }
         grown.entries.push((record.entry, record.time));
         grown.next += 1;
         grown.log_end = record.entry.end();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Adds fillers up to `wanted`. All but the last few go to the queue and its files at once: a copy that ends before
+    /// the message behind them goes on with the rest of the gap. False: the queue is deleted.
+    fn fill(
+        &self,
+        grown: &mut Growth,
+        wanted: u64,
+        filler: (Entry, Millis),
+    ) -> Result<bool, CopyError> {
+        // Behind a message that is not stored yet a gap is no longer than the bytes between.
+        while grown.entries.is_empty() && FILLED_MAX < wanted - grown.next {
+            self.writer.write_ahead(&self.writer_view(), &grown.queue)?;
+            let next = grown.next + FILLED_MAX;
+            let piece = Growth {
+                queue: Arc::clone(&grown.queue),
+                begins_at: None,
+                entries: vec![filler; narrow(FILLED_MAX)],
+                next,
+                log_end: grown.log_end,
+            };
+            if !self.log.fill(&piece, &self.dispatcher)? {
+                return Ok(false);
+            }
+            grown.next = next;
+        }
+        let left = wanted - grown.next;
+        grown.entries.extend((0..left).map(|_| filler));
+        grown.next = wanted;
+        Ok(true)
     }
 
     /// The other side's queue began anew, its topic having been deleted: so does ours.
@@ -297,7 +332,7 @@ impl Store {
         }
     }
 
-    /// False: its queue begins anew with it, and what is before it is taken first.
+    /// False: what is before it is taken first, for its queue begins anew with it, or has a long gap before it.
     fn add(&self, parsed: &mut Parsed, view: &RecordView<'_>) -> bool {
         let entry = Entry {
             log_offset: view.log_offset(),
@@ -312,7 +347,7 @@ impl Store {
                 let wanted = view.queue_offset().0;
                 let before = parsed.newest.insert(queue.slot(), wanted);
                 let next = before.map_or(queue.max().0, |before| before + 1);
-                if wanted < next && parsed.len > 0 {
+                if parsed.len > 0 && !(next..=next.saturating_add(FILLED_MAX)).contains(&wanted) {
                     return false;
                 }
             }

@@ -21,6 +21,7 @@ use crate::format::progress::{Mark, Progress};
 use crate::health::{Fault, Health};
 use crate::log::{Log, is_no_space, may_pass};
 use crate::paths::Paths;
+use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
 
 const PAGE: u64 = 4096;
@@ -186,6 +187,30 @@ impl QueueWriter {
                 }
             }
         }
+    }
+
+    /// Writes one queue's tail at once: more follows than should be kept in memory.
+    pub(crate) fn write_ahead(
+        &self,
+        store: &WriterView<'_>,
+        queue: &Queue,
+    ) -> Result<(), AppendError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = store.health.latched() {
+            return Err(AppendError::Latched { error });
+        }
+        self.busy.begin();
+        let written = queue.write_ahead(store.files, &mut state.scratch);
+        self.busy.end();
+        let Err(error) = written else {
+            return Ok(());
+        };
+        let path = store.files.dir_of(queue.topic(), queue.id());
+        if !may_pass(&error) {
+            return Err(store.health.latch(Fault::Write, &path, &error));
+        }
+        let (path, error) = (path.into(), error.to_string().into());
+        Err(AppendError::NoSpace { path, error })
     }
 
     /// Queue files hold everything below.

@@ -14,7 +14,7 @@ use gantry_message::{LogOffset, Millis, QueueOffset, patch};
 use crate::batch::{Batch, NOT_STORED, Outcome, Tags};
 use crate::chain::Chain;
 use crate::config::Clock;
-use crate::copy::{Copy, CopyError};
+use crate::copy::{Copy, CopyError, Growth};
 use crate::dispatcher::Dispatcher;
 use crate::error::AppendError;
 use crate::figures::{Counters, SyncTimes};
@@ -93,6 +93,21 @@ impl From<Position> for Mark {
             time: position.last_time,
             entries: position.entries,
         }
+    }
+}
+
+impl State {
+    /// Puts what a copy adds to a queue into its tail; the caller makes it visible.
+    fn push_entries(&mut self, grown: &Growth, dispatcher: &Dispatcher) {
+        let queue = &grown.queue;
+        let before = queue.max().0;
+        if let Some(first) = grown.begins_at {
+            queue.begin_at(first);
+        }
+        for (entry, time) in &grown.entries {
+            dispatcher.note(queue, queue.push(entry, *time));
+        }
+        self.entries += grown.next - before;
     }
 }
 
@@ -203,15 +218,7 @@ impl Log {
         let start = state.end;
         state.end = end;
         for grown in copy.growth {
-            let queue = &grown.queue;
-            let before = queue.max().0;
-            if let Some(first) = grown.begins_at {
-                queue.begin_at(first);
-            }
-            for (entry, time) in &grown.entries {
-                dispatcher.note(queue, queue.push(entry, *time));
-            }
-            state.entries += grown.next - before;
+            state.push_entries(grown, dispatcher);
         }
         dispatcher.deliver_keys(copy.keys, start.max(at), end);
         self.appended.advance(end);
@@ -219,6 +226,19 @@ impl Log {
             grown.queue.dispatched().advance(grown.next);
         }
         self.want_next(&mut state);
+        Ok(true)
+    }
+
+    /// Adds to a queue what stands for messages that are lost; what comes behind them is copied after. False: the queue
+    /// is deleted.
+    pub(crate) fn fill(&self, grown: &Growth, dispatcher: &Dispatcher) -> Result<bool, CopyError> {
+        let mut state = self.lock();
+        if grown.queue.is_deleted() {
+            return Ok(false);
+        }
+        self.health.check_for_copy()?;
+        state.push_entries(grown, dispatcher);
+        grown.queue.dispatched().advance(grown.next);
         Ok(true)
     }
 

@@ -822,6 +822,88 @@ fn a_message_takes_the_place_that_it_names_if_that_can_be() {
     }
 }
 
+/// A slave whose queue A/0 has some messages and behind them much of another's, and a record for A/0 that names a place
+/// far behind its end.
+fn before_a_long_gap() -> (Slave, Vec<u8>, u64) {
+    let mut master = Harness::new(1);
+    master.send(6, 0);
+    let store = master.store();
+    let (near, far) = (store.queue("A", QueueId(0)), store.queue("B", QueueId(0)));
+    let first = store.append(&near, &message(("A", 0), &[7; 64], ""), Tags::Code(0));
+    assert!(matches!(first, Outcome::Stored { .. }));
+    for _ in 0..600 {
+        let other = store.append(&far, &message(("B", 0), &[9; 2000], ""), Tags::Code(0));
+        assert!(matches!(other, Outcome::Stored { .. }));
+    }
+    let end = store.max_offset().0;
+    let config = StoreConfig {
+        queue_file_size: 20 * 1000,
+        ..master.config.clone()
+    };
+    let mut slave = Slave::new(2, &config);
+    slave.take_all(store, || 5000);
+    let last = store.append(&near, &message(("A", 0), &[8; 64], ""), Tags::Code(0));
+    assert!(matches!(last, Outcome::Stored { .. }));
+    let mut next = log(store, end, store.max_offset().0);
+    let wanted = near.max().0 + 12_000;
+    let at = usize::try_from(slave.store().max_offset().0 - end).unwrap();
+    next.drain(..at);
+    next[20..28].copy_from_slice(&wanted.to_be_bytes());
+    slave.store().turn();
+    (slave, next, wanted)
+}
+
+/// Entries of A/0 that are in files.
+fn written(slave: &Slave) -> u64 {
+    let files = slave.disk.files().into_iter();
+    let of_queue = files.filter(|path| path.to_str().unwrap().contains("consumequeue/A/0/"));
+    let mut count = 0;
+    for path in of_queue {
+        let content = slave.disk.content(&path).unwrap();
+        count += content.chunks(20).filter(|entry| *entry != [0; 20]).count();
+    }
+    u64::try_from(count).unwrap()
+}
+
+// A gap may be as long as the log allows, and its fillers used to wait in memory, all of them.
+#[test]
+fn a_long_gap_is_filled_in_pieces_that_are_written_before_the_next() {
+    let (slave, next, wanted) = before_a_long_gap();
+    let (store, at) = (slave.store(), slave.store().max_offset());
+    assert_eq!(store.copy(at, &next, None).unwrap(), next.len());
+    let queue = store.find_queue("A", QueueId(0)).unwrap();
+    assert_eq!(queue.max().0, wanted + 1);
+    let in_memory = queue.max().0 - written(&slave);
+    assert!(in_memory < 2 * 4096 + 10, "{in_memory} wait in memory");
+    let entry = store.queue_entry(&queue, QueueOffset(wanted)).unwrap();
+    assert_eq!(entry.log_offset, at);
+}
+
+#[test]
+fn a_long_gap_goes_on_where_a_crash_left_it() {
+    for stop in 0.. {
+        let (mut slave, next, wanted) = before_a_long_gap();
+        let at = slave.store().max_offset();
+        slave.disk.stop_after(stop);
+        let copied = slave.store().copy(at, &next, None);
+        let was_stopped = slave.disk.is_stopped();
+        slave.end(End::Kill);
+        slave.open();
+        let store = slave.store();
+        if store.max_offset() == at {
+            assert_eq!(store.copy(at, &next, None).unwrap(), next.len());
+        }
+        let queue = store.find_queue("A", QueueId(0)).unwrap();
+        assert_eq!(queue.max().0, wanted + 1, "stopped after {stop}");
+        let entry = store.queue_entry(&queue, QueueOffset(wanted)).unwrap();
+        assert_eq!(entry.log_offset, at, "stopped after {stop}");
+        if !was_stopped {
+            assert_eq!(copied.unwrap(), next.len());
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_and_goes_on_and_a_broken_one_latches() {
     let (master, slave, next) = before_the_next();

@@ -2,6 +2,7 @@
 //!
 //! A master and its slave run on this machine, so both sides and the load share its cores. `sync`: sends to a SYNC_MASTER
 //! against sends to an ASYNC_MASTER with a slave too, against Apache's pair, and against a master without a slave.
+//! `lag`: how long after the master its slave has a message, at 70 % of what the pair takes.
 //! `catchup`: how fast an empty slave gets a log, against what the loopback moves.
 
 use std::fs;
@@ -9,6 +10,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +20,7 @@ use serde_json::Value;
 
 use crate::bench::{median, middle};
 use crate::bench_store::row;
-use crate::servers::{Apache, Daemon, free_port};
+use crate::servers::{Apache, Daemon, Line, free_port};
 use crate::shell::{self, build_programs, number, only_options, option, target};
 
 const SHAPES: [(&str, &str, &str); 3] = [
@@ -57,8 +61,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         &["--only", "--rounds", "--seconds", "--gib", "--programs"],
     )?;
     let only = option(args, "--only")?;
-    if let Some(name) = only.filter(|name| !["sync", "catchup"].contains(name)) {
-        bail!("--only {name}: the parts are sync and catchup");
+    if let Some(name) = only.filter(|name| !["sync", "lag", "catchup"].contains(name)) {
+        bail!("--only {name}: the parts are sync, lag and catchup");
     }
     let bench = Bench {
         programs: match option(args, "--programs")? {
@@ -72,6 +76,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     if only.is_none_or(|name| name == "sync") {
         bench.sync()?;
+    }
+    if only.is_none_or(|name| name == "lag") {
+        bench.lag()?;
     }
     if only.is_none_or(|name| name == "catchup") {
         bench.catch_up()?;
@@ -246,6 +253,46 @@ impl Bench {
         Ok(())
     }
 
+    /// Where both logs end is asked a thousand times a second; the lag of what the master had when it was asked is until
+    /// the slave's answer that has it, so the time of both questions counts too.
+    fn lag(&self) -> Result<()> {
+        let load = ["--connections", "32"];
+        let (mut middles, mut tails, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            self.clear()?;
+            let master = self.broker("master", &["brokerRole=ASYNC_MASTER".to_owned()])?;
+            let slave = self.slave_of(&master)?;
+            let (address, pid) = (master.address(), master.pid());
+            self.send(&address, pid, &["--connections", "1"], 1)?;
+            self.attached(&address, &slave.address())?;
+            let most = self.send(&address, pid, &load, self.seconds)?;
+            let most = most["messages_per_second"].as_f64().context("no rate")?;
+            let rate = format!("{:.0}", 0.7 * most);
+            let watches = [Watch::start(master.port), Watch::start(slave.port)];
+            let load = [&load[..], &["--rate", &rate]].concat();
+            self.send(&address, pid, &load, self.seconds)?;
+            // What the master had last needs its answer, too.
+            self.attached(&address, &slave.address())?;
+            let [ours, theirs] = watches.map(Watch::stop);
+            let mut lags = lags(&ours?, &theirs?);
+            let at = |part: usize| lags.len().saturating_sub(1) * part / 100;
+            let (half, most_of_it) = (at(50), at(99));
+            lags.sort_by(f64::total_cmp);
+            middles.push(*lags.get(half).context("no samples")?);
+            tails.push(*lags.get(most_of_it).context("no samples")?);
+            rates.push(0.7 * most);
+        }
+        println!(
+            "lag of a slave at 70 % of 32x1, {:.0} messages/s, median of {}",
+            middle(&mut rates),
+            self.rounds
+        );
+        row("p50", &format!("{:.2} ms", middle(&mut middles)), "");
+        row("p99", &format!("{:.2} ms", middle(&mut tails)), "5 ms");
+        println!();
+        Ok(())
+    }
+
     fn catch_up(&self) -> Result<()> {
         self.clear()?;
         let gib = self.gib;
@@ -289,6 +336,58 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// When a broker was asked, when it had answered, and where its log ended in between.
+type Sample = (Instant, Instant, u64);
+
+/// Asks a broker for the end of its log, again and again.
+struct Watch {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Vec<Sample>>>,
+}
+
+impl Watch {
+    fn start(port: u16) -> Watch {
+        const HA_STATUS: i32 = 46002;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut line, mut samples) = (Line::open(port)?, Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                let said: Value = serde_json::from_slice(&line.ask(HA_STATUS)?)?;
+                let end = said["maxOffset"].as_u64().context("no maxOffset")?;
+                samples.push((asked, Instant::now(), end));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(samples)
+        });
+        Watch { is_over, thread }
+    }
+
+    fn stop(self) -> Result<Vec<Sample>> {
+        self.is_over.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(samples) => samples,
+            Err(_) => bail!("the thread that asked for the end of a log failed"),
+        }
+    }
+}
+
+/// For each end that the master had, until when the slave had it; in ms.
+fn lags(master: &[Sample], slave: &[Sample]) -> Vec<f64> {
+    let mut has = slave.iter().peekable();
+    let mut lags = Vec::new();
+    for (asked, _, end) in master {
+        // Ends only grow, so who has the next one has it later.
+        while has.next_if(|(_, _, has)| has < end).is_some() {}
+        if let Some((_, answered, _)) = has.peek() {
+            let lag = answered.saturating_duration_since(*asked);
+            lags.push(lag.as_secs_f64() * 1e3);
+        }
+    }
+    lags
 }
 
 fn mb(bytes: u64) -> f64 {

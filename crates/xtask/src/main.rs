@@ -14,6 +14,7 @@ mod bench_store;
 mod deletion;
 mod demo;
 mod dist;
+mod machines;
 mod package;
 mod repo;
 mod servers;
@@ -41,7 +42,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "test",
-        about: "runs everything that CI runs (--only STEP,STEP, --list, -- FILTER for the end-to-end tests)",
+        about: "runs everything that CI runs (--only STEP,STEP, --list, -- FILTER for the end-to-end tests; --machines [--only CASE,CASE]: packages on machines with a systemd)",
         run: test::run,
     },
     Task {

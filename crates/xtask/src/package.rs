@@ -6,7 +6,7 @@
 
 mod deb;
 mod glibc;
-mod lint;
+pub(crate) mod lint;
 mod rpm;
 mod stage;
 mod units;
@@ -14,6 +14,7 @@ mod units;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,7 +22,7 @@ use crate::shell::{self, build_programs, number, only_options, option, root, tar
 use crate::tools::{self, Tool};
 
 /// Who answers for the packages, if `--maintainer` does not say.
-const MAINTAINER: &str = "Gantry authors <authors@gantry.invalid>";
+pub(crate) const MAINTAINER: &str = "Gantry authors <authors@gantry.invalid>";
 
 const TOOLS: &[Tool] = &[
     Tool {
@@ -50,6 +51,16 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// What to build, from which programs, to where.
+pub(crate) struct Order<'a> {
+    pub(crate) programs: &'a Path,
+    pub(crate) out: &'a Path,
+    pub(crate) revision: u64,
+    pub(crate) maintainer: &'a str,
+    /// A line at the end of the shipped settings: what a later release would have changed there. For trying upgrades.
+    pub(crate) note: Option<&'a str>,
+}
+
 /// What every package says of itself.
 struct Release {
     version: String,
@@ -71,29 +82,17 @@ struct Changes {
 pub(crate) fn run(args: &[String]) -> Result<()> {
     only_options(args, &["--lint"], &["--out", "--revision", "--maintainer"])?;
     let out = option(args, "--out")?.map_or_else(|| target().join("packages"), PathBuf::from);
-    let release = Release {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        revision: number(args, "--revision", 1)?,
-        maintainer: option(args, "--maintainer")?
-            .unwrap_or(MAINTAINER)
-            .to_owned(),
-        time: source_time()?,
-        changes: changes()?,
-    };
-    tools::install_missing(TOOLS)?;
     let programs = match std::env::var_os("GANTRY_BIN") {
         Some(folder) => PathBuf::from(folder),
         None => build_programs()?,
     };
-    for program in stage::PROGRAMS {
-        glibc::check(&programs.join(program))?;
-    }
-    let work = target().join(format!("package-work/{}", std::process::id()));
-    let packed = pack(&release, &programs, &work);
-    if packed.is_ok() {
-        fs::remove_dir_all(&work)?; // else it is kept to be looked at
-    }
-    let packages = publish(&packed?, &out)?;
+    let packages = make(&Order {
+        programs: &programs,
+        out: &out,
+        revision: number(args, "--revision", 1)?,
+        maintainer: option(args, "--maintainer")?.unwrap_or(MAINTAINER),
+        note: None,
+    })?;
     for package in &packages {
         println!("{}", package.display());
     }
@@ -103,11 +102,38 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Packs programs that are built, and returns the packages in `out`.
+pub(crate) fn make(order: &Order<'_>) -> Result<Vec<PathBuf>> {
+    // Names the folders of work: where packages are made must not be seen in them.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let release = Release {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: order.revision,
+        maintainer: order.maintainer.to_owned(),
+        time: source_time()?,
+        changes: changes()?,
+    };
+    tools::install_missing(TOOLS)?;
+    for program in stage::PROGRAMS {
+        glibc::check(&order.programs.join(program))?;
+    }
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let work = target().join(format!("package-work/{}-{count}", std::process::id()));
+    let packed = pack(&release, order, &work);
+    if packed.is_ok() {
+        fs::remove_dir_all(&work)?; // else it is kept to be looked at
+    }
+    publish(&packed?, order.out)
+}
+
 /// Everything happens in a fresh folder; what is in `out` stays as it is until all packages are there.
-fn pack(release: &Release, programs: &Path, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn pack(release: &Release, order: &Order<'_>, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     fs::create_dir_all(work)?;
     let tree = work.join("tree");
-    stage::lay_out(programs, &tree)?;
+    stage::lay_out(order.programs, &tree)?;
+    if let Some(note) = order.note {
+        stage::note_in_settings(&tree, note)?;
+    }
     units::check(&tree, &work.join("units"))?;
     let mut made = Vec::new();
     for package in deb::pack(release, &tree, &work.join("deb"))?

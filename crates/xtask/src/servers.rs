@@ -131,17 +131,44 @@ const BROKER_RUNTIME: i32 = 28;
 
 /// Asks a question without fields and waits for whatever answer.
 pub(crate) fn ask(port: u16, code: i32) -> Result<()> {
+    Line::open(port)?.ask(code).map(drop)
+}
+
+/// A connection on which one question after the other is asked.
+pub(crate) struct Line(TcpStream);
+
+impl Line {
+    pub(crate) fn open(port: u16) -> Result<Line> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_nodelay(true)?;
+        Ok(Line(stream))
+    }
+
+    /// Asks a question without fields; the body of the answer, whatever its code.
+    pub(crate) fn ask(&mut self, code: i32) -> Result<Vec<u8>> {
+        self.0.write_all(&question(code)?)?;
+        let mut word = [0; 4];
+        let mut number = |stream: &mut TcpStream| -> Result<usize> {
+            stream.read_exact(&mut word)?;
+            Ok(usize::try_from(u32::from_be_bytes(word))?)
+        };
+        let size = number(&mut self.0)?;
+        let header = number(&mut self.0)? & 0x00FF_FFFF;
+        let mut answer = vec![0; size.saturating_sub(4)];
+        self.0.read_exact(&mut answer)?;
+        Ok(answer.split_off(header.min(answer.len())))
+    }
+}
+
+fn question(code: i32) -> Result<Vec<u8>> {
     let header = format!(
         "{{\"code\":{code},\"extFields\":{{}},\"flag\":0,\"language\":\"JAVA\",\"opaque\":1,\
          \"serializeTypeCurrentRPC\":\"JSON\",\"version\":409}}"
     );
     let size = u32::try_from(header.len())?;
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let words = [(size + 4).to_be_bytes(), size.to_be_bytes()].concat();
-    stream.write_all(&[&words, header.as_bytes()].concat())?;
-    stream.read_exact(&mut [0; 4])?;
-    Ok(())
+    Ok([&words, header.as_bytes()].concat())
 }
 
 /// What a process holds in memory, in MiB.

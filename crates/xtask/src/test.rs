@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::machines;
 use crate::shell::{self, build_programs, cargo, only_options, option, root};
 use crate::tools;
 
@@ -12,14 +13,26 @@ use crate::tools;
 struct Step {
     name: &'static str,
     about: &'static str,
-    run: fn(&[String]) -> Result<()>,
+    run: fn(&[String]) -> Result<Outcome>,
+}
+
+/// How a step ended that found no fault.
+pub(crate) enum Outcome {
+    Passed,
+    /// It cannot be run here, for this reason.
+    NotRun(String),
+}
+
+/// What a command that succeeded stands for.
+fn passed((): ()) -> Outcome {
+    Outcome::Passed
 }
 
 const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         about: "every file is formatted",
-        run: |_| shell::run(&mut cargo(["fmt", "--all", "--check"])),
+        run: |_| shell::run(&mut cargo(["fmt", "--all", "--check"])).map(passed),
     },
     Step {
         name: "clippy",
@@ -34,6 +47,7 @@ const STEPS: &[Step] = &[
                 "-D",
                 "warnings",
             ]))
+            .map(passed)
         },
     },
     Step {
@@ -53,6 +67,7 @@ const STEPS: &[Step] = &[
                     "-D warnings -A rustdoc::private_intra_doc_links",
                 ),
             )
+            .map(passed)
         },
     },
     Step {
@@ -66,17 +81,28 @@ const STEPS: &[Step] = &[
                 "gantry-e2e",
                 "--no-fail-fast",
             ]))
+            .map(passed)
         },
     },
     Step {
         name: "build",
         about: "the programs that ship",
-        run: |_| build_programs().map(drop),
+        run: |_| build_programs().map(drop).map(passed),
+    },
+    Step {
+        name: "packages",
+        about: "packages: units, C library, same bytes twice, lintian, rpmlint",
+        run: machines::packages,
     },
     Step {
         name: "e2e",
         about: "real daemons, Apache's servers, stock clients",
         run: end_to_end,
+    },
+    Step {
+        name: "machines",
+        about: "packages installed and running on machines with a systemd",
+        run: machines::machines,
     },
 ];
 
@@ -86,10 +112,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Some(place) => (&args[..place], args[place + 1..].to_vec()),
         None => (args, Vec::new()),
     };
-    only_options(own, &["--list"], &["--only"])?;
+    only_options(own, &["--list", "--machines"], &["--only"])?;
+    if own.iter().any(|arg| arg == "--machines") {
+        return on_machines(own);
+    }
     if own.iter().any(|arg| arg == "--list") {
         for step in STEPS {
-            println!("{:7} {}", step.name, step.about);
+            println!("{:8} {}", step.name, step.about);
         }
         return Ok(());
     }
@@ -112,10 +141,27 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     run_steps(&wanted, &filter)
 }
 
+/// The two steps about packages, or some stories of the second.
+fn on_machines(args: &[String]) -> Result<()> {
+    let steps = |names: &[&str]| -> Vec<&Step> {
+        let wanted = STEPS.iter().filter(|step| names.contains(&step.name));
+        wanted.collect()
+    };
+    let is_list = args.iter().any(|arg| arg == "--list");
+    match option(args, "--only")? {
+        _ if is_list => run_steps(&steps(&["machines"]), &["--list".to_owned()]),
+        None => run_steps(&steps(&["packages", "machines"]), &[]),
+        Some(names) => {
+            let filter = ["--only".to_owned(), names.to_owned()];
+            run_steps(&steps(&["machines"]), &filter)
+        }
+    }
+}
+
 /// Runs the steps, each to its end, and sums up.
 fn run_steps(wanted: &[&Step], filter: &[String]) -> Result<()> {
     let began = Instant::now();
-    let mut results: Vec<(&Step, Duration, Result<()>)> = Vec::new();
+    let mut results: Vec<(&Step, Duration, Result<Outcome>)> = Vec::new();
     for (number, step) in wanted.iter().enumerate() {
         println!(
             "\n[{}/{}] {}: {}",
@@ -126,17 +172,23 @@ fn run_steps(wanted: &[&Step], filter: &[String]) -> Result<()> {
         );
         let start = Instant::now();
         let result = (step.run)(filter);
-        if let Err(e) = &result {
-            println!("{}: {e:#}", step.name);
+        match &result {
+            Ok(Outcome::Passed) => {}
+            Ok(Outcome::NotRun(why)) => println!("{}: NOT RUN: {why}", step.name),
+            Err(e) => println!("{}: {e:#}", step.name),
         }
         results.push((step, start.elapsed(), result));
     }
     println!("\nsummary");
     for (step, time, result) in &results {
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("  {:7} {word:6} {:>4} s", step.name, time.as_secs());
+        let (word, why) = match result {
+            Ok(Outcome::Passed) => ("ok", String::new()),
+            Ok(Outcome::NotRun(why)) => ("not run", format!("  {}", why.trim())),
+            Err(_) => ("FAILED", String::new()),
+        };
+        println!("  {:8} {word:7} {:>4} s{why}", step.name, time.as_secs());
     }
-    println!("  all            {:>4} s", began.elapsed().as_secs());
+    println!("  all              {:>4} s", began.elapsed().as_secs());
     let failed: Vec<&str> = results
         .iter()
         .filter(|r| r.2.is_err())
@@ -148,7 +200,7 @@ fn run_steps(wanted: &[&Step], filter: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn end_to_end(filter: &[String]) -> Result<()> {
+fn end_to_end(filter: &[String]) -> Result<Outcome> {
     tools::install_missing(tools::END_TO_END)?;
     let programs = build_programs()?;
     // Apache's jars, before the clock of any test runs.
@@ -157,11 +209,12 @@ fn end_to_end(filter: &[String]) -> Result<()> {
             .arg(root().join("crates/e2e/lab/lab"))
             .arg("setup"),
     )?;
-    let mut test = cargo(["test", "-p", "gantry-e2e", "--no-fail-fast", "--"]);
+    let mut test = cargo(["test", "-p", "gantry-e2e", "--lib", "--test", "e2e"]);
+    test.args(["--no-fail-fast", "--"]);
     // Most of their time the stories wait for servers, so four share two processors well.
     test.arg("--test-threads=4")
         .args(filter)
         .env("GANTRY_BIN", &programs)
         .env("RUST_LIB_BACKTRACE", "0"); // the story tells where it failed
-    shell::run(&mut test)
+    shell::run(&mut test).map(passed)
 }

@@ -84,7 +84,7 @@ impl Registrations {
                 return Err(error.into());
             }
         };
-        lock(&self.peers).insert(connection, peer.clone());
+        self.remember(peer);
         for event in done.events.iter().take(LINES_MAX) {
             tracing::info!(
                 "{} (cluster {} name {} id {}): {event}",
@@ -119,15 +119,18 @@ impl Registrations {
             .fields
             .get(RESTART_HOLD)
             .and_then(|text| text.parse::<i64>().ok());
+        let (connection, now) = (ConnectionId(peer.id()), self.clock.now());
         let mut routes = self.routes.lock();
         let done = match hold {
-            Some(millis) if routes.hold(name, address, millis, self.clock.now()) => {
+            Some(millis) if routes.hold(name, address, millis, (connection, now)) => {
                 self.held.notify_one();
                 format!("restarts, its routes are held for {millis} ms")
             }
-            _ => match routes.unregister(name, address) {
+            _ => match routes.unregister(name, address, connection, now) {
                 Some(removed) => format!("unregistered: {removed}"),
-                None => "is not registered under this name, nothing to unregister".to_owned(),
+                None => "is not registered under this name, or over a newer connection; \
+                         nothing to unregister"
+                    .to_owned(),
             },
         };
         tracing::info!(
@@ -138,17 +141,27 @@ impl Registrations {
         Ok(Response::ok())
     }
 
-    pub(crate) fn check_version(&self, request: &Request) -> Result<Response, Refusal> {
+    pub(crate) fn check_version(
+        &self,
+        peer: &Peer,
+        request: &Request,
+    ) -> Result<Response, Refusal> {
         let header: QueryDataVersion<'_> = request.header()?;
         let asked = DataVersion::parse(&request.body)?;
         let version = Version {
             timestamp: asked.timestamp,
             counter: asked.counter,
         };
-        let check = self
-            .routes
-            .lock()
-            .check_version(header.broker_addr, version, self.clock.now());
+        let connection = ConnectionId(peer.id());
+        let check = self.routes.lock().check_version(
+            header.broker_addr,
+            version,
+            connection,
+            self.clock.now(),
+        );
+        if !check.changed {
+            self.remember(peer);
+        }
         let known = check.known.map(|known| DataVersion {
             counter: known.counter,
             timestamp: known.timestamp,
@@ -157,6 +170,13 @@ impl Registrations {
         Ok(Response::with_body(body).header(&QueryDataVersionAnswer {
             changed: check.changed,
         }))
+    }
+
+    /// Brokers may stand with this connection: its end counts.
+    fn remember(&self, peer: &Peer) {
+        lock(&self.peers)
+            .entry(ConnectionId(peer.id()))
+            .or_insert_with(|| peer.clone());
     }
 
     /// A connection has ended: its brokers are gone at once.

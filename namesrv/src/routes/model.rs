@@ -18,6 +18,7 @@ struct Fact {
     cluster: String,
     version: Version,
     epoch: Epoch,
+    complete: bool,
     connection: Option<ConnectionId>,
     refreshed: i64,
     held_until: Option<i64>,
@@ -32,7 +33,39 @@ struct Model {
 }
 
 impl Model {
+    /// A newer connection of this broker is in use.
+    fn is_late(&self, address: &str, connection: ConnectionId, now: i64) -> bool {
+        self.brokers.iter().any(|fact| {
+            fact.address == address
+                && fact
+                    .connection
+                    .is_some_and(|newest| connection.0 < newest.0)
+                && now - fact.refreshed < OWNER_QUIET_MS
+        })
+    }
+
+    fn ask(
+        &mut self,
+        address: &str,
+        version: Version,
+        connection: ConnectionId,
+        now: i64,
+    ) -> Option<Version> {
+        let late = self.is_late(address, connection, now);
+        let fact = self.brokers.iter_mut().find(|f| f.address == address)?;
+        let newest = self.epochs.get(&fact.name).copied().unwrap_or_default();
+        let is_replaced = fact.id == MASTER_ID && fact.epoch < newest;
+        if fact.version == version && fact.complete && !is_replaced && !late {
+            fact.refreshed = now;
+            fact.connection = fact.connection.map(|_| connection);
+        }
+        Some(fact.version)
+    }
+
     fn register(&mut self, said: &Registration, connection: ConnectionId, now: i64) -> bool {
+        if self.is_late(&said.address, connection, now) {
+            return true;
+        }
         let newest = self.epochs.get(&said.name).copied().unwrap_or_default();
         if said.id == MASTER_ID && said.epoch < newest {
             return false;
@@ -80,6 +113,7 @@ impl Model {
             cluster: said.cluster.clone(),
             version: said.version,
             epoch: said.epoch,
+            complete: said.topics.len() != 1,
             connection: Some(connection),
             refreshed: now,
             held_until: None,
@@ -191,7 +225,7 @@ fn replay(seed: u64) {
     let (mut routes, mut model, mut now) = (Routes::new(), Model::default(), 0_i64);
     for step in 0..STEPS {
         let at = format!("replay({seed}) step {step}");
-        match random.below(16) {
+        match random.below(17) {
             0..8 => {
                 let said = random.registration();
                 let connection = ConnectionId(random.below(4));
@@ -216,9 +250,12 @@ fn replay(seed: u64) {
                     format!("b{}", random.below(3)),
                     format!("h{}", random.below(5)),
                 );
-                let gone = addresses(routes.unregister(&name, &address).into_iter().collect());
-                let expected =
-                    model.remove_where(|fact| fact.name == name && fact.address == address);
+                let connection = ConnectionId(random.below(4));
+                let late = model.is_late(&address, connection, now);
+                let gone = routes.unregister(&name, &address, connection, Millis(now));
+                let gone = addresses(gone.into_iter().collect());
+                let expected = model
+                    .remove_where(|fact| fact.name == name && fact.address == address && !late);
                 assert_eq!(gone, expected, "{at}");
             }
             10 => {
@@ -226,11 +263,13 @@ fn replay(seed: u64) {
                     format!("b{}", random.below(3)),
                     format!("h{}", random.below(5)),
                 );
-                let held = routes.hold(&name, &address, 5_000, Millis(now));
+                let connection = ConnectionId(random.below(4));
+                let late = model.is_late(&address, connection, now);
+                let held = routes.hold(&name, &address, 5_000, (connection, Millis(now)));
                 let fact = model
                     .brokers
                     .iter_mut()
-                    .find(|fact| fact.name == name && fact.address == address);
+                    .find(|fact| fact.name == name && fact.address == address && !late);
                 assert_eq!(held, fact.is_some(), "{at}");
                 if let Some(fact) = fact {
                     fact.connection = None;
@@ -248,6 +287,17 @@ fn replay(seed: u64) {
                 let known = model.offers.iter().any(|(of, _, _)| *of == topic);
                 assert_eq!(routes.delete_topic(&topic), known, "{at}");
                 model.offers.retain(|(of, _, _)| *of != topic);
+            }
+            13 => {
+                let address = format!("h{}", random.below(5));
+                let connection = ConnectionId(random.below(4));
+                let version = Version {
+                    timestamp: 0,
+                    counter: i64::from(random.below(3) == 0),
+                };
+                let said = routes.check_version(&address, version, connection, Millis(now));
+                let known = model.ask(&address, version, connection, now);
+                assert_eq!(said.known, known, "{at}");
             }
             _ => {
                 now += i64::try_from(random.below(40_000)).unwrap();

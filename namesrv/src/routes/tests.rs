@@ -165,7 +165,7 @@ fn a_broker_first_heard_of_by_one_topic_is_not_taken_for_complete() {
         counter: 7,
     };
     assert_eq!(
-        routes.check_version("h1:1", version, Millis(1)),
+        routes.check_version("h1:1", version, CONN, Millis(1)),
         VersionCheck {
             changed: true,
             known: Some(version)
@@ -178,7 +178,11 @@ fn a_broker_first_heard_of_by_one_topic_is_not_taken_for_complete() {
         2,
     );
     assert_eq!(topics(&routes), ["new", "t1", "t2"]);
-    assert!(!routes.check_version("h1:1", version, Millis(3)).changed);
+    assert!(
+        !routes
+            .check_version("h1:1", version, CONN, Millis(3))
+            .changed
+    );
 }
 
 #[test]
@@ -200,6 +204,7 @@ fn a_lost_notice_is_made_good_by_the_next_whole_table() {
                     timestamp: 1,
                     counter: 3
                 },
+                CONN,
                 Millis(2)
             )
             .changed
@@ -267,7 +272,11 @@ fn an_unchanged_version_is_a_sign_of_life() {
         timestamp: 1,
         counter: 1,
     };
-    assert!(!routes.check_version("h1:1", same, Millis(100_000)).changed);
+    assert!(
+        !routes
+            .check_version("h1:1", same, CONN, Millis(100_000))
+            .changed
+    );
     assert!(
         routes
             .check_version(
@@ -276,12 +285,13 @@ fn an_unchanged_version_is_a_sign_of_life() {
                     timestamp: 2,
                     counter: 1
                 },
+                CONN,
                 Millis(200_000)
             )
             .changed
     );
     assert_eq!(
-        routes.check_version("h9:1", same, Millis(0)),
+        routes.check_version("h9:1", same, CONN, Millis(0)),
         VersionCheck {
             changed: true,
             known: None
@@ -342,7 +352,7 @@ fn a_silent_or_closed_holder_loses_its_name() {
     assert_eq!(addresses(&routes, "a"), [(0, "h2:1".to_owned())]);
     // The one that lost it is unknown now: its connection may close, and its goodbye must not hurt the new one.
     assert!(routes.connection_closed(CONN).is_empty());
-    assert_eq!(routes.unregister("a", "h1:1"), None);
+    assert_eq!(routes.unregister("a", "h1:1", CONN, Millis(0)), None);
     assert_eq!(addresses(&routes, "a"), [(0, "h2:1".to_owned())]);
     routes.connection_closed(OTHER);
     register(
@@ -400,9 +410,9 @@ fn a_renamed_broker_leaves_nothing_under_its_old_name() {
 fn unregistering_compares_addresses_and_names() {
     let mut routes = Routes::new();
     register(&mut routes, &says("a", 0, "h1:1", 1, &["t1"]), CONN, 0);
-    assert_eq!(routes.unregister("a", "h2:1"), None);
-    assert_eq!(routes.unregister("b", "h1:1"), None);
-    let gone = routes.unregister("a", "h1:1").unwrap();
+    assert_eq!(routes.unregister("a", "h2:1", CONN, Millis(0)), None);
+    assert_eq!(routes.unregister("b", "h1:1", CONN, Millis(0)), None);
+    let gone = routes.unregister("a", "h1:1", CONN, Millis(0)).unwrap();
     assert_eq!((gone.id, gone.last_of_name), (0, true));
     assert!(routes.is_empty());
 }
@@ -412,8 +422,8 @@ fn a_route_is_held_for_a_broker_that_restarts() {
     let mut routes = Routes::new();
     let table = says("a", 0, "h1:1", 1, &["t1"]);
     register(&mut routes, &table, CONN, 0);
-    assert!(!routes.hold("b", "h1:1", 5_000, Millis(10)));
-    assert!(routes.hold("a", "h1:1", 5_000, Millis(10)));
+    assert!(!routes.hold("b", "h1:1", 5_000, (CONN, Millis(10))));
+    assert!(routes.hold("a", "h1:1", 5_000, (CONN, Millis(10))));
     assert_eq!(routes.first_hold_end(), Some(Millis(5_010)));
     assert!(routes.connection_closed(CONN).is_empty());
     assert!(routes.expire(Millis(5_009)).is_empty());
@@ -421,10 +431,56 @@ fn a_route_is_held_for_a_broker_that_restarts() {
     assert_eq!(routes.first_hold_end(), None);
     assert!(routes.expire(Millis(6_000)).is_empty());
     // One that does not come back is gone when its time is up, and the time it may ask for is limited.
-    assert!(routes.hold("a", "h1:1", i64::MAX, Millis(6_000)));
+    assert!(routes.hold("a", "h1:1", i64::MAX, (OTHER, Millis(6_000))));
     assert!(routes.expire(Millis(6_000 + HOLD_MAX_MS - 1)).is_empty());
     assert_eq!(routes.expire(Millis(6_000 + HOLD_MAX_MS)).len(), 1);
     assert!(topics(&routes).is_empty());
+}
+
+// A link is cut and healed. The broker has given up its connection and comes by another; only then does the name server
+// read what was sent over the old one, and its end. The broker used to be missing until its next period.
+#[test]
+fn what_comes_late_over_an_older_connection_undoes_nothing() {
+    let mut routes = Routes::new();
+    register(&mut routes, &says("a", 1, "h1:1", 1, &[]), CONN, 0);
+    register(&mut routes, &says("a", 0, "h1:1", 2, &["t1"]), OTHER, 10);
+    let late = register(&mut routes, &says("a", 1, "h1:1", 1, &["t2"]), CONN, 20);
+    assert_eq!(late.events, [Event::Late]);
+    assert_eq!(routes.unregister("a", "h1:1", CONN, Millis(20)), None);
+    assert!(!routes.hold("a", "h1:1", 1, (CONN, Millis(20))));
+    assert!(routes.connection_closed(CONN).is_empty());
+    assert!(routes.expire(Millis(1_000)).is_empty());
+    assert_eq!(addresses(&routes, "a"), [(0, "h1:1".to_owned())]);
+    assert_eq!(topics(&routes), ["t1"]);
+    // The newer one stands for the broker: its end is the broker's.
+    assert_eq!(routes.connection_closed(OTHER).len(), 1);
+    register(&mut routes, &says("a", 0, "h1:1", 2, &["t1"]), CONN, 30);
+    assert_eq!(addresses(&routes, "a"), [(0, "h1:1".to_owned())]);
+}
+
+// Apache's broker asks first, also over a new connection, and does not register when nothing changed.
+#[test]
+fn a_question_over_a_newer_connection_moves_the_broker_there() {
+    let mut routes = Routes::new();
+    let table = says("a", 0, "h1:1", 1, &["t1", "t2"]);
+    register(&mut routes, &table, CONN, 0);
+    let check = routes.check_version("h1:1", table.version, OTHER, Millis(10));
+    assert!(!check.changed);
+    assert!(routes.connection_closed(CONN).is_empty());
+    assert_eq!(topics(&routes), ["t1", "t2"]);
+    assert_eq!(routes.connection_closed(OTHER).len(), 1);
+}
+
+#[test]
+fn an_older_connection_counts_again_when_the_newer_is_silent() {
+    let mut routes = Routes::new();
+    let table = says("a", 0, "h1:1", 1, &["t1"]);
+    register(&mut routes, &table, OTHER, 0);
+    let late = register(&mut routes, &table, CONN, OWNER_QUIET_MS - 1);
+    assert_eq!(late.events, [Event::Late]);
+    register(&mut routes, &table, CONN, OWNER_QUIET_MS);
+    assert!(routes.connection_closed(OTHER).is_empty());
+    assert_eq!(routes.connection_closed(CONN).len(), 1);
 }
 
 #[test]
@@ -580,11 +636,19 @@ fn a_slave_that_knows_of_a_promotion_is_enough_to_refuse_the_master_before() {
     let old = says("a", 0, "h1:1", 1, &["t", "u"]);
     register(&mut routes, &old, CONN, 0);
     let version = old.version;
-    assert!(!routes.check_version("h1:1", version, Millis(1)).changed);
+    assert!(
+        !routes
+            .check_version("h1:1", version, CONN, Millis(1))
+            .changed
+    );
     let slave = promoted(says("a", 2, "h3:1", 1, &[]), 4);
     register(&mut routes, &slave, CONN, 1);
     // It does not send its table for as long as the version is known, so it is asked for it.
-    assert!(routes.check_version("h1:1", version, Millis(2)).changed);
+    assert!(
+        routes
+            .check_version("h1:1", version, CONN, Millis(2))
+            .changed
+    );
     assert!(routes.register(&old, CONN, Millis(3)).is_err());
 }
 

@@ -7,6 +7,7 @@ use gantry_disk::faulty::Operation;
 use gantry_wire::bodies::{ProducerData, SubscriptionGroupConfig};
 
 use super::latch::on_faulty_disk;
+use super::replicas::Follower;
 use super::*;
 
 /// Apache's exporter: name, labels, help.
@@ -164,10 +165,15 @@ async fn use_everything(client: &Client) {
 #[test]
 fn names_labels_and_help_are_those_of_the_tables() {
     with_broker(
-        |config| config.broker_cluster_name = "C".to_owned(),
+        |config| {
+            config.broker_cluster_name = "C".to_owned();
+            config.store.ha_peers = Some("127.0.0.1".to_owned());
+        },
         async |broker, client| {
             use_everything(&client).await;
+            let slave = Follower::attach(&broker).await;
             let all = scrape(&broker);
+            drop(slave);
             let mut seen = BTreeSet::new();
             for row in rows(EXPORTER) {
                 let [name, labels, help] = row[..] else {
@@ -252,6 +258,10 @@ fn names_labels_and_help_are_those_of_the_tables() {
                 (
                     "rocketmq_producer_offset{cluster=\"C\",broker=\"broker-a\",topic=\"T\"}",
                     4.0,
+                ),
+                (
+                    "rocketmq_broker_commitlog_diff{cluster=\"C\",brokerIP=\"127.0.0.1\",broker=\"broker-a\"}",
+                    gantry_service::metrics::float(broker.store.max_offset().0),
                 ),
                 (
                     "rocketmq_topic_dlq_offset{cluster=\"C\",broker=\"broker-a\",group=\"G\"}",

@@ -2,7 +2,7 @@
 
 use gantry_message::LogOffset;
 use gantry_replication::{Patience, Received, Slave, Wire, report};
-use gantry_wire::bodies::HaStatus;
+use gantry_wire::bodies::{HaStatus, KvTable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{BrokerRole, SlaveAckPolicy};
 
 /// A slave that keeps what it is sent, and reports when it is told to.
-struct Follower {
+pub(super) struct Follower {
     socket: TcpStream,
     core: Slave,
     log: Vec<u8>,
@@ -31,6 +31,14 @@ impl Follower {
             ),
             log: Vec::new(),
         }
+    }
+
+    /// One that has nothing of the log and has said so.
+    pub(super) async fn attach(broker: &Broker) -> Follower {
+        let mut slave = Follower::connect(broker).await;
+        slave.report().await;
+        near(broker, 1).await;
+        slave
     }
 
     async fn report(&mut self) {
@@ -296,8 +304,10 @@ fn degrade_acknowledges_without_a_copy_until_slaves_have_caught_up() {
                 .acks
                 .look(settings, broker.store.max_offset())
         };
+        let news = broker.standing.next_word();
         assert_eq!(client.send("").await.code, response::SUCCESS);
         assert!(is_degraded());
+        told_at_once(news).await;
         let mut slave = Follower::connect(&broker).await;
         slave.report().await;
         near(&broker, 1).await;
@@ -357,6 +367,18 @@ async fn set_read_only(client: &Client, read_only: bool) -> i64 {
     number(&reply, "maxOffset")
 }
 
+/// Does not wait for the next regular word.
+async fn told_at_once(news: impl Future<Output = ()>) {
+    let told = tokio::time::timeout(std::time::Duration::from_secs(5), news).await;
+    assert!(told.is_ok(), "nothing is said before it is time");
+}
+
+/// 28.
+async fn runtime_info(client: &Client) -> std::collections::BTreeMap<String, String> {
+    let reply = client.ask(request::GET_BROKER_RUNTIME_INFO, &[], b"").await;
+    KvTable::parse(&reply.body).unwrap().table
+}
+
 async fn ha_status(client: &Client) -> HaStatus {
     let reply = client.ask(request::HA_STATUS, &[], b"").await;
     assert_eq!(reply.code, 0, "{:?}", reply.remark);
@@ -372,7 +394,9 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
         let broker = Broker::start(config.clone()).await.unwrap();
         let client = Client::connect(&broker).await;
         assert_eq!(client.send("").await.code, response::SUCCESS);
+        let news = broker.standing.next_word();
         let end = set_read_only(&client, true).await;
+        told_at_once(news).await;
         assert_eq!(end, i64::try_from(broker.store.max_offset().0).unwrap());
         let reply = client.send("").await;
         assert_eq!(reply.code, response::SERVICE_NOT_AVAILABLE);
@@ -400,6 +424,13 @@ fn a_drained_broker_takes_nothing_until_it_may_again_restarts_included() {
         assert!(
             status.read_only && status.not_writable.is_some(),
             "{status:?}"
+        );
+        let figures = runtime_info(&client).await;
+        assert_eq!(figures["gantryReadOnly"], "true");
+        let takes = &figures["gantryTakesMessages"];
+        assert!(
+            takes.starts_with("no: ") && takes.contains("read only"),
+            "{takes}"
         );
         broker.stop().await.unwrap();
         // As `main` reads it at the next start.
@@ -442,6 +473,9 @@ fn ha_status_names_every_slave_and_why_it_is_not_in_sync() {
             panic!("{status:?}")
         };
         assert!(one.in_sync && one.is_open, "{one:?}");
+        let figures = runtime_info(&client).await;
+        assert_eq!(figures["gantryInSyncSlaves"], "1");
+        assert_eq!(figures["gantryBrokerRole"], "SYNC_MASTER");
         assert_eq!((one.id, one.wire.as_str()), (-1, "plain"));
         assert_eq!(one.behind_bytes, i64::try_from(end).unwrap());
         drop(slave);

@@ -2,7 +2,8 @@
 //!
 //! All of Java's keys are there from the first second on, in Java's formats, because its tools take them apart. Keys
 //! of parts that this broker does not have (thread pools, the transient buffer pool) say what Java says when those
-//! parts are idle. Reads disk usage and therefore blocks.
+//! parts are idle. What Java has no key for, how the broker stands in its pair and whether it takes messages, is under
+//! keys that begin with `gantry`. Reads disk usage and therefore blocks.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use gantry_wire::{Response, version};
 
 use super::Identity;
 use crate::delay::Delay;
+use crate::pairing::Pairing;
 use crate::stats::{Rates, Runtime, Stats};
 
 /// What this broker says it is; tools look the number up.
@@ -36,6 +38,8 @@ pub struct RuntimeInfo {
     pub paths: StorePaths,
     /// How full that is.
     pub disk: Arc<dyn Disk>,
+    /// Its slaves, or its master.
+    pub pairing: Arc<Pairing>,
 }
 
 /// The folders whose disks are shown.
@@ -59,6 +63,7 @@ impl RuntimeInfo {
         counters(&mut table, &self.stats.runtime(), now);
         self.store_figures(&mut table);
         self.queues(&mut table);
+        self.pair(&mut table);
         Response::with_body(KvTable { table }.encode())
     }
 
@@ -148,6 +153,35 @@ impl RuntimeInfo {
         );
         put(table, "remainTransientStoreBufferNumbs", i32::MAX);
     }
+}
+
+impl RuntimeInfo {
+    fn pair(&self, table: &mut Table) {
+        let status = self.pairing.status();
+        let in_sync = status.slaves.iter().filter(|slave| slave.in_sync);
+        put(table, "gantryInSyncSlaves", in_sync.count());
+        let connected = status.slaves.iter().filter(|slave| slave.is_open);
+        put(table, "gantryConnectedSlaves", connected.count());
+        put(table, "gantryInSyncReplicas", status.in_sync_replicas);
+        put(table, "gantryReplicatedOffset", status.replicated);
+        put(table, "gantryBrokerRole", status.role);
+        put(table, "gantrySlaveAckPolicy", status.slave_ack_policy);
+        put(table, "gantryDegraded", status.degraded);
+        put(table, "gantryEpoch", status.epoch.unwrap_or_default());
+        put(table, "gantryFenced", status.is_fenced);
+        put(table, "gantryReadOnly", status.read_only);
+        let not_writable = status.not_writable.as_deref();
+        put(table, "gantryTakesMessages", yes_or_why(not_writable));
+        if let Some(follows) = status.following {
+            put(table, "gantryFollows", follows.master.unwrap_or_default());
+            put(table, "gantryFollowing", yes_or_why(follows.why.as_deref()));
+        }
+    }
+}
+
+/// `yes`, or `no` and why not.
+fn yes_or_why(why_not: Option<&str>) -> String {
+    why_not.map_or_else(|| "yes".to_owned(), |why| format!("no: {why}"))
 }
 
 fn counters(table: &mut Table, runtime: &Runtime, now: Millis) {

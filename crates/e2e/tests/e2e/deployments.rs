@@ -188,6 +188,46 @@ impl Layout {
         Ok(())
     }
 
+    /// All servers stop by the documented lines and start again.
+    fn restart_all(&self, load: &mut Load, brokers: &[(&Machine, &str)]) -> Result<()> {
+        let name_servers = [&self.a, &self.b];
+        for (machine, _) in brokers {
+            machine.typed(&self.home, "sh bin/mqshutdown broker")?;
+        }
+        for machine in name_servers {
+            machine.typed(&self.home, "sh bin/mqshutdown namesrv")?;
+        }
+        for (machine, _) in brokers {
+            machine.await_end("mqbroker")?;
+        }
+        for machine in name_servers {
+            machine.await_end("mqnamesrv")?;
+        }
+        self.start_name_servers()?;
+        for (machine, file) in brokers {
+            self.start(machine, file)?;
+        }
+        for (_, master) in brokers.iter().filter(|(_, file)| !file.ends_with("-s")) {
+            await_acked(load, master, 300)?;
+        }
+        self.step("everything was restarted");
+        Ok(())
+    }
+
+    fn all(&self) -> [(&Machine, &'static str); 4] {
+        [
+            (&self.a, "broker-a"),
+            (&self.b, "broker-b"),
+            (&self.c, "broker-a-s"),
+            (&self.d, "broker-b-s"),
+        ]
+    }
+
+    fn admin(&self, words: &str) -> Result<String> {
+        let line = format!("sh bin/mqadmin {words} -n '{}'", Self::name_servers());
+        self.clients.typed(&self.home, &line)
+    }
+
     fn end(&self, load: Load) -> Result<()> {
         self.step("the end begins");
         let (counted, text) = load.finish()?;
@@ -260,6 +300,10 @@ fn two_masters_two_slaves_asynchronous() -> Result<()> {
     await_acked(&mut load, "broker-b", 300)?;
     layout.await_copied(&layout.b, &layout.d)?;
     layout.step("master b and its slave are back");
+
+    layout.restart_all(&mut load, &layout.all())?;
+    layout.await_copied(&layout.a, &layout.c)?;
+    layout.await_copied(&layout.b, &layout.d)?;
     layout.end(load)
 }
 
@@ -294,6 +338,8 @@ fn two_masters_two_slaves_synchronous() -> Result<()> {
     await_acked(&mut load, "broker-b", 300)?;
     layout.step("slave b was cut off and acknowledges again");
 
+    layout.restart_all(&mut load, &layout.all())?;
+
     // Now no machine has the only copy of anything acknowledged: master a dies under load and its disk is gone.
     layout.kill_master_a(&mut load)?;
     layout.start(&layout.a, "broker-a")?;
@@ -302,6 +348,22 @@ fn two_masters_two_slaves_synchronous() -> Result<()> {
     layout.a.kill("mqbroker")?;
     fs::remove_dir_all(layout.a.home().join("store"))?;
     layout.step("master a is dead and its store is deleted");
+
+    // Its slave takes its place. It comes back from nothing with its old configuration, and becomes the new one's slave.
+    let (a, c) = (layout.a.address(), layout.c.address());
+    until("the slave in its master's place", || {
+        let promoted = layout.admin(&format!("promote -b {c}:10911"));
+        Ok(promoted.is_ok_and(|said| said.contains("since promotion 1.1")))
+    })?;
+    layout.start(&layout.a, "broker-a")?;
+    until("the old master to hear of it", || {
+        let status = layout.admin(&format!("haStatus -b {a}:10911"));
+        Ok(status.is_ok_and(|said| said.contains("FENCED, promotion 1.1")))
+    })?;
+    layout.admin(&format!("rejoin -b {a}:10911"))?;
+    layout.await_copied(&layout.c, &layout.a)?;
+    await_acked(&mut load, "broker-a", 300)?;
+    layout.step("slave a is the master, and the old master its slave");
     // A group that begins now finds every acknowledged message, broker-a's in the slave.
     layout.end(load)
 }
@@ -340,21 +402,6 @@ fn two_masters_without_slaves() -> Result<()> {
     none_failed(&mut load, "though a master was always there")?;
     layout.step("master a died and is back");
 
-    for (machine, _) in masters {
-        machine.typed(&layout.home, "sh bin/mqshutdown broker")?;
-        machine.typed(&layout.home, "sh bin/mqshutdown namesrv")?;
-    }
-    for (machine, _) in masters {
-        machine.await_end("mqbroker")?;
-        machine.await_end("mqnamesrv")?;
-    }
-    layout.start_name_servers()?;
-    for (machine, file) in masters {
-        layout.start(machine, file)?;
-    }
-    for (_, name) in masters {
-        await_acked(&mut load, name, 300)?;
-    }
-    layout.step("everything was restarted");
+    layout.restart_all(&mut load, &masters)?;
     layout.end(load)
 }

@@ -17,7 +17,10 @@ use tempfile::TempDir;
 
 const TOPIC: &str = "handed-over";
 const QUEUES: u32 = 4;
+const UPDATE_CONFIG: i32 = 25;
 const OK: i64 = 0;
+/// `SLAVE_NOT_AVAILABLE`
+const NO_SLAVE: i64 = 11;
 /// `SERVICE_NOT_AVAILABLE`
 const REFUSED: i64 = 14;
 
@@ -123,6 +126,15 @@ impl Fleet {
         Ok(said)
     }
 
+    /// What the master does without slaves.
+    fn policy(&self, policy: &str) -> Result<()> {
+        let change = format!("slaveAckPolicy={policy}");
+        let mut wire = self.brokers[0].wire()?;
+        wire.call(UPDATE_CONFIG, &[], change.as_bytes())?
+            .success()?;
+        Ok(())
+    }
+
     fn status(&self, broker: usize) -> Result<String> {
         self.succeeds(&["haStatus", "-b", &self.brokers[broker].address()])
     }
@@ -172,7 +184,8 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
     let dry = fleet.promote(1, &["-d"])?;
     ensure!(dry.contains("in promotion 1.1; "), "{dry}");
     ensure!(!fleet.store(1).join("gantry.epoch").exists(), "it was dry");
-    for (old, new, promotion) in [(0, 1, "1.1"), (1, 0, "2.1")] {
+    // On the way back the old master is a slave by its configuration, and needs nobody to say so.
+    for (old, new, promotion, part) in [(0, 1, "1.1", "FENCED"), (1, 0, "2.1", "SLAVE")] {
         let said = fleet.promote(new, &[])?;
         ensure!(
             said.contains(&format!("since promotion {promotion}")),
@@ -181,7 +194,7 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
         ensure!(fleet.answer(old)? == REFUSED);
         let status = fleet.status(old)?;
         ensure!(
-            status.contains(&format!("FENCED, promotion {promotion}")),
+            status.contains(&format!("{part}, promotion {promotion}")),
             "{status}"
         );
         ensure!(!status.contains("read only"), "{status}");
@@ -205,15 +218,19 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
 fn comes_back(name_server: Make) -> Result<()> {
     let _turn = Turn::wait();
     let mut fleet = Fleet::start("comes-back", name_server, 1)?;
-    // Frozen, the slave acknowledges nothing; the message lies in the master's log, and its sender was told nothing good.
-    fleet.signal(1, Signal::SIGSTOP)?;
-    let mut wire = fleet.brokers[0].wire()?;
-    ledger::send(&mut wire, TOPIC, 0, b"nobody has it")?;
-    let before = end_of(&fleet.brokers[1]);
-    ensure!(before.is_err() || wire.read()?.code != OK);
+    fleet.policy("report")?;
+    fleet.brokers[1].kill()?;
+    until("a message that nobody else has", || {
+        Ok(fleet.answer(0)? == NO_SLAVE)
+    })?;
+    fleet.policy("refuse")?;
     fleet.brokers[0].kill()?;
-    fleet.signal(1, Signal::SIGCONT)?;
-    let said = fleet.promote(1, &[])?;
+    fleet.brokers[1].start()?;
+    // It was not there to see how many slaves its master had.
+    let address = fleet.brokers[1].address();
+    let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER"])?;
+    ensure!(said.contains("--slaves says it"), "{said}");
+    let said = fleet.promote(1, &["-r", "SYNC_MASTER", "-s", "1"])?;
     ensure!(said.contains("nothing that is known of is lost"), "{said}");
     fleet.has_all(1)?;
     fleet.brokers[0].start()?;

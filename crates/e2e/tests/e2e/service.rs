@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const TOPIC: &str = "service";
+const SET_READ_ONLY: i32 = 46003;
 
 /// Starts a server that runs already again, as the unit of this systemd.
 fn start_under(server: &mut Server, systemd: &Systemd, watchdog: Option<Duration>) -> Result<()> {
@@ -247,6 +248,27 @@ fn a_failing_start_says_why_and_keeps_nothing() -> Result<()> {
     ensure!(ended.code() == Some(78), "{ended}");
     systemd.await_message(&["STATUS=configuration: ", "listenPort"])?;
     ensure!(systemd.kept().is_empty(), "{:?}", systemd.kept());
+    Ok(())
+}
+
+/// The next regular word is ten seconds away; who drains a broker looks at once.
+#[test]
+fn a_drained_broker_says_so_at_once() -> Result<()> {
+    let room = room("unit-drained")?;
+    let systemd = Systemd::start(room.path())?;
+    let mut broker = Server::broker(Make::Gantry, room.path(), "broker-a", &[], &[])?;
+    broker.stop()?;
+    start_under(&mut broker, &systemd, None)?;
+    for (drained, status) in [("true", "STATUS=READ ONLY"), ("false", "STATUS=Serving")] {
+        systemd.forget();
+        let asked = Instant::now();
+        let fields = [("readOnly", drained)];
+        let answer = broker.wire()?.call(SET_READ_ONLY, &fields, &[])?;
+        ensure!(answer.code == 0, "{answer:?}");
+        let said = systemd.await_message(&[status])?;
+        let took = said.at - asked;
+        ensure!(took < Duration::from_secs(5), "{status} after {took:?}");
+    }
     Ok(())
 }
 

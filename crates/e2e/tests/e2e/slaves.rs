@@ -91,6 +91,46 @@ fn story(make: Make, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// No name server knows either: the slave is told where the master's HA port is, and copies tables all the same.
+fn a_pair_without_name_servers(make: Make, name: &str) -> Result<()> {
+    let _turn = Turn::wait();
+    let room = room(name)?;
+    let trusted: &[_] = match make {
+        Make::Gantry => &[("haPeers", "127.0.0.1")],
+        Make::Apache => &[],
+    };
+    let master = Server::broker(make, &room.path().join("m"), "broker-a", &[], trusted)?;
+    create_topic(&master, &[], TOPIC, QUEUES)?;
+    let ha = format!("127.0.0.1:{}", master.port() + 1);
+    let slave = Server::broker(
+        Make::Gantry,
+        &room.path().join("s"),
+        "broker-a",
+        &[],
+        &[
+            ("brokerId", "1"),
+            ("brokerRole", "SLAVE"),
+            ("haMasterAddress", &ha),
+        ],
+    )?;
+    let ledger = ledger::fill(&master.address(), TOPIC, QUEUES, 0)?;
+    commit(&master, "copied", 5)?;
+    until("messages and offsets on the slave", || {
+        let copied = verify(&slave.address(), TOPIC, &ledger).is_ok();
+        Ok(copied && position(&slave, "copied")? == Some(5))
+    })
+}
+
+#[test]
+fn a_gantry_master_that_only_ha_master_address_names_has_its_tables_copied() -> Result<()> {
+    a_pair_without_name_servers(Make::Gantry, "alone-gantry")
+}
+
+#[test]
+fn an_apache_master_that_only_ha_master_address_names_has_its_tables_copied() -> Result<()> {
+    a_pair_without_name_servers(Make::Apache, "alone-apache")
+}
+
 #[test]
 fn readers_go_on_at_a_gantry_slave_of_a_gantry_master() -> Result<()> {
     story(Make::Gantry, "slaves-gantry")

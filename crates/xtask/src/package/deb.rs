@@ -70,9 +70,42 @@ fn changelog(release: &Release) -> Result<String> {
             changes.version
         ));
         for point in &changes.points {
-            text.push_str(&format!("  * {point}\n"));
+            text.push_str(&wrapped(point));
         }
         text.push_str(&format!("\n -- {}  {date}\n\n", release.maintainer));
     }
     Ok(text)
+}
+
+/// A point of the changelog in lines of at most 80 characters, as Debian wants them.
+fn wrapped(point: &str) -> String {
+    let mut text = String::new();
+    let mut line = "  *".to_owned();
+    for word in point.split_whitespace() {
+        if line.len() + 1 + word.len() > 80 {
+            text.push_str(&line);
+            text.push('\n');
+            line = "   ".to_owned();
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text + &line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_point_goes_on_in_the_next_line() {
+        assert_eq!(wrapped("One word."), "  * One word.\n");
+        let long = "word ".repeat(30);
+        let text = wrapped(&long);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("  * word word") && lines[0].len() <= 80);
+        assert!(lines[1].starts_with("    word word"));
+        assert_eq!(text.matches("word").count(), 30);
+    }
 }

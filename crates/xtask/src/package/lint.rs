@@ -21,7 +21,7 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// An error if either has anything to say.
-pub(super) fn run(packages: &[PathBuf]) -> Result<()> {
+pub(crate) fn run(packages: &[PathBuf]) -> Result<()> {
     tools::install_missing(TOOLS)?;
     let of = |ending: &str| {
         let ending = ending.to_owned();

@@ -65,6 +65,16 @@ pub(super) fn lay_out(programs: &Path, tree: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Adds a line to every file of settings.
+pub(super) fn note_in_settings(tree: &Path, note: &str) -> Result<()> {
+    for file in ["etc/gantry/broker.toml", "etc/gantry/namesrv.toml"] {
+        let path = tree.join(file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        fs::write(&path, format!("{text}{note}\n"))?;
+    }
+    Ok(())
+}
+
 fn make(program: &Path, kind: &str, place: &Path) -> Result<()> {
     let text = shell::output(Command::new(program).args(["--generate", kind]))?;
     ensure!(

@@ -32,12 +32,15 @@ pub(super) fn check(tree: &Path, work: &Path) -> Result<()> {
     }
     run(&mut verify)?;
     for service in SERVICES {
-        output(
+        let said = output(
             Command::new("systemd-analyze")
                 .args(["security", "--offline=yes", "--no-pager"])
                 .arg(format!("--threshold={EXPOSURE}"))
                 .arg(folder.join(service)),
         )?;
+        if let Some(verdict) = said.lines().find(|line| line.contains("exposure level")) {
+            println!("{service}: {}", verdict.trim_start_matches(['→', ' ']));
+        }
     }
     Ok(())
 }
