@@ -4,6 +4,7 @@
 //! is changed on disk, so a start that cannot succeed leaves everything as it was.
 
 use std::{
+    fmt, io,
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
     path::{Path, PathBuf},
     rc::Rc,
@@ -15,8 +16,8 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
-use gantry_replication::Part;
 use gantry_service::{Failure, Sockets, events, logging, notify};
+use gantry_service::{Failure, Sockets, events, logging, notify, owner};
 use gantry_store::{Cut, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
@@ -75,7 +76,7 @@ use crate::{
     slave::{self, Known, Slave},
     standing::{self, Standing},
     stats::{Stats, StatsConfig},
-    tables::{Groups, Offsets, Topics},
+    tables::{Groups, Offsets, TableError, Topics},
     timers::{Step, Timers},
 };
 
@@ -535,8 +536,9 @@ impl State {
             None => Store::open(disk.clone(), told, now),
             Some(cut) => Store::open_cut(disk.clone(), told, now, cut),
         };
-        let store = store.map_err(store_failure)?;
-        store.start().map_err(store_failure)?;
+        let root = Path::new(&config.store.store_path_root_dir);
+        let store = store.map_err(|error| store_failure(error, root))?;
+        store.start().map_err(|error| store_failure(error, root))?;
         board.recovered();
         let follower = Arc::downgrade(&store);
         live.follow(move |config| {
@@ -544,7 +546,7 @@ impl State {
                 store.reconfigure(&store_config(config));
             }
         });
-        let table = |error: crate::tables::TableError| Failure::other(error.to_string());
+        let table = |error| table_failure(error, root);
         let stats_config = StatsConfig {
             cluster: config.broker_cluster_name.clone(),
             detail: config.enable_detail_stat,
@@ -962,8 +964,32 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
         })
 }
 
-fn store_failure(error: StoreError) -> Failure {
-    Failure::from_error(error)
+/// `root` is where files of the store belong.
+fn store_failure(error: StoreError, root: &Path) -> Failure {
+    match &error {
+        StoreError::Io { path, source, .. } => refused(&error, source, path, root),
+        _ => Failure::from_error(error),
+    }
+}
+
+fn table_failure(error: TableError, root: &Path) -> Failure {
+    match &error {
+        TableError::Io {
+            path,
+            error: source,
+        } => refused(&error, source, path, root),
+        _ => Failure::other(error),
+    }
+}
+
+/// What the system refused on a file, with the command that mends it where the file is somebody else's.
+fn refused(error: &dyn fmt::Display, source: &io::Error, path: &Path, root: &Path) -> Failure {
+    let remedy = owner::remedy(source, path, root).map(|remedy| format!("; {remedy}"));
+    let reason = format!("{error}{}", remedy.unwrap_or_default());
+    match source.raw_os_error() {
+        Some(errno) => Failure::System { reason, errno },
+        None => Failure::Other(reason),
+    }
 }
 
 fn banner(config: &BrokerConfig) -> String {

@@ -53,6 +53,7 @@ fn serve(loaded: Loaded<NamesrvConfig>, sockets: Sockets, logs: &Logging) -> Res
             logging::banner(&format!("load config properties file OK, {file}"));
         }
         logging::banner("The Name Server boot success. serializeType=JSON");
+        warn_if_open(&settings.get());
         notify::ready(&server.status());
         let signal = signals.stop(|| read_again(&server, &settings)).await;
         tracing::info!(message_id = events::STOPPING, "{signal}: stopping");
@@ -61,6 +62,17 @@ fn serve(loaded: Loaded<NamesrvConfig>, sockets: Sockets, logs: &Logging) -> Res
         tracing::info!(message_id = events::STOPPED, "stopped");
         Ok(())
     })
+}
+
+/// Open to everybody is RocketMQ's way; nobody shall be surprised by it (decision 18).
+fn warn_if_open(settings: &NamesrvConfig) {
+    if settings.server.is_insecure() {
+        tracing::warn!(
+            message_id = events::INSECURE,
+            "INSECURE: everybody who reaches this host can change routes and settings; set bindAddress=127.0.0.1 or \
+             adminOpen=false, or close the port to strangers"
+        );
+    }
 }
 
 /// SIGHUP: the same options, files and environment, read again.

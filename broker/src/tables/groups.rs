@@ -127,7 +127,7 @@ impl Groups {
             if old.is_none() {
                 TableError::check_room("subscription groups", entries.len(), GROUPS_MAX)?;
             }
-            tracing::info!(?config, ?old, "subscription group set");
+            tracing::info!(group = %config.group_name, ?config, ?old, "subscription group set");
             entries.insert(config.group_name.as_str().into(), Arc::new(config));
             Ok(Edit::Changed(()))
         })
@@ -138,7 +138,7 @@ impl Groups {
         self.table.change(now, |entries| {
             Ok(match entries.remove(group) {
                 Some(old) => {
-                    tracing::info!(?old, "subscription group removed");
+                    tracing::info!(group = %old.group_name, ?old, "subscription group removed");
                     Edit::Changed(true)
                 }
                 None => Edit::Same(false),

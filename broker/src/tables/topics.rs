@@ -246,7 +246,7 @@ impl Topics {
                 order: old.is_some_and(|old| old.order),
                 ..config
             });
-            tracing::info!(?config, ?old, "topic set");
+            tracing::info!(topic = %config.topic_name, ?config, ?old, "topic set");
             entries.insert(config.topic_name.as_str().into(), config.clone());
             Ok(Edit::Changed(config))
         })
@@ -257,7 +257,7 @@ impl Topics {
         self.table.change(now, |entries| {
             Ok(match entries.remove(name) {
                 Some(old) => {
-                    tracing::info!(?old, "topic removed");
+                    tracing::info!(topic = %old.topic_name, ?old, "topic removed");
                     Edit::Changed(true)
                 }
                 None => Edit::Same(false),

@@ -29,13 +29,28 @@ pub fn call<'a>(
     fields: impl Iterator<Item = (&'a str, &'a str)>,
     result: &str,
 ) {
-    let (from, fields) = (from.to_string(), text(fields));
+    let from = from.to_string();
+    // Each a field of its own, as in other lines: the journal is asked for them.
+    let (mut topic, mut group) = (None, None);
+    let fields = text(fields.filter(|(name, value)| {
+        let own = match *name {
+            "topic" => &mut topic,
+            "group" | "consumerGroup" | "groupName" => &mut group,
+            _ => return true,
+        };
+        let is_first = own.is_none();
+        own.get_or_insert_with(|| text([("", *value)].into_iter()));
+        !is_first
+    }));
+    let (topic, group) = (topic.as_deref(), group.as_deref());
     match effect {
         Effect::Changes => tracing::info!(
             target: AUDIT,
             message_id = events::AUDIT,
             from,
             what,
+            topic,
+            group,
             fields,
             result,
             "administration"
@@ -44,6 +59,8 @@ pub fn call<'a>(
             message_id = events::AUDIT,
             from,
             what,
+            topic,
+            group,
             fields,
             result,
             "administration"
@@ -55,8 +72,9 @@ fn text<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (name, value) in fields.filter(|(name, _)| !is_secret(name)) {
         let separator = if text.is_empty() { "" } else { "," };
+        let equals = if name.is_empty() { "" } else { "=" };
         // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}{name}={}", value.escape_debug());
+        let _ = write!(text, "{separator}{name}{equals}{}", value.escape_debug());
         if FIELDS_BYTES < text.len() {
             let cut = (0..=FIELDS_BYTES)
                 .rev()

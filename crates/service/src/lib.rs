@@ -16,6 +16,7 @@ pub mod logging;
 pub mod manual;
 pub mod metrics;
 pub mod notify;
+pub mod owner;
 mod rotating;
 pub mod signals;
 pub mod sockets;

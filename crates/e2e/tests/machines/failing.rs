@@ -103,7 +103,7 @@ impl Attempt<'_> {
         let found = machine.show("mqbroker", "ExecMainStatus")?;
         ensure!(found == exit, "{what}: exit status {found}\n{shown}");
         let errors = machine.run(&format!(
-            "journalctl --no-pager -q -o cat -p err _COMM=mqbroker --after-cursor='{mark}'"
+            "journalctl --no-pager -q -o cat -p err -t mqbroker --after-cursor='{mark}'"
         ))?;
         let mut lines: Vec<&str> = errors.lines().collect();
         lines.dedup();
@@ -183,9 +183,13 @@ pub(crate) fn starts(stage: &Stage<'_>) -> Result<()> {
 
     // As somebody leaves them who looked into a store as root, or who brought it back from a backup.
     machine.run(&format!(
-        "chown root:root {STORE}/store/commitlog/* && chmod 600 {STORE}/store/commitlog/*"
+        "chown root:root {STORE}/commitlog/* && chmod 600 {STORE}/commitlog/*"
     ))?;
-    attempt.fails("another owner", "1", &["chown -R gantry"])?;
+    attempt.fails(
+        "another owner",
+        "1",
+        &["belongs to root; as root: `chown -R gantry: /var/lib/gantry/broker`"],
+    )?;
     let text = machine.show("mqbroker", "StatusText")?;
     let command = text.split('`').nth(1).unwrap_or_default();
     attempt.recovers(&format!(

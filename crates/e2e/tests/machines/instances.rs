@@ -19,7 +19,8 @@ pub(crate) fn two(stage: &Stage<'_>) -> Result<()> {
     let alive = |unit: &str| machine.show(unit, "ActiveState");
     let cluster = || machine.run("mqadmin clusterList -n 127.0.0.1:9876");
     says(&cluster()?, &["127.0.0.1:10911", "127.0.0.1:10921"])?;
-    machine.run("test -d /var/lib/gantry/one/store && test -d /var/lib/gantry/two/store")?;
+    machine
+        .run("test -d /var/lib/gantry/one/commitlog && test -d /var/lib/gantry/two/commitlog")?;
     let text = machine.run("systemctl status --no-pager 'mqbroker@*'")?;
     says(
         &text,

@@ -108,7 +108,10 @@ pub(crate) fn watch(stage: &Stage<'_>) -> Result<()> {
             .within(|| Ok(TcpStream::connect("127.0.0.1:9090").is_ok()))
     })?;
     until("both to be scraped", || {
-        let up = prometheus.ask("up == 1")?;
+        // It answers before it is ready to.
+        let Ok(up) = prometheus.ask("up == 1") else {
+            return Ok(false);
+        };
         Ok(up.contains("gantry-broker") && up.contains("gantry-namesrv"))
     })?;
     let own = prometheus.ask("gantry_name_servers_registered")?;

@@ -243,7 +243,7 @@ impl<'a> Stage<'a> {
                 let apt = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Options::=--force-confold";
                 machine.run(&format!("apt-get -qq update && {apt} {order}"))?
             }
-            Family::Enterprise => machine.run(&format!("dnf -q -y --refresh {order}"))?,
+            Family::Enterprise => machine.run(&format!("dnf -y --refresh {order}"))?,
         };
         self.step(&format!("packages: {order}"));
         Ok(said)
