@@ -16,7 +16,7 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::{self, Server};
-use gantry_service::{Failure, Sockets, events, logging, notify};
+use gantry_replication::Part;
 use gantry_service::{Failure, Sockets, events, logging, notify, owner};
 use gantry_store::{Cut, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
