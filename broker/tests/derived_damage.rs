@@ -24,6 +24,7 @@ use gantry_config::{Host, Settings};
 use gantry_message::RecordView;
 use gantry_net::client::{Connection, Options, Reply};
 use gantry_wire::FieldSink;
+use gantry_wire::bodies::KvTable;
 use gantry_wire::codes::{request, response};
 use gantry_wire::frame::FieldWriter;
 
@@ -240,6 +241,14 @@ fn healthy() -> Healthy {
                 0
             );
             let messages = client.consume().await;
+            // What was written within the last second before a kill is not known to have been there.
+            let info = client.ask(request::GET_BROKER_RUNTIME_INFO, "", b"").await;
+            let info = KvTable::parse(&info.body).unwrap().table;
+            let noted = format!("\nwritten={} ", info["commitLogMaxOffset"]);
+            let progress = root.join("gantry.checkpoint");
+            while !fs::read_to_string(&progress).is_ok_and(|text| text.contains(&noted)) {
+                tokio::task::yield_now().await;
+            }
             // As a kill leaves it: written to the page cache, `abort` there, the last entries perhaps in the log alone.
             copy(&root, &killed);
             messages

@@ -28,6 +28,8 @@ pub struct Known {
     pub slaves: usize,
     /// Where its log ended when it was asked last.
     pub end: i64,
+    /// Where its log ended when it was asked first: what was acknowledged before that, anybody may have acknowledged.
+    pub first_end: i64,
 }
 
 /// All that is known before a promotion.
@@ -127,6 +129,12 @@ impl Situation {
         if !known.is_sync {
             return None;
         }
+        if self.candidate < known.first_end {
+            return Some(format!(
+                "this slave's log ends at {}, and has not reached {} yet, where its master's ended when this slave came to know it",
+                self.candidate, known.first_end
+            ));
+        }
         let answering = 1 + self.others.len();
         let slaves = known.slaves.max(answering + self.silent.len());
         let needed = (slaves + 1)
@@ -169,6 +177,7 @@ mod tests {
                 in_sync_replicas,
                 slaves,
                 end: 5_000,
+                first_end: 1_000,
             }),
         }
     }
@@ -204,6 +213,13 @@ mod tests {
             ..situation(3, 2)
         };
         assert_eq!(third.loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn a_slave_that_never_had_all_of_its_master_may_lack_what_nobody_here_has() {
+        let mut new = situation(1, 1);
+        new.known.as_mut().unwrap().first_end = 1_001;
+        assert!(matches!(new.loss(), Loss::Unknown(why) if why.contains("1001")));
     }
 
     #[test]

@@ -7,24 +7,21 @@
 //! A master that does not answer, or not with a table, changes nothing.
 
 mod copy;
+mod known;
 pub mod merge;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gantry_disk::Disk;
 use gantry_message::{QueueId, QueueOffset};
-use gantry_net::client::{Connection, Options};
+use gantry_net::client::{Connection, Options, Reply};
 use gantry_store::Store;
 use gantry_wire::{
     FieldSink, HeaderEncode,
-    bodies::{ConsumerOffsets, HaMaster, HaStatus},
+    bodies::{ConsumerOffsets, HaStatus},
     codes::{request, response},
     frame::FieldWriter,
     headers::{SEEN_OFFSET, UpdateConsumerOffset},
@@ -42,6 +39,7 @@ use crate::{
     tables::{Groups, JsonFile, Offsets, TableError, Topics},
 };
 use copy::Verdict;
+pub use known::Known;
 use merge::{Adoption, Place};
 
 /// The first copy after the start, and the pause between two.
@@ -70,34 +68,6 @@ pub struct Tables {
     pub store: Arc<Store>,
     /// Whose counters go with it.
     pub stats: Arc<Stats>,
-}
-
-/// What a slave knows of its master: who is promoted in the place of a master that is gone goes by it.
-#[derive(Clone, Default)]
-pub struct Known(Arc<Mutex<Option<(Instant, HaMaster)>>>);
-
-impl Known {
-    /// As the master said it last; nothing before that, and of Apache's broker.
-    pub fn now(&self) -> Option<HaMaster> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (asked, master) = known.as_ref()?;
-        Some(HaMaster {
-            asked_millis_ago: i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX),
-            ..master.clone()
-        })
-    }
-
-    fn note(&self, said: &HaStatus) {
-        let open = said.slaves.iter().filter(|slave| slave.is_open).count();
-        let master = HaMaster {
-            asked_millis_ago: 0,
-            in_sync_replicas: said.in_sync_replicas,
-            max_offset: said.max_offset,
-            role: said.role.clone(),
-            slaves: i32::try_from(open).unwrap_or(i32::MAX),
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), master));
-    }
 }
 
 /// Where the master's main port is.
@@ -182,11 +152,12 @@ pub struct Copier {
     tables: Arc<Tables>,
     own_address: String,
     known: Known,
+    known_file: known::File,
     /// There was no master to ask the last time, and it was said.
     is_alone: bool,
     seen: Seen,
     /// What is wrong with each table, as it was said.
-    troubles: [Option<String>; 4],
+    troubles: [Option<String>; 5],
 }
 
 /// The offsets that the master had when it was asked last, in a file of their own: without them, a restarted slave could
@@ -206,6 +177,7 @@ impl Copier {
         tables: Tables,
         (own_address, known): (String, Known),
     ) -> Result<Copier, TableError> {
+        let known_file = known.load(disk.clone(), folder)?;
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
         let table = match file.load(ConsumerOffsets::parse)? {
             Some(seen) => seen.offset_table,
@@ -221,6 +193,7 @@ impl Copier {
             tables: Arc::new(tables),
             own_address,
             known,
+            known_file,
             is_alone: false,
             seen: Seen {
                 file: Arc::new(file),
@@ -249,12 +222,12 @@ impl Copier {
 
     /// One round; what could not be copied is said in the log, once.
     pub async fn copy(&mut self, master: &str) {
-        self.look_at(master).await;
         let results = [
             ("topics", self.copy_topics(master).await),
             ("consumer offsets", self.copy_offsets(master).await),
             ("delay positions", self.copy_delay(master).await),
             ("subscription groups", self.copy_groups(master).await),
+            ("slaves", self.look_at(master).await),
         ];
         for ((what, result), said) in results.into_iter().zip(&mut self.troubles) {
             match result {
@@ -276,13 +249,18 @@ impl Copier {
     }
 
     /// Asks how replication is doing there. Apache's broker cannot say, and that is no trouble.
-    async fn look_at(&self, master: &str) {
-        let asked = async { fetch(&connect(master).await?, request::HA_STATUS).await };
-        if let Ok(body) = asked.await
-            && let Ok(said) = HaStatus::parse(&body)
-        {
-            self.known.note(&said);
+    async fn look_at(&self, master: &str) -> Result<(), String> {
+        let reply = ask(&connect(master).await?, request::HA_STATUS).await?;
+        if reply.code == response::REQUEST_CODE_NOT_SUPPORTED {
+            return Ok(());
         }
+        let body = told(reply)?;
+        let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
+        if let Some(known) = self.known.note(&said) {
+            let file = self.known_file.share();
+            blocking(move || file.keep(&known).map_err(|error| error.to_string())).await?;
+        }
+        Ok(())
     }
 
     async fn copy_topics(&self, master: &str) -> Result<(), String> {
@@ -497,10 +475,15 @@ async fn connect_vip(master: &str) -> Option<Connection> {
 }
 
 async fn fetch(connection: &Connection, code: i32) -> Result<Bytes, String> {
-    let reply = connection
-        .call(code, |_| {}, [], TIMEOUT)
-        .await
-        .map_err(|error| error.to_string())?;
+    told(ask(connection, code).await?)
+}
+
+async fn ask(connection: &Connection, code: i32) -> Result<Reply, String> {
+    let reply = connection.call(code, |_| {}, [], TIMEOUT).await;
+    reply.map_err(|error| error.to_string())
+}
+
+fn told(reply: Reply) -> Result<Bytes, String> {
     if reply.code == response::SUCCESS {
         return Ok(reply.body);
     }

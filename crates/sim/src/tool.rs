@@ -114,6 +114,7 @@ impl Fleet {
             in_sync_replicas: usize::try_from(known.in_sync).unwrap_or(1),
             slaves: known.slaves,
             end: i64::try_from(known.end).unwrap_or(i64::MAX),
+            first_end: 0,
         });
         let mut known = known;
         if let Some(slaves) = slaves {
@@ -122,6 +123,7 @@ impl Fleet {
                 in_sync_replicas: 1,
                 slaves,
                 end: 0,
+                first_end: 0,
             });
             known.slaves = slaves;
         }

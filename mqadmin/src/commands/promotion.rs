@@ -399,8 +399,10 @@ impl Fleet {
         let mut known = known.map(|known| Known {
             is_sync: known.role != "ASYNC_MASTER",
             in_sync_replicas: usize::try_from(known.in_sync_replicas).unwrap_or(1),
-            slaves: usize::try_from(known.slaves).unwrap_or_default(),
+            slaves: known.slave_ids.len()
+                + usize::try_from(known.nameless_slaves).unwrap_or_default(),
             end: known.max_offset,
+            first_end: known.first_max_offset,
         });
         if let Some(slaves) = slaves {
             // The most careful reading of what is not known.
@@ -409,6 +411,7 @@ impl Fleet {
                 in_sync_replicas: 1,
                 slaves,
                 end: 0,
+                first_end: 0,
             });
             known.slaves = slaves;
         }

@@ -301,7 +301,7 @@ fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> 
     until("the slave to know that there are two", || {
         let mut wire = fleet.brokers[1].wire()?;
         let status = wire.call(46002, &[], &[])?.success()?.json()?;
-        Ok(status["follows"]["known"]["slaves"] == 2)
+        Ok(status["follows"]["known"]["slaveIds"] == serde_json::json!([1, 2]))
     })?;
     fleet.brokers[0].kill()?;
     fleet.brokers[2].kill()?;

@@ -29,14 +29,20 @@ bodies! {
     /// What a slave knows of its master, from asking it every ten seconds.
     #[derive(Eq)]
     HaMaster "HaMaster" {
-        /// How long ago it was asked.
-        asked_millis_ago: i64, "askedMillisAgo";
+        /// How long ago it was asked; -1: not since the slave was started.
+        asked_millis_ago: i64 = -1, "askedMillisAgo";
+        /// The promotion that made it the master.
+        epoch: Option<String>, "epoch";
+        /// Where its log ended when it was asked first.
+        first_max_offset: i64, "firstMaxOffset";
         in_sync_replicas: i32, "inSyncReplicas";
         /// Where its log ended.
         max_offset: i64, "maxOffset";
+        /// How many slaves without an id were connected at once: Apache's.
+        nameless_slaves: i32, "namelessSlaves";
         role: String, "role";
-        /// Slaves that were connected, this one included.
-        slaves: i32, "slaves";
+        /// Every slave that has acknowledged something, this one included.
+        slave_ids: Vec<i64>, "slaveIds";
     }
 
     /// What a slave does.

@@ -1,0 +1,195 @@
+//! What a slave knows of its master: what `mqadmin promote` goes by when the master is gone.
+//!
+//! Asked with the tables, and kept in a file, so that a slave knows it that was restarted since. Whoever acknowledged
+//! once under this master counts for good: what a slave acknowledged before it went is lost with it, unless another has it.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gantry_disk::Disk;
+use gantry_wire::bodies::{HaMaster, HaStatus};
+use tokio::time::Instant;
+
+use crate::tables::{JsonFile, TableError};
+
+/// More ids than a name has brokers; who says more is not believed.
+const IDS_MAX: usize = 1_000;
+
+/// What is known of the master; shared with who shows it.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    master: Option<HaMaster>,
+    /// When this process asked last.
+    asked: Option<Instant>,
+}
+
+/// Where it is kept.
+pub(super) struct File(Arc<JsonFile>);
+
+impl Known {
+    /// As the master said it last; nothing before that, and of Apache's broker.
+    pub fn now(&self) -> Option<HaMaster> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = state.asked.map(|asked| asked.elapsed().as_millis());
+        Some(HaMaster {
+            asked_millis_ago: asked.map_or(-1, |ago| i64::try_from(ago).unwrap_or(i64::MAX)),
+            ..state.master.clone()?
+        })
+    }
+
+    /// Reads what was known before the start. Blocks.
+    pub(super) fn load(&self, disk: Arc<dyn Disk>, folder: &Path) -> Result<File, TableError> {
+        let file = JsonFile::new(disk, folder.join("knownMaster.json"));
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.master = file.load(HaMaster::parse)?;
+        Ok(File(Arc::new(file)))
+    }
+
+    /// Takes in an answer; what is to be kept, if that is news.
+    pub(super) fn note(&self, said: &HaStatus) -> Option<HaMaster> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.master.as_ref();
+        // What was acknowledged before this process asked may be anywhere, until it has all of it.
+        let is_first = state.asked.is_none();
+        let learned = learned(before, said, is_first);
+        let is_news = before != Some(&learned);
+        state.master = Some(learned.clone());
+        state.asked = Some(Instant::now());
+        is_news.then_some(learned)
+    }
+}
+
+impl File {
+    /// Writes it. Blocks.
+    pub(super) fn keep(&self, known: &HaMaster) -> Result<(), TableError> {
+        self.0.replace(&known.encode())
+    }
+
+    /// For another thread.
+    pub(super) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// What is known after one more answer.
+fn learned(before: Option<&HaMaster>, said: &HaStatus, is_first: bool) -> HaMaster {
+    // Another promotion: its master has all that was acknowledged before it.
+    let before = before.filter(|before| before.epoch == said.epoch);
+    let acknowledged = said.slaves.iter().filter(|slave| 0 <= slave.acknowledged);
+    let (with, without): (Vec<_>, Vec<_>) = acknowledged.partition(|slave| 0 <= slave.id);
+    let mut ids: BTreeSet<i64> = before
+        .iter()
+        .flat_map(|before| &before.slave_ids)
+        .copied()
+        .collect();
+    ids.extend(with.iter().map(|slave| slave.id));
+    let slave_ids: Vec<i64> = ids.into_iter().take(IDS_MAX).collect();
+    // Apache's slaves have no ids: at least as many as were there at once.
+    let nameless = before.map_or(0, |before| before.nameless_slaves);
+    HaMaster {
+        asked_millis_ago: 0,
+        epoch: said.epoch.clone(),
+        first_max_offset: match before {
+            Some(before) if !is_first => before.first_max_offset,
+            _ => said.max_offset,
+        },
+        in_sync_replicas: said.in_sync_replicas,
+        max_offset: said.max_offset,
+        nameless_slaves: nameless.max(i32::try_from(without.len()).unwrap_or(i32::MAX)),
+        role: said.role.clone(),
+        slave_ids,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_wire::bodies::HaSlave;
+
+    use super::*;
+
+    fn slave(id: i64, acknowledged: i64) -> HaSlave {
+        HaSlave {
+            id,
+            acknowledged,
+            ..HaSlave::default()
+        }
+    }
+
+    fn said(max_offset: i64, slaves: Vec<HaSlave>) -> HaStatus {
+        HaStatus {
+            epoch: Some("1.2".to_owned()),
+            in_sync_replicas: 1,
+            max_offset,
+            role: "SYNC_MASTER".to_owned(),
+            slaves,
+            ..HaStatus::default()
+        }
+    }
+
+    #[test]
+    fn who_acknowledged_once_is_not_forgotten() {
+        let known = Known::default();
+        known.note(&said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]));
+        let kept = known.note(&said(200, vec![slave(1, 200)])).unwrap();
+        assert_eq!(kept.slave_ids, [1, 2], "3 has said nothing");
+        assert_eq!((kept.first_max_offset, kept.max_offset), (100, 200));
+        assert_eq!(known.note(&said(200, vec![slave(1, 200)])), None, "no news");
+        assert_eq!(known.now().unwrap().slave_ids, [1, 2]);
+    }
+
+    #[test]
+    fn a_new_promotion_begins_anew() {
+        let known = Known::default();
+        known.note(&said(100, vec![slave(1, 50), slave(2, 100)]));
+        let next = HaStatus {
+            epoch: Some("2.1".to_owned()),
+            ..said(300, vec![slave(4, 0)])
+        };
+        let kept = known.note(&next).unwrap();
+        assert_eq!(
+            (&kept.slave_ids[..], kept.first_max_offset),
+            (&[4][..], 300)
+        );
+    }
+
+    #[test]
+    fn slaves_without_an_id_are_counted_when_they_are_there_together() {
+        let known = Known::default();
+        known.note(&said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]));
+        let kept = known
+            .note(&said(2, vec![slave(-1, 0), slave(7, 0)]))
+            .unwrap();
+        assert_eq!((kept.nameless_slaves, &kept.slave_ids[..]), (2, &[7][..]));
+    }
+
+    #[test]
+    fn a_start_keeps_who_was_there_and_asks_anew_for_what_it_has_to_have() {
+        let disk: Arc<dyn Disk> = Arc::new(gantry_disk::faulty::FaultyDisk::new(1));
+        let folder = Path::new("/store/config");
+        let first = Known::default();
+        let file = first.load(disk.clone(), folder).unwrap();
+        let kept = first
+            .note(&said(100, vec![slave(1, 9), slave(2, 9)]))
+            .unwrap();
+        file.keep(&kept).unwrap();
+        let second = Known::default();
+        second.load(disk, folder).unwrap();
+        let known = second.now().unwrap();
+        assert_eq!(
+            (known.asked_millis_ago, &known.slave_ids[..]),
+            (-1, &[1, 2][..])
+        );
+        second.note(&said(500, vec![slave(1, 9)]));
+        let known = second.now().unwrap();
+        assert_eq!(
+            (known.first_max_offset, &known.slave_ids[..]),
+            (500, &[1, 2][..])
+        );
+    }
+}
