@@ -90,7 +90,8 @@ impl Attempt<'_> {
     /// journal has one error that says the same.
     fn fails(&self, what: &str, exit: &str, words: &[&str]) -> Result<()> {
         let machine = &self.machine;
-        let mark = machine.run("journalctl --no-pager -q -n 0 --show-cursor")?;
+        let mark = machine
+            .run("journalctl --sync; journalctl --no-pager -n 1 -o cat --show-cursor | tail -1")?;
         let mark = mark.trim().trim_start_matches("-- cursor: ").to_owned();
         let (status, said) = machine.tried("systemctl start mqbroker")?;
         ensure!(status != 0, "{what}: it starts\n{said}");
@@ -103,7 +104,7 @@ impl Attempt<'_> {
         let found = machine.show("mqbroker", "ExecMainStatus")?;
         ensure!(found == exit, "{what}: exit status {found}\n{shown}");
         let errors = machine.run(&format!(
-            "journalctl --no-pager -q -o cat -p err -t mqbroker --after-cursor='{mark}'"
+            "journalctl --sync; journalctl --no-pager -q -o cat -p err -t mqbroker --after-cursor='{mark}'"
         ))?;
         let mut lines: Vec<&str> = errors.lines().collect();
         lines.dedup();

@@ -109,7 +109,8 @@ pub(crate) fn install(stage: &Stage<'_>) -> Result<()> {
         let said = machine.run(&format!(
             "systemd-analyze security --no-pager --threshold=15 {unit}.service | tail -1"
         ))?;
-        stage.figure(&format!("{unit}, exposure"), said.trim());
+        let score = said.split(": ").last().unwrap_or_default();
+        stage.figure(&format!("{unit}, exposure"), score.trim());
     }
     for file in ["man8/mqbroker.8", "man8/mqnamesrv.8", "man1/mqadmin.1"] {
         machine.run(&format!("test -s /usr/share/man/{file}.gz"))?;
