@@ -213,8 +213,8 @@ impl Broker {
         let config_folder = root.join("config");
         let configured = seats::configured(&config);
         let seats = {
-            let disk = disk.clone();
-            tokio::task::spawn_blocking(move || Seats::load(disk, &root, configured))
+            let (disk, name) = (disk.clone(), config.broker_name.clone());
+            tokio::task::spawn_blocking(move || Seats::load(disk, &root, (&name, configured)))
                 .await
                 .map_err(|error| Failure::other(format!("reading {}: {error}", seats::FILE)))??
         };

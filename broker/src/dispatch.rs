@@ -128,11 +128,12 @@ impl Dispatch {
             END_TRANSACTION if self.is_slave => Err(Refusal::transactions_end_at_masters()),
             END_TRANSACTION => return Ok(None),
             HA_LINK => self.link.invite(peer, &request).await,
-            PROMOTE | TELL_EPOCH | REJOIN => {
+            PROMOTE | TELL_EPOCH | REJOIN | HOLD => {
                 let peer = peer.clone();
                 self.blocking(request, move |this, r| match r.code {
                     PROMOTE => this.seats.promote(&peer, r),
                     TELL_EPOCH => this.seats.tell(&peer, r),
+                    HOLD => this.seats.hold(r),
                     _ => this.seats.rejoin(&peer, r),
                 })
                 .await

@@ -72,7 +72,7 @@ pub fn concerns_slaves(code: i32) -> bool {
             | GET_ALL_SUBSCRIPTIONGROUP_CONFIG
             | HA_STATUS
             // A slave takes its master's place: from its host, all of `mqadmin promote` works.
-            | SET_READ_ONLY
+            | HOLD
             | TELL_EPOCH
     )
 }
@@ -164,7 +164,8 @@ mod tests {
             (request::UPDATE_BROKER_CONFIG, false, false),
             (request::GET_BROKER_CONFIG, false, false),
             (request::HA_STATUS, false, true),
-            (request::SET_READ_ONLY, false, true),
+            (request::SET_READ_ONLY, false, false),
+            (request::HOLD, false, true),
             (request::TELL_EPOCH, false, true),
             (request::PROMOTE, false, false),
             (request::REJOIN, false, false),
@@ -216,6 +217,7 @@ mod tests {
             request::PROMOTE,
             request::TELL_EPOCH,
             request::REJOIN,
+            request::HOLD,
         ] {
             assert!(!is_client_request(code), "{}", request::name(code));
         }

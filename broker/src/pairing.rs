@@ -14,12 +14,13 @@ use gantry_store::{AppendError, Store};
 use gantry_wire::bodies::{HaFollowing, HaSlave, HaStatus};
 
 use crate::{
-    acks::SlaveAcks, config::BrokerConfig, live::LiveConfig, seats::Seats, slave::Known,
+    acks::SlaveAcks,
+    config::BrokerConfig,
+    live::LiveConfig,
+    seats::{READ_ONLY, Seats},
+    slave::Known,
     tables::Topics,
 };
-
-/// Why a drained broker takes no messages.
-pub const READ_ONLY: &str = "this broker is read only: mqadmin setReadOnly, or readOnly=true in its configuration, drains it";
 
 /// The parts that know.
 pub struct Pairing {
@@ -69,6 +70,7 @@ impl Pairing {
         HaStatus {
             broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
             broker_name: config.broker_name.clone(),
+            configured_id: i64::try_from(self.seats.configured_id()).unwrap_or(i64::MAX),
             degraded: self.is_degraded(),
             epoch: Some(self.seats.epoch().to_string()),
             is_fenced: self.seats.is_fenced(),
@@ -126,26 +128,22 @@ pub fn follow_read_only(
     seats: &Arc<Seats>,
 ) {
     seats.guard(store);
-    if live.now().read_only && !seats.is_fenced() {
+    if live.now().read_only {
         tracing::warn!("{READ_ONLY}; mqadmin setReadWrite ends that");
-        store.seal(Some(READ_ONLY.into()));
+        seats.drain(true);
     }
-    let (store, topics) = (Arc::downgrade(store), Arc::downgrade(topics));
-    let seats = seats.clone();
+    let (seats, topics) = (Arc::downgrade(seats), Arc::downgrade(topics));
     live.follow(move |config: &BrokerConfig| {
-        let (Some(store), Some(topics)) = (store.upgrade(), topics.upgrade()) else {
+        let (Some(seats), Some(topics)) = (seats.upgrade(), topics.upgrade()) else {
             return;
         };
-        // A master that was replaced takes nothing, whatever is set.
-        if seats.is_fenced() || store.sealed().is_some() == config.read_only {
+        if !seats.drain(config.read_only) {
             return;
         }
         if config.read_only {
             tracing::warn!("{READ_ONLY}");
-            store.seal(Some(READ_ONLY.into()));
         } else {
-            tracing::info!("messages are taken again: readOnly=false");
-            store.seal(None);
+            tracing::info!("this broker is not read only any more: readOnly=false");
         }
         // Name servers look at permissions only under a new version of the topics.
         topics.renew(Millis::now());

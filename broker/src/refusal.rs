@@ -75,7 +75,7 @@ impl Refusal {
     /// What a broker is does not change.
     pub fn seat(fault: &SeatFault) -> Self {
         let code = match fault {
-            SeatFault::Refused(_) => response::NO_PERMISSION,
+            SeatFault::Refused(_) | SeatFault::Changed { .. } => response::NO_PERMISSION,
             SeatFault::Io { .. } => response::SYSTEM_ERROR,
         };
         Refusal::new(code, fault.to_string())

@@ -178,7 +178,7 @@ impl Door {
             self.links.turned_away(slave, why.to_owned());
             return;
         }
-        if let Some(why) = self.seats.why_fenced() {
+        if let Some(why) = self.seats.why_no_master() {
             self.links.turned_away(slave, why);
             return;
         }

@@ -96,12 +96,22 @@ async fn settle(rival: &str, seats: &Arc<Seats>) -> Result<(), String> {
     if theirs < ours {
         tracing::warn!(rival, %theirs, %ours, "a master of this name that was replaced is registered; it is told");
         let epoch = ours.to_string();
-        let header = TellEpoch { epoch: &epoch };
+        let header = TellEpoch {
+            epoch: &epoch,
+            if_epoch: None,
+            if_part: None,
+            if_end: None,
+        };
         let told = ask(rival, request::TELL_EPOCH, |fields| header.encode(fields)).await?;
         if told.code != response::SUCCESS {
             return Err(told.remark.unwrap_or_default());
         }
         return Ok(());
+    }
+    if theirs == ours {
+        return Err(format!(
+            "it is of the same promotion {ours}: is one of the two stores a copy of the other?"
+        ));
     }
     let (seats, by) = (seats.clone(), format!("the master at {rival}"));
     tokio::task::spawn_blocking(move || seats.hear(theirs, &by))

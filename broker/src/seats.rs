@@ -9,14 +9,15 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use gantry_disk::{Disk, replace};
-use gantry_message::Epoch;
-use gantry_replication::{Copies, FollowView, Part, Seat, SeatError};
+use gantry_message::{Epoch, LogOffset};
+use gantry_replication::{Copies, FollowState, FollowView, Part, Seat, SeatError};
 use gantry_service::{Failure, events};
 use gantry_store::Store;
 use tokio::sync::watch;
@@ -25,17 +26,31 @@ use crate::config::{BrokerConfig, BrokerRole};
 
 /// The file, in the store's folder.
 pub const FILE: &str = "gantry.epoch";
+/// Why a drained broker takes no messages.
+pub const READ_ONLY: &str = "this broker is read only: mqadmin setReadOnly, or readOnly=true in its configuration, drains it";
+/// Why a master takes no messages while its place is given away.
+const HELD: &str = "this master holds on for a promotion (mqadmin promote), at most for the time that was asked for";
+/// Nobody holds a master for longer.
+pub const HOLD_MAX: Duration = Duration::from_secs(600);
 
 /// The seat of this broker.
 pub struct Seats {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    /// The broker's name; a file of another one is not ours.
+    name: String,
+    /// What the configuration makes of this broker.
+    configured: Part,
     /// Held from the decision on a change until it is on disk.
     changing: Mutex<()>,
     // Invariant: what is here is on disk, or follows from the configuration alone.
     seat: RwLock<Seat>,
     /// Set before the file is, so that nothing is stored while the disk takes its time.
     is_fenced: AtomicBool,
+    /// `readOnly`
+    is_read_only: AtomicBool,
+    /// Counts the holds; the latest one that is not over.
+    held: Mutex<(u64, Option<u64>)>,
     store: OnceLock<Arc<Store>>,
     /// Of a slave.
     follower: OnceLock<FollowView>,
@@ -48,6 +63,18 @@ pub enum SeatFault {
     /// It must not.
     #[error(transparent)]
     Refused(#[from] SeatError),
+    /// It is not what whoever asked has seen.
+    #[error(
+        "this broker is {part} at epoch {epoch} with a log up to {end} by now: somebody else changes who is master of its name"
+    )]
+    Changed {
+        /// What it is.
+        part: &'static str,
+        /// Since when.
+        epoch: Epoch,
+        /// Where its log ends.
+        end: LogOffset,
+    },
     /// It should, and the disk does not take it.
     #[error("{path}: {error}", path = .path.display())]
     Io {
@@ -58,15 +85,39 @@ pub enum SeatFault {
     },
 }
 
+/// What whoever asks has seen of a broker: it changes only if that is so still.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The newest promotion that it knew of.
+    pub epoch: Option<Epoch>,
+    /// Whether it was a master.
+    pub is_master: Option<bool>,
+    /// Where its log ended.
+    pub end: Option<LogOffset>,
+}
+
 impl Seats {
-    /// Reads the file of the store in `root`, for a broker that is `configured` so. Blocks.
-    pub fn load(disk: Arc<dyn Disk>, root: &Path, configured: Part) -> Result<Arc<Self>, Failure> {
+    /// Reads the file of the store in `root`, for a broker of that name that is `configured` so. Blocks.
+    pub fn load(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        (name, configured): (&str, Part),
+    ) -> Result<Arc<Self>, Failure> {
         let path = root.join(FILE);
         let bytes = replace::read(&*disk, &path)
             .map_err(|error| Failure::caused(format!("{}: {error}", path.display()), &error))?;
         let seat = match bytes.as_deref().map(Seat::decode) {
             None => Seat::configured(configured),
-            Some(Some(saved)) => Seat::at_start(saved, configured),
+            Some(Some((saved, of))) if of == name.escape_default().to_string() => {
+                Seat::at_start(saved, configured)
+            }
+            Some(Some((_, of))) => {
+                return Err(Failure::other(format!(
+                    "{} is of the broker {of}, this one is {name}: it came with another store. If this store is {name}'s, \
+                     move the file away",
+                    path.display()
+                )));
+            }
             Some(None) => {
                 return Err(Failure::other(format!(
                     "{} is damaged: it says who is master since the last promotion. If the others of this name agree \
@@ -90,9 +141,13 @@ impl Seats {
         Ok(Arc::new(Self {
             disk,
             path,
+            name: name.to_owned(),
+            configured,
             changing: Mutex::default(),
             seat: RwLock::new(seat),
             is_fenced,
+            is_read_only: AtomicBool::new(false),
+            held: Mutex::default(),
             store: OnceLock::new(),
             follower: OnceLock::new(),
             changed: watch::Sender::new(false),
@@ -103,8 +158,53 @@ impl Seats {
     pub fn guard(&self, store: &Arc<Store>) {
         // Set once, by the start.
         let _ = self.store.set(store.clone());
-        if self.is_fenced() {
-            self.seal(&self.now());
+        self.seal();
+    }
+
+    /// Takes no messages, or takes them again, as `readOnly` says. Whether that is a change.
+    pub fn drain(&self, read_only: bool) -> bool {
+        let before = self.is_read_only.swap(read_only, Ordering::AcqRel);
+        self.seal();
+        before != read_only
+    }
+
+    /// Takes no messages for so long, or takes them again at once. Returns where the log ends. Blocks.
+    pub fn hold(self: &Arc<Self>, time: Duration) -> Result<LogOffset, SeatFault> {
+        let this_one = {
+            let mut held = lock(&self.held);
+            held.0 += 1;
+            held.1 = (!time.is_zero()).then_some(held.0);
+            held.0
+        };
+        self.seal();
+        if !time.is_zero() {
+            let (seats, time) = (Arc::downgrade(self), time.min(HOLD_MAX));
+            let release = move || {
+                std::thread::sleep(time);
+                if let Some(seats) = seats.upgrade() {
+                    seats.release(this_one);
+                }
+            };
+            let thread = std::thread::Builder::new().name("hold".into());
+            if let Err(error) = thread.spawn(release) {
+                self.release(this_one);
+                return Err(self.fault(error));
+            }
+        }
+        self.settle();
+        Ok(self.end())
+    }
+
+    fn release(&self, hold: u64) {
+        let mut held = lock(&self.held);
+        let is_latest = held.1 == Some(hold);
+        if is_latest {
+            held.1 = None;
+        }
+        drop(held);
+        if is_latest {
+            tracing::warn!("nobody has taken this master's place in time: it takes messages again");
+            self.seal();
         }
     }
 
@@ -125,6 +225,31 @@ impl Seats {
     /// The newest promotion that is known.
     pub fn epoch(&self) -> Epoch {
         self.now().epoch
+    }
+
+    /// The id that the configuration gives a slave; 0 if it makes this broker a master.
+    pub fn configured_id(&self) -> u64 {
+        match self.configured {
+            Part::Slave(id) => id,
+            Part::Master(_) | Part::Fenced => 0,
+        }
+    }
+
+    /// Why nobody gets the log here; nothing: this is a master.
+    pub fn why_no_master(&self) -> Option<String> {
+        match self.now().part {
+            Part::Master(_) if !self.is_fenced() => None,
+            Part::Slave(id) => Some(format!(
+                "this broker is slave {id}; a slave follows the master of its name"
+            )),
+            Part::Master(_) | Part::Fenced => self.why_fenced(),
+        }
+    }
+
+    /// Whether a slave follows its master now.
+    pub fn is_following(&self) -> bool {
+        let follower = self.follower.get();
+        follower.is_some_and(|follower| follower.status().state == FollowState::Following)
     }
 
     /// Whether this is a master that was replaced.
@@ -153,8 +278,9 @@ impl Seats {
         if epoch <= self.epoch() {
             return Ok(());
         }
-        let _turn = self.turn();
+        let _turn = lock(&self.changing);
         let before = self.now();
+        before.believe(epoch)?;
         let Some(next) = before.hear(epoch, by) else {
             return Ok(());
         };
@@ -166,62 +292,166 @@ impl Seats {
                 "another broker of this name was promoted: this master takes no messages any more; mqadmin rejoin makes \
                  it a slave"
             );
+            // There is a newer one, whatever this disk says.
             self.is_fenced.store(true, Ordering::Release);
-            self.seal(&next);
+            self.seal();
+            self.settle();
         } else {
             tracing::warn!(%epoch, by, "a broker of this name was promoted; no master before it is followed any more");
         }
         self.write(next)?;
-        if let Some(follower) = self.follower.get() {
-            follower.obey(epoch);
-        }
+        // Now it can say since which.
+        self.seal();
+        self.obey(epoch);
         Ok(())
+    }
+
+    /// As [`Seats::hear`], of a promotion that is to be: only if this broker is as whoever asks has seen it, and if it cannot
+    /// note it, it stays what it is. Blocks.
+    pub fn agree(&self, epoch: Epoch, seen: Seen, by: &str) -> Result<Seat, SeatFault> {
+        let _turn = lock(&self.changing);
+        let before = self.now();
+        // Asked again: whoever asked did not hear the answer.
+        if before.epoch == epoch && !before.is_master() {
+            return Ok(before);
+        }
+        before.believe(epoch)?;
+        let Some(next) = before.hear(epoch, by) else {
+            return Err(SeatError::Old {
+                asked: epoch,
+                known: before.epoch,
+            }
+            .into());
+        };
+        let is_as_seen = seen.epoch.is_none_or(|epoch| epoch == before.epoch)
+            && seen
+                .is_master
+                .is_none_or(|master| master == before.is_master());
+        if !is_as_seen {
+            return Err(self.changed_since(&before));
+        }
+        if before.is_master() {
+            self.is_fenced.store(true, Ordering::Release);
+            self.seal();
+            self.settle();
+            let noted = match seen.end {
+                Some(end) if end != self.end() => Err(self.changed_since(&before)),
+                _ => self.write(next.clone()),
+            };
+            if let Err(fault) = noted {
+                self.is_fenced.store(false, Ordering::Release);
+                self.seal();
+                return Err(fault);
+            }
+            tracing::warn!(message_id = events::FENCED, %epoch, by, "this master gives its place away and takes no messages any more");
+        } else {
+            tracing::warn!(%epoch, by, "a broker of this name is being promoted; no master before it is followed any more");
+            self.write(next.clone())?;
+        }
+        self.seal();
+        self.obey(epoch);
+        Ok(next)
     }
 
     /// A slave becomes the master: on disk when it returns, and so after the broker has started again. Blocks.
     pub fn promote(&self, epoch: Epoch, copies: Copies, by: &str) -> Result<Seat, SeatFault> {
-        let _turn = self.turn();
+        let _turn = lock(&self.changing);
         let before = self.now();
         // Asked again: whoever asked did not hear the answer.
         if before.epoch == epoch && before.part == Part::Master(copies) {
             return Ok(before);
         }
+        before.believe(epoch)?;
         let next = before.promote(epoch, copies, by)?;
         tracing::warn!(message_id = events::PROMOTED, %epoch, by, "promoted to {}", next.part.name());
         self.write(next.clone())?;
         Ok(next)
     }
 
+    /// Whether [`Seats::promote`] would go through, as far as can be told: the file can be written, too. Blocks.
+    pub fn could_promote(&self, epoch: Epoch, copies: Copies, by: &str) -> Result<Seat, SeatFault> {
+        let _turn = lock(&self.changing);
+        let before = self.now();
+        before.believe(epoch)?;
+        before.promote(epoch, copies, by)?;
+        let path = self.path.with_extension("epoch.try");
+        let tried = replace::read(&*self.disk, &self.path)
+            .and_then(|_| replace::file(&*self.disk, &path, &before.encode(&self.name)))
+            .and_then(|()| self.disk.remove(&path));
+        tried.map_err(|error| self.fault(error))?;
+        Ok(before)
+    }
+
     /// A fenced master becomes a slave: on disk when it returns, and so after the broker has started again. Blocks.
     pub fn rejoin(&self, epoch: Epoch, id: u64, by: &str) -> Result<Seat, SeatFault> {
-        let _turn = self.turn();
+        let _turn = lock(&self.changing);
         let before = self.now();
+        before.believe(epoch)?;
         let next = before.rejoin(epoch, id, by)?;
+        if before == next {
+            return Ok(next);
+        }
         if before.is_master() {
             self.is_fenced.store(true, Ordering::Release);
-            self.seal(&next);
+            self.seal();
         }
         tracing::warn!(message_id = events::REJOINED, %epoch, id, by, "a slave from now on");
         self.write(next.clone())?;
         Ok(next)
     }
 
-    fn turn(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets the store take messages, or none, for the first reason there is. One that is under way may still be stored:
+    /// see [`Seats::settle`].
+    fn seal(&self) {
+        let Some(store) = self.store.get() else {
+            return;
+        };
+        // The latest call decides, also when two come at once.
+        let held = lock(&self.held);
+        let why: Option<Arc<str>> = match self.why_fenced() {
+            Some(why) => Some(why.into()),
+            None if held.1.is_some() => Some(HELD.into()),
+            None => (self.is_read_only.load(Ordering::Acquire)).then(|| READ_ONLY.into()),
+        };
+        store.seal(why);
     }
 
-    fn seal(&self, seat: &Seat) {
+    /// Returns when nothing is under way that began before. Blocks.
+    fn settle(&self) {
         if let Some(store) = self.store.get() {
-            store.seal(Some(why(seat).into()));
             store.settle();
         }
     }
 
-    fn write(&self, next: Seat) -> Result<(), SeatFault> {
-        replace::file(&*self.disk, &self.path, &next.encode()).map_err(|error| SeatFault::Io {
+    fn obey(&self, epoch: Epoch) {
+        if let Some(follower) = self.follower.get() {
+            follower.obey(epoch);
+        }
+    }
+
+    fn end(&self) -> LogOffset {
+        let end = self.store.get().map(|store| store.max_offset());
+        end.unwrap_or_default()
+    }
+
+    fn changed_since(&self, seat: &Seat) -> SeatFault {
+        SeatFault::Changed {
+            part: seat.part.name(),
+            epoch: seat.epoch,
+            end: self.end(),
+        }
+    }
+
+    fn fault(&self, error: io::Error) -> SeatFault {
+        SeatFault::Io {
             path: self.path.clone(),
             error,
-        })?;
+        }
+    }
+
+    fn write(&self, next: Seat) -> Result<(), SeatFault> {
+        let written = replace::file(&*self.disk, &self.path, &next.encode(&self.name));
+        written.map_err(|error| self.fault(error))?;
         let mut seat = self.seat.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *seat, next);
         let moved = before.part != seat.part;
@@ -234,10 +464,17 @@ impl Seats {
 }
 
 fn why(seat: &Seat) -> String {
+    if seat.part != Part::Fenced {
+        return "another broker of this name takes this master's place".to_owned();
+    }
     let Seat { epoch, by, .. } = seat;
     format!(
         "this master was replaced by promotion {epoch} (told by {by}): mqadmin rejoin makes it a slave"
     )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a configuration makes of a broker.

@@ -705,7 +705,12 @@ fn runtime_info_has_every_key_that_tools_know() {
                 Links::new(home.store.clone(), Patience::default()),
                 BrokerRole::SyncMaster,
             )),
-            seats: Seats::load(home.disk.clone(), &root, Part::Master(Copies::Async)).unwrap(),
+            seats: Seats::load(
+                home.disk.clone(),
+                &root,
+                ("broker-a", Part::Master(Copies::Async)),
+            )
+            .unwrap(),
             following: OnceLock::new(),
             known: Known::default(),
         }),

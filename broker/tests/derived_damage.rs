@@ -242,7 +242,9 @@ fn healthy() -> Healthy {
             );
             let messages = client.consume().await;
             // What was written within the last second before a kill is not known to have been there.
-            let info = client.ask(request::GET_BROKER_RUNTIME_INFO, "all=1", b"").await;
+            let info = client
+                .ask(request::GET_BROKER_RUNTIME_INFO, "all=1", b"")
+                .await;
             let info = KvTable::parse(&info.body).unwrap().table;
             let noted = format!("\nwritten={} ", info["commitLogMaxOffset"]);
             let progress = root.join("gantry.checkpoint");

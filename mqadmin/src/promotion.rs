@@ -17,19 +17,20 @@ pub enum OldMaster {
     Silent,
 }
 
-/// What is known about how the old master acknowledged.
+/// What is known about how the old master acknowledged. How many slaves it had, nobody but an administrator can say for
+/// sure: one may have come, acknowledged and gone while this one was away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// It was a `SYNC_MASTER`.
+    /// It was a `SYNC_MASTER`, or that is not known.
     pub is_sync: bool,
-    /// Of a `SYNC_MASTER`: how many slaves had to have a message.
+    /// Of a `SYNC_MASTER`: how many slaves had to have a message, as the administrator says; 1 if he does not.
     pub in_sync_replicas: usize,
-    /// How many slaves it had.
-    pub slaves: usize,
-    /// Where its log ended when it was asked last.
-    pub end: i64,
-    /// Where its log ended when it was asked first: what was acknowledged before that, anybody may have acknowledged.
-    pub first_end: i64,
+    /// How many slaves it had, as the administrator says.
+    pub slaves: Option<usize>,
+    /// How many slaves this one has heard of that acknowledged something.
+    pub acknowledged: usize,
+    /// Where its log ended when it was asked last, if it was.
+    pub end: Option<i64>,
 }
 
 /// All that is known before a promotion.
@@ -43,8 +44,8 @@ pub struct Situation {
     pub silent: Vec<String>,
     /// The old master.
     pub master: OldMaster,
-    /// Nothing: the slave has not asked its master since it was started, or it is Apache's.
-    pub known: Option<Known>,
+    /// How that one acknowledged.
+    pub known: Known,
 }
 
 /// What would be lost.
@@ -120,26 +121,23 @@ impl Situation {
 
     /// Why the slaves that answer need not have everything.
     fn cannot_tell(&self) -> Option<String> {
-        let Some(known) = &self.known else {
-            return Some(
-                "this slave does not know how many slaves its master had (--slaves says it)"
-                    .to_owned(),
-            );
-        };
+        let known = &self.known;
         if !known.is_sync {
             return None;
         }
-        if self.candidate < known.first_end {
-            return Some(format!(
-                "this slave's log ends at {}, and has not reached {} yet, where its master's ended when this slave came to know it",
-                self.candidate, known.first_end
-            ));
-        }
         let answering = 1 + self.others.len();
-        let slaves = known.slaves.max(answering + self.silent.len());
-        let needed = (slaves + 1)
-            .saturating_sub(known.in_sync_replicas.max(1))
-            .max(1);
+        let seen = known.acknowledged.max(answering + self.silent.len());
+        let Some(slaves) = known.slaves else {
+            return Some(format!(
+                "the old master does not answer, and only an administrator can say how many slaves it had \
+                 (--slaves N); this one knows of {seen}, itself included"
+            ));
+        };
+        if slaves < seen {
+            return Some(format!("there were {seen} slaves, and not {slaves}"));
+        }
+        let copies = known.in_sync_replicas.max(1);
+        let needed = (slaves + 1).saturating_sub(copies).max(1);
         if needed <= answering {
             return None;
         }
@@ -148,15 +146,14 @@ impl Situation {
             silent => format!(" ({} does not)", silent.join(", ")),
         };
         Some(format!(
-            "the master had {slaves} slaves and acknowledged what {} of them had: {needed} have to answer, {answering} do{silent}",
-            known.in_sync_replicas.max(1)
+            "the master had {slaves} slaves and acknowledged what {copies} of them had: {needed} have to answer, {answering} do{silent}"
         ))
     }
 
     /// Who has more than everybody else; an asynchronous master did not wait for anybody to have it.
     fn longest(&self) -> Option<(String, i64)> {
-        let master = self.known.as_ref().filter(|known| !known.is_sync);
-        let master = master.map(|known| ("the old master".to_owned(), known.end));
+        let master = (!self.known.is_sync).then_some(self.known.end).flatten();
+        let master = master.map(|end| ("the old master".to_owned(), end));
         let others = self.others.iter().cloned();
         others.chain(master).max_by_key(|(_, end)| *end)
     }
@@ -172,13 +169,13 @@ mod tests {
             others: Vec::new(),
             silent: Vec::new(),
             master: OldMaster::Silent,
-            known: Some(Known {
+            known: Known {
                 is_sync: true,
                 in_sync_replicas,
-                slaves,
-                end: 5_000,
-                first_end: 1_000,
-            }),
+                slaves: Some(slaves),
+                acknowledged: 1,
+                end: Some(5_000),
+            },
         }
     }
 
@@ -189,7 +186,19 @@ mod tests {
     #[test]
     fn the_only_slave_of_a_sync_master_has_all_that_was_acknowledged() {
         assert_eq!(situation(1, 1).loss(), Loss::Nothing);
-        assert_eq!(situation(0, 1).loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn how_many_slaves_there_were_somebody_has_to_say() {
+        let mut unsaid = situation(1, 1);
+        unsaid.known.slaves = None;
+        assert!(matches!(unsaid.loss(), Loss::Unknown(why) if why.contains("--slaves N")));
+        // Who is known of counts, whatever is said.
+        let mut forgotten = situation(1, 1);
+        forgotten.known.acknowledged = 2;
+        assert!(
+            matches!(forgotten.loss(), Loss::Unknown(why) if why.contains("2 slaves, and not 1"))
+        );
     }
 
     #[test]
@@ -200,7 +209,7 @@ mod tests {
         assert_eq!(situation(2, 2).loss(), Loss::Nothing);
         let silent = Situation {
             silent: vec!["gone:1".into()],
-            ..situation(1, 1)
+            ..two.clone()
         };
         assert!(matches!(silent.loss(), Loss::Unknown(why) if why.contains("gone:1")));
         let answering = Situation {
@@ -213,13 +222,6 @@ mod tests {
             ..situation(3, 2)
         };
         assert_eq!(third.loss(), Loss::Nothing);
-    }
-
-    #[test]
-    fn a_slave_that_never_had_all_of_its_master_may_lack_what_nobody_here_has() {
-        let mut new = situation(1, 1);
-        new.known.as_mut().unwrap().first_end = 1_001;
-        assert!(matches!(new.loss(), Loss::Unknown(why) if why.contains("1001")));
     }
 
     #[test]
@@ -245,7 +247,6 @@ mod tests {
         let drained = |end| Situation {
             master: OldMaster::Drained { end },
             silent: vec!["gone:1".into()],
-            known: None,
             ..situation(2, 1)
         };
         assert_eq!(drained(1_000).loss(), Loss::Nothing);
@@ -261,7 +262,8 @@ mod tests {
     #[test]
     fn an_asynchronous_master_had_what_it_said_last() {
         let mut gone = situation(1, 1);
-        gone.known.as_mut().unwrap().is_sync = false;
+        gone.known.is_sync = false;
+        gone.known.slaves = None;
         assert_eq!(
             gone.loss(),
             Loss::Bytes {
@@ -275,12 +277,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_covered_by_all_only() {
-        let unknown = Situation {
-            known: None,
-            ..situation(1, 1)
-        };
-        assert!(!Accepted::Bytes(i64::MAX).covers(&unknown.loss()));
-        assert!(Accepted::All.covers(&unknown.loss()));
+        let unknown = situation(2, 1).loss();
+        assert!(!Accepted::Bytes(i64::MAX).covers(&unknown));
+        assert!(Accepted::All.covers(&unknown));
         assert_eq!(Accepted::parse("all"), Some(Accepted::All));
         assert_eq!(Accepted::parse("17"), Some(Accepted::Bytes(17)));
         for odd in ["", "-1", "ALL", "1k"] {

@@ -378,7 +378,12 @@ pub static COMMANDS: &[Command] = &[
             optional(
                 's',
                 "slaves",
-                "How many slaves the old master had, if the slave does not know"
+                "How many slaves the old master had; needed when it does not answer"
+            ),
+            optional(
+                'k',
+                "inSyncReplicas",
+                "How many slaves a message had to have at the old master; default 1"
             ),
             optional(
                 'w',
@@ -398,7 +403,7 @@ pub static COMMANDS: &[Command] = &[
             optional(
                 'i',
                 "brokerId",
-                "Its id from now on; default: the one that the new master had"
+                "Its id from now on; default: as configured, or the first one that nobody has"
             )
         ],
         true

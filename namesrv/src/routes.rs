@@ -226,6 +226,21 @@ pub enum RegisterError {
         /// The newest one known.
         newest: Epoch,
     },
+    /// A promotion that cannot be.
+    #[error(
+        "{address} of name {name} says epoch {epoch}, more than {} promotions ahead of {newest}: it is not believed",
+        Epoch::AHEAD_MAX
+    )]
+    Unbelievable {
+        /// The name asked for.
+        name: String,
+        /// Who asked.
+        address: String,
+        /// The epoch that it says.
+        epoch: Epoch,
+        /// The newest one known.
+        newest: Epoch,
+    },
     /// Names with promotions are too many.
     #[error(
         "{EPOCHS_MAX} broker names have promotions, that is the limit; {address} with epoch {epoch} is refused"
@@ -366,6 +381,14 @@ impl Routes {
         }
         if said.id == MASTER_ID && said.epoch < known {
             return Err(RegisterError::Replaced {
+                name: said.name.clone(),
+                address: said.address.clone(),
+                epoch: said.epoch,
+                newest: known,
+            });
+        }
+        if !said.epoch.can_follow(known) {
+            return Err(RegisterError::Unbelievable {
                 name: said.name.clone(),
                 address: said.address.clone(),
                 epoch: said.epoch,

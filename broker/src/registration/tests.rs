@@ -179,7 +179,12 @@ impl Broker {
         };
         let store = Store::open(Arc::new(disk.clone()), store, NOW).unwrap();
         let part = seats::configured(&live.now());
-        let seats = Seats::load(Arc::new(disk.clone()), Path::new("/store"), part).unwrap();
+        let seats = Seats::load(
+            Arc::new(disk.clone()),
+            Path::new("/store"),
+            ("broker-a", part),
+        )
+        .unwrap();
         seats.guard(&store);
         let registration = Arc::new(Registration::new(
             identity,
@@ -618,7 +623,7 @@ fn a_master_hears_of_its_replacement_with_an_answer_or_a_refusal_and_leaves_the_
             assert!(refused.contains("replaced by promotion 1.1"), "{refused}");
             // A restart finds it so.
             let again = broker.disk.content(Path::new("/store/gantry.epoch"));
-            let saved = Seat::decode(&again.unwrap()).unwrap();
+            let (saved, _) = Seat::decode(&again.unwrap()).unwrap();
             assert_eq!((saved.epoch, saved.part), (newest, Part::Fenced));
             broker.registration.stop().await;
             let left = |asked: Request| asked.code == request::UNREGISTER_BROKER;

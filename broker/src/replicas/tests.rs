@@ -90,7 +90,12 @@ fn a_registered_slave_is_trusted_and_asked_about_once() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Arc::new(gantry_disk::OsDisk);
         let now = gantry_message::Millis(1_700_000_000_000);
-        let seats = Seats::load(disk.clone(), folder.path(), Part::Master(Copies::Async)).unwrap();
+        let seats = Seats::load(
+            disk.clone(),
+            folder.path(),
+            ("broker-a", Part::Master(Copies::Async)),
+        )
+        .unwrap();
         let store = Store::open(disk, StoreConfig::at(folder.path()), now).unwrap();
         let door = Door::new(
             LiveConfig::new(config),

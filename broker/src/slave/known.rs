@@ -55,9 +55,7 @@ impl Known {
     pub(super) fn note(&self, said: &HaStatus) -> Option<HaMaster> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.master.as_ref();
-        // What was acknowledged before this process asked may be anywhere, until it has all of it.
-        let is_first = state.asked.is_none();
-        let learned = learned(before, said, is_first);
+        let learned = learned(before, said);
         let is_news = before != Some(&learned);
         state.master = Some(learned.clone());
         state.asked = Some(Instant::now());
@@ -78,7 +76,7 @@ impl File {
 }
 
 /// What is known after one more answer.
-fn learned(before: Option<&HaMaster>, said: &HaStatus, is_first: bool) -> HaMaster {
+fn learned(before: Option<&HaMaster>, said: &HaStatus) -> HaMaster {
     // Another promotion: its master has all that was acknowledged before it.
     let before = before.filter(|before| before.epoch == said.epoch);
     let acknowledged = said.slaves.iter().filter(|slave| 0 <= slave.acknowledged);
@@ -95,14 +93,11 @@ fn learned(before: Option<&HaMaster>, said: &HaStatus, is_first: bool) -> HaMast
     HaMaster {
         asked_millis_ago: 0,
         epoch: said.epoch.clone(),
-        first_max_offset: match before {
-            Some(before) if !is_first => before.first_max_offset,
-            _ => said.max_offset,
-        },
         in_sync_replicas: said.in_sync_replicas,
         max_offset: said.max_offset,
         nameless_slaves: nameless.max(i32::try_from(without.len()).unwrap_or(i32::MAX)),
         role: said.role.clone(),
+        slave_ack_policy: said.slave_ack_policy.clone(),
         slave_ids,
     }
 }
@@ -138,7 +133,7 @@ mod tests {
         known.note(&said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]));
         let kept = known.note(&said(200, vec![slave(1, 200)])).unwrap();
         assert_eq!(kept.slave_ids, [1, 2], "3 has said nothing");
-        assert_eq!((kept.first_max_offset, kept.max_offset), (100, 200));
+        assert_eq!(kept.max_offset, 200);
         assert_eq!(known.note(&said(200, vec![slave(1, 200)])), None, "no news");
         assert_eq!(known.now().unwrap().slave_ids, [1, 2]);
     }
@@ -152,10 +147,7 @@ mod tests {
             ..said(300, vec![slave(4, 0)])
         };
         let kept = known.note(&next).unwrap();
-        assert_eq!(
-            (&kept.slave_ids[..], kept.first_max_offset),
-            (&[4][..], 300)
-        );
+        assert_eq!(kept.slave_ids, [4]);
     }
 
     #[test]
@@ -169,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_keeps_who_was_there_and_asks_anew_for_what_it_has_to_have() {
+    fn a_start_keeps_who_was_there() {
         let disk: Arc<dyn Disk> = Arc::new(gantry_disk::faulty::FaultyDisk::new(1));
         let folder = Path::new("/store/config");
         let first = Known::default();
@@ -184,12 +176,6 @@ mod tests {
         assert_eq!(
             (known.asked_millis_ago, &known.slave_ids[..]),
             (-1, &[1, 2][..])
-        );
-        second.note(&said(500, vec![slave(1, 9)]));
-        let known = second.now().unwrap();
-        assert_eq!(
-            (known.first_max_offset, &known.slave_ids[..]),
-            (500, &[1, 2][..])
         );
     }
 }

@@ -14,9 +14,9 @@ use gantry_wire::{
     codes::request,
     headers::{
         ConsumeMessageDirectly, CreateTopic, DeleteTopic, GetConsumeStats,
-        GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo, Promote,
-        QueryTopicConsumeByWho, Rejoin, SeatAnswer, SetReadOnly, SetReadOnlyAnswer, TellEpoch,
-        ViewMessage,
+        GetConsumerConnectionList, GetConsumerRunningInfo, GetTopicStatsInfo, Hold, HoldAnswer,
+        Promote, QueryTopicConsumeByWho, Rejoin, SeatAnswer, SetReadOnly, SetReadOnlyAnswer,
+        TellEpoch, ViewMessage,
     },
 };
 
@@ -120,17 +120,64 @@ impl Client {
             epoch: &epoch.to_string(),
             role,
             min_end,
+            check: false,
         };
         self.seated(broker, request::PROMOTE, &header).await
     }
 
-    /// 46005: tells of a promotion. An older master writes nothing any more when this returns, an older slave follows it no
-    /// more.
-    pub async fn tell_epoch(&self, broker: &str, epoch: Epoch) -> Result<Seated, Error> {
+    /// 46004: whether [`Client::promote`] would go through, as far as the slave can tell. Changes nothing.
+    pub async fn check_promotion(
+        &self,
+        broker: &str,
+        epoch: Epoch,
+        role: &str,
+    ) -> Result<Seated, Error> {
+        let header = Promote {
+            epoch: &epoch.to_string(),
+            role,
+            min_end: 0,
+            check: true,
+        };
+        self.seated(broker, request::PROMOTE, &header).await
+    }
+
+    /// 46005: a master gives its place away, if `seen` is the newest promotion that it knows of and its log ends at `end`.
+    /// It writes nothing any more when this returns; after a refusal it is as before.
+    pub async fn fence(
+        &self,
+        broker: &str,
+        epoch: Epoch,
+        seen: Epoch,
+        end: i64,
+    ) -> Result<Seated, Error> {
         let header = TellEpoch {
             epoch: &epoch.to_string(),
+            if_epoch: Some(&seen.to_string()),
+            if_part: Some("MASTER"),
+            if_end: Some(end),
         };
         self.seated(broker, request::TELL_EPOCH, &header).await
+    }
+
+    /// 46005: a slave follows no master before this promotion any more, if `seen` is the newest one that it knows of.
+    pub async fn detach(&self, broker: &str, epoch: Epoch, seen: Epoch) -> Result<Seated, Error> {
+        let header = TellEpoch {
+            epoch: &epoch.to_string(),
+            if_epoch: Some(&seen.to_string()),
+            if_part: Some("SLAVE"),
+            if_end: None,
+        };
+        self.seated(broker, request::TELL_EPOCH, &header).await
+    }
+
+    /// 46007: a master takes no messages for so many milliseconds; 0: it takes them again. Returns where its log ends.
+    pub async fn hold(&self, broker: &str, millis: i64) -> Result<i64, Error> {
+        let header = Hold { millis };
+        let reply = self
+            .ask_broker(broker, request::HOLD, &header, ADMIN)
+            .await?;
+        let answer: HoldAnswer = parsed("answer", broker, reply.fields.header())?;
+        Ok(answer.max_offset)
     }
 
     /// 46006: makes a master that was replaced a slave of the one that this promotion made.

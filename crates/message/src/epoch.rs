@@ -22,6 +22,15 @@ impl Epoch {
         holder: 0,
     };
 
+    /// A promotion that is so many further than the newest known one is none: nobody shall use up the numbers at once.
+    pub const AHEAD_MAX: u64 = 1_000_000;
+
+    /// Whether this can be a promotion, where `known` is the newest one.
+    #[must_use]
+    pub fn can_follow(self, known: Self) -> bool {
+        self.number.saturating_sub(known.number) <= Self::AHEAD_MAX
+    }
+
     /// The epoch of the next promotion, of the replica with this id.
     #[must_use]
     pub fn next(self, holder: u64) -> Self {

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! gantry-epoch 1
+//! name=broker-a
 //! epoch=3.1             the newest promotion that this broker knows of: what it obeys, or its own
 //! part=SYNC_MASTER      or ASYNC_MASTER, SLAVE, FENCED
 //! brokerId=0
@@ -93,6 +94,25 @@ pub enum SeatError {
     /// 0 is a master's.
     #[error("brokerId 0 is a master's; a slave's is 1 or more")]
     MasterId,
+    /// A number that nobody reaches.
+    #[error(
+        "epoch {asked} is more than {} promotions ahead of {known}, the newest one known here: it is not believed",
+        Epoch::AHEAD_MAX
+    )]
+    Unbelievable {
+        /// What was said.
+        asked: Epoch,
+        /// What is known.
+        known: Epoch,
+    },
+    /// It is one already.
+    #[error("this broker is slave {id} already, at epoch {epoch}")]
+    AlreadySlave {
+        /// Its id.
+        id: u64,
+        /// The epoch that it knows of.
+        epoch: Epoch,
+    },
     /// The master was replaced.
     #[error(
         "the master there has epoch {theirs}, and {known} is known here: it was replaced and must not be followed"
@@ -155,6 +175,17 @@ impl Seat {
         matches!(self.part, Part::Master(_))
     }
 
+    /// Whether there can be such a promotion.
+    pub fn believe(&self, epoch: Epoch) -> Result<(), SeatError> {
+        if !epoch.can_follow(self.epoch) {
+            return Err(SeatError::Unbelievable {
+                asked: epoch,
+                known: self.epoch,
+            });
+        }
+        Ok(())
+    }
+
     /// Somebody knows of this promotion. The next seat, if that is news: a master is fenced, others obey from now on.
     #[must_use]
     pub fn hear(&self, epoch: Epoch, by: &str) -> Option<Self> {
@@ -203,6 +234,14 @@ impl Seat {
                 known: self.epoch,
             });
         }
+        if let Part::Slave(own) = self.part
+            && (own, self.epoch) != (id, epoch)
+        {
+            return Err(SeatError::AlreadySlave {
+                id: own,
+                epoch: self.epoch,
+            });
+        }
         if self.is_master() && epoch == self.epoch {
             return Err(SeatError::StillMaster {
                 epoch: self.epoch,
@@ -227,25 +266,28 @@ impl Seat {
         Ok(())
     }
 
-    /// The whole file.
+    /// The whole file, of a broker of that name.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, name: &str) -> Vec<u8> {
         let id = match self.part {
             Part::Slave(id) => id,
             Part::Master(_) | Part::Fenced => 0,
         };
         let (epoch, part, by) = (self.epoch, self.part.name(), &self.by);
-        let mut text =
-            format!("{FIRST_LINE}\nepoch={epoch}\npart={part}\nbrokerId={id}\nby={by}\n");
+        let name = name.escape_default();
+        let mut text = format!(
+            "{FIRST_LINE}\nname={name}\nepoch={epoch}\npart={part}\nbrokerId={id}\nby={by}\n"
+        );
         let crc = crc32fast::hash(text.as_bytes());
         // Writing to a string does not fail.
         let _ = writeln!(text, "crc={crc:08x}");
         text.into_bytes()
     }
 
-    /// `None` for a file that is torn, changed or of another version.
+    /// The seat, and the name of the broker that it is of, escaped; `None` for a file that is torn, changed or of another
+    /// version.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<(Self, String)> {
         let text = std::str::from_utf8(bytes).ok()?;
         let (body, crc) = text.split_at(text.rfind("crc=")?);
         let crc = u32::from_str_radix(crc.strip_prefix("crc=")?.trim_end(), 16).ok()?;
@@ -257,6 +299,7 @@ impl Seat {
             return None;
         }
         let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix('=');
+        let name = value("name")?.to_owned();
         let epoch = value("epoch")?.parse().ok()?;
         let part = value("part")?;
         let id: u64 = value("brokerId")?.parse().ok()?;
@@ -268,7 +311,7 @@ impl Seat {
             ("SLAVE", 1..) => Part::Slave(id),
             _ => return None,
         };
-        Some(Self { epoch, part, by })
+        Some((Self { epoch, part, by }, name))
     }
 }
 
@@ -307,8 +350,8 @@ mod tests {
             Part::Fenced,
         ] {
             let seat = seat(4, 1, part);
-            let bytes = seat.encode();
-            assert_eq!(Seat::decode(&bytes), Some(seat));
+            let bytes = seat.encode("broker-a");
+            assert_eq!(Seat::decode(&bytes), Some((seat, "broker-a".to_owned())));
             for at in 0..bytes.len() - 1 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1;
@@ -320,7 +363,18 @@ mod tests {
             by: short("a\nb=c\r\0"),
             ..seat(1, 1, MASTER)
         };
-        assert_eq!(Seat::decode(&odd.encode()), Some(odd));
+        let name = "a\nepoch=9.9\u{e9}";
+        let (read, of) = Seat::decode(&odd.encode(name)).unwrap();
+        assert_eq!((read, of), (odd, name.escape_default().to_string()));
+    }
+
+    #[test]
+    fn numbers_cannot_be_used_up_at_once() {
+        let seat = seat(5, 1, MASTER);
+        assert!(seat.believe(epoch(5 + Epoch::AHEAD_MAX, 9)).is_ok());
+        assert!(seat.believe(epoch(6 + Epoch::AHEAD_MAX, 0)).is_err());
+        assert!(seat.believe(epoch(u64::MAX, u64::MAX)).is_err());
+        assert!(seat.believe(epoch(1, 1)).is_ok());
     }
 
     #[test]
@@ -384,6 +438,15 @@ mod tests {
         assert_eq!(fenced.rejoin(epoch(3, 1), 0, "x"), Err(SeatError::MasterId));
         let replaced = fenced.rejoin(epoch(2, 1), 2, "x");
         assert!(matches!(replaced, Err(SeatError::Replaced { .. })));
+        // Asked twice; and a slave is no replaced master.
+        assert_eq!(
+            slave.rejoin(epoch(3, 1), 2, "x").map(|seat| seat.part),
+            Ok(Part::Slave(2))
+        );
+        let other = slave.rejoin(epoch(3, 1), 5, "x");
+        assert!(matches!(other, Err(SeatError::AlreadySlave { id: 2, .. })));
+        let ordinary = Seat::configured(Part::Slave(1)).rejoin(epoch(1, 2), 1, "x");
+        assert!(matches!(ordinary, Err(SeatError::AlreadySlave { .. })));
         // A master that has not heard of the newer one yet.
         assert!(seat(2, 1, MASTER).rejoin(epoch(3, 1), 2, "x").is_ok());
         let still = seat(3, 1, MASTER).rejoin(epoch(3, 1), 2, "x");

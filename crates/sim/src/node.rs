@@ -133,7 +133,12 @@ impl Node {
             clock: Clock::new(move || Millis(clock.load(Ordering::Relaxed))),
             ..StoreConfig::at(ROOT)
         };
-        let seats = Seats::load(Arc::clone(&disk), Path::new(ROOT), self.configured).ok()?;
+        let seats = Seats::load(
+            Arc::clone(&disk),
+            Path::new(ROOT),
+            ("broker-a", self.configured),
+        )
+        .ok()?;
         let store = match self.cut.take() {
             Some(cut) => Store::open_cut(Arc::clone(&disk), config, self.wall(), &cut).ok()?,
             None => Store::open(Arc::clone(&disk), config, self.wall()).ok()?,

@@ -178,6 +178,7 @@ pub mod request {
         46004 PROMOTE "Gantry: a slave shall be the master.",
         46005 TELL_EPOCH "Gantry: a broker of this name was or will be promoted.",
         46006 REJOIN "Gantry: a master that was replaced shall be a slave.",
+        46007 HOLD "Gantry: a master shall take no messages for a time.",
         200050 POP_MESSAGE "5.x.",
         200051 ACK_MESSAGE "5.x.",
         200052 PEEK_MESSAGE "5.x.",

@@ -1,16 +1,17 @@
 //! promote and rejoin: Gantry's own, for who takes the place of a master, and what becomes of the old one.
 //!
-//! The order is what makes it safe (decision 30). While the old master can be asked, it is drained, the slave gets the rest,
-//! and only then is it fenced, durably, and the slave promoted. If it cannot, the other slaves promise first to follow it
-//! no more, so that it can acknowledge nothing behind what they say they have. Each step is safe by itself: whoever stops
-//! between two of them has no second master, at worst none, and promotes again.
+//! The order is what makes it safe (decision 30). While the old master can be asked, it holds on, the slave gets the rest,
+//! and then it is fenced, durably, if its log still ends where the slave's does: nobody else can have changed anything in
+//! between, however long this took. Only then is the slave promoted. If the master cannot be asked, the other slaves
+//! follow it no more before it counts what they have. Every request names what was seen, and is refused if that is not so
+//! any more; whoever stops between two of them leaves no second master, at worst none, and promotes again.
 
 use std::time::Duration;
 
-use gantry_client::{Error, Seated};
+use gantry_client::Error;
 use gantry_message::Epoch;
 use gantry_wire::{
-    bodies::{BrokerData, HaStatus},
+    bodies::{BrokerData, HaMaster, HaStatus},
     codes::response,
 };
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,10 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a broker may take to start again within its process, and a name server to hear of it.
 const SETTLES: Duration = Duration::from_secs(60);
+/// A master says something at least every five seconds (haSendHeartbeatInterval).
+const ALIVE_MS: i64 = 6_000;
+/// The longest that a master holds on.
+const HOLD_MAX: u64 = 600;
 
 /// A broker of the name, and what came of asking it.
 struct Replica {
@@ -40,126 +45,153 @@ struct Fleet {
     others: Vec<Replica>,
 }
 
+/// What a promotion is to be.
+struct Wanted {
+    epoch: Epoch,
+    role: String,
+    accepted: Accepted,
+    /// Seconds for the slave to get the rest.
+    patience: u64,
+}
+
 /// promote: a slave becomes the master of its name, unless that could lose what was acknowledged.
 pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
-    let patience = Duration::from_secs(session.arguments.number('w', 30)?);
-    let accepted = accepted(session)?;
     let fleet = Fleet::look(session, address).await?;
-    let role = fleet.role(session)?;
-    let slaves = match session.arguments.text('s') {
-        Some(_) => Some(session.arguments.number::<usize>('s', 0)?),
-        None => None,
+    let wanted = Wanted {
+        accepted: accepted(session)?,
+        patience: session.arguments.number('w', 30)?,
+        epoch: fleet.next_epoch()?,
+        role: String::new(),
     };
+    if HOLD_MAX / 2 < wanted.patience {
+        return Err(Failure::Said(format!(
+            "--wait {}: it is at most {} s",
+            wanted.patience,
+            HOLD_MAX / 2
+        )));
+    }
     let master = fleet.living_master()?;
-    let epoch = fleet.next_epoch()?;
-    // Nothing has been changed yet: most refusals come here.
-    let before = fleet.situation(master, slaves);
-    let loss = before.loss();
+    let wanted = Wanted {
+        role: fleet.role(session)?,
+        ..wanted
+    };
+    let loss = fleet.situation(session, master)?.loss();
     // A living master that has more is waited for, not lost.
     if master.is_none() {
-        judge(session, &loss, accepted)?;
+        judge(&fleet, &loss, wanted.accepted)?;
     }
+    let Wanted { epoch, role, .. } = &wanted;
+    let could = session.client.check_promotion(&fleet.address, *epoch, role);
+    asked(&fleet.address, could.await)?;
     if session.arguments.has('d') {
+        let what = match master {
+            Some(master) => format!("{} would be drained and fenced before", master.address),
+            None => said(&loss),
+        };
+        let name = &fleet.candidate.broker_name;
         return session.line(format_args!(
-            "{} would be {role} of {} in promotion {epoch}; {}",
-            fleet.address,
-            fleet.candidate.broker_name,
-            said(&loss)
+            "{} would be {role} of {name} in promotion {epoch}; {what}",
+            fleet.address
         ));
     }
-    let drained = match master {
-        Some(master) => Some(drain(session, &fleet, master, patience).await?),
-        None => None,
-    };
-    let outcome = finish(
-        session,
-        &fleet,
-        drained.as_ref(),
-        (epoch, &role, slaves),
-        accepted,
-    )
-    .await;
-    if let (Err(Undone::Before(_)), Some(drained)) = (&outcome, &drained) {
-        drained.open(session).await;
-    }
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(Undone::Before(failure)) => Err(failure),
-        Err(Undone::Behind(failure)) => Err(Failure::Said(format!(
-            "{failure}; {} has no master now: promote again",
-            fleet.candidate.broker_name
-        ))),
-    }
-}
-
-/// Where a promotion stopped: before the old master was fenced, or behind that.
-enum Undone {
-    Before(Failure),
-    Behind(Failure),
-}
-
-/// A master that takes no messages for the time of the promotion.
-struct Drained<'a> {
-    address: &'a str,
-    end: i64,
-    was_read_only: bool,
-}
-
-impl Drained<'_> {
-    /// Gives back what draining took: it was not for long.
-    async fn open(&self, session: &mut Session<'_>) {
-        if self.was_read_only {
-            return;
-        }
-        let deadline = Instant::now() + SETTLES;
-        loop {
-            match session.client.set_read_only(self.address, false).await {
-                Ok(_) => return,
-                // It may be starting again at this moment.
-                Err(error) if Instant::now() < deadline && error.code().is_none() => {
-                    sleep(LOOK).await
-                }
-                Err(error) => {
-                    return session.report(format_args!(
-                        "{} is read only still (mqadmin setReadWrite): {error}",
-                        self.address
-                    ));
-                }
+    let (loss, end) = match master {
+        Some(master) => {
+            let end = take_place(session, &fleet, master, &wanted).await?;
+            // They would hear of it soon; it is no matter who cannot be told.
+            if let Err(failure) = detach_slaves(session, &fleet, *epoch).await {
+                step(session, failure)?;
             }
+            (Loss::Nothing, end)
         }
-    }
+        None => count_slaves(session, &fleet, &wanted).await?,
+    };
+    let promoted = become_master(session, &fleet, &wanted, end).await;
+    let promoted = promoted.map_err(|failure| {
+        let name = &fleet.candidate.broker_name;
+        Failure::Said(format!(
+            "{failure}; {name} has no master now: promote again"
+        ))
+    })?;
+    let name = &fleet.candidate.broker_name;
+    step(
+        session,
+        format_args!(
+            "{} is {role} of {name} since promotion {epoch}; {}",
+            fleet.address,
+            said(&loss)
+        ),
+    )?;
+    advise(session, &fleet, &promoted, master)?;
+    routed(session, &fleet).await
 }
 
-async fn drain<'a>(
+/// The old master gives its place away. Where its log ends, which the slave has reached.
+async fn take_place(
     session: &mut Session<'_>,
     fleet: &Fleet,
-    master: &'a Replica,
-    patience: Duration,
-) -> Result<Drained<'a>, Failure> {
+    master: &Replica,
+    wanted: &Wanted,
+) -> Result<i64, Failure> {
     let address = master.address.as_str();
-    let was_read_only = matches!(&master.answer, Ok(status) if status.read_only);
-    let end = asked(address, session.client.set_read_only(address, true).await)?;
-    let drained = Drained {
-        address,
-        end,
-        was_read_only,
+    let seen = match &master.answer {
+        Ok(status) => epoch_of(status)?,
+        Err(_) => Epoch::NONE,
     };
-    session.line(format_args!(
-        "{address}, the old master, takes no messages; its log ends at {end}"
-    ))?;
+    let patience = Duration::from_secs(wanted.patience);
+    let hold = i64::try_from((2 * patience).as_millis()).unwrap_or(i64::MAX);
+    let held = session.client.hold(address, hold.max(10_000)).await;
+    let end = asked(address, held)?;
+    step(
+        session,
+        format_args!(
+            "{address}, the old master, takes no messages for a moment; its log ends at {end}"
+        ),
+    )?;
+    let taken = async {
+        has_all(session, fleet, end, patience).await?;
+        let fenced = session.client.fence(address, wanted.epoch, seen, end);
+        asked(address, fenced.await).map(drop)
+    };
+    if let Err(failure) = taken.await {
+        let opened = session.client.hold(address, 0).await;
+        let how = match opened {
+            Ok(_) => format!("{address} takes messages again, nothing is changed"),
+            Err(error) => {
+                format!("{address} takes messages again within {hold} ms ({error})")
+            }
+        };
+        return Err(Failure::Said(format!("{failure}; {how}")));
+    }
+    step(session, format_args!("{address} is fenced"))?;
+    Ok(end)
+}
+
+async fn has_all(
+    session: &Session<'_>,
+    fleet: &Fleet,
+    end: i64,
+    patience: Duration,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + patience;
     loop {
         let status = session.client.ha_status(&fleet.address).await;
-        let has = status.map(|status| status.max_offset);
-        if matches!(has, Ok(has) if end <= has) {
-            return Ok(drained);
+        // Another log may be as long: who follows the master has its log.
+        let follows = |status: &HaStatus| {
+            let following = status.following.as_ref();
+            following.is_some_and(|following| following.is_following)
+        };
+        if matches!(&status, Ok(status) if end <= status.max_offset && follows(status)) {
+            return Ok(());
         }
         if deadline <= Instant::now() {
-            drained.open(session).await;
-            let has = has.map_or_else(|error| error.to_string(), |has| format!("has {has}"));
+            let has = match status {
+                Ok(status) if !follows(&status) => "it does not follow the master".to_owned(),
+                Ok(status) => format!("it has {}", status.max_offset),
+                Err(error) => error.to_string(),
+            };
             return Err(Failure::Said(format!(
-                "{} did not get the end of the log within {} s ({has}): nothing is changed (--wait gives it longer)",
+                "{} did not get the end of the log within {} s: {has} (--wait gives it longer)",
                 fleet.address,
                 patience.as_secs()
             )));
@@ -168,90 +200,110 @@ async fn drain<'a>(
     }
 }
 
-async fn finish(
+/// Without its master: the other slaves follow it no more, and say what they have.
+async fn count_slaves(
     session: &mut Session<'_>,
     fleet: &Fleet,
-    drained: Option<&Drained<'_>>,
-    (epoch, role, slaves): (Epoch, &str, Option<usize>),
-    accepted: Accepted,
-) -> Result<(), Undone> {
-    let before = |error: Failure| Undone::Before(error);
-    let name = &fleet.candidate.broker_name;
-    let mut now = fleet.situation(None, slaves);
-    (now.others, now.silent) = tell_slaves(session, fleet, epoch).await.map_err(before)?;
+    wanted: &Wanted,
+) -> Result<(Loss, i64), Failure> {
+    let mut now = fleet.situation(session, None)?;
+    (now.others, now.silent) = detach_slaves(session, fleet, wanted.epoch).await?;
     // What it got meanwhile counts, too.
-    let candidate = session.client.ha_status(&fleet.address).await;
-    now.candidate = candidate.map_err(|error| before(error.into()))?.max_offset;
-    if let Some(Drained { end, .. }) = drained {
-        now.master = OldMaster::Drained { end: *end };
-    }
+    let candidate = session.client.ha_status(&fleet.address).await?;
+    now.candidate = candidate.max_offset;
     let loss = now.loss();
-    judge(session, &loss, accepted).map_err(before)?;
-    if let Some(drained) = drained {
-        let told = session.client.tell_epoch(drained.address, epoch).await;
-        let Seated { max_offset, .. } = told.map_err(|error| before(error.into()))?;
-        session
-            .line(format_args!(
-                "{} is fenced; its log ends at {max_offset}",
-                drained.address
-            ))
-            .map_err(before)?;
-    }
-    let promoted = async {
-        let seated = session
-            .client
-            .promote(&fleet.address, epoch, role, now.candidate);
-        asked(&fleet.address, seated.await)?;
-        serves(session, &fleet.address, role, epoch).await?;
-        session.line(format_args!(
-            "{} is {role} of {name} since promotion {epoch}; {}",
-            fleet.address,
-            said(&loss)
-        ))
-    };
-    promoted.await.map_err(Undone::Behind)?;
-    if let Some(drained) = drained {
-        drained.open(session).await;
-    }
-    let after = async {
-        routed(session, fleet).await?;
-        session.line(format_args!(
-            "make its configuration say so: brokerRole={role} and brokerId=0; the old master becomes a slave by: mqadmin rejoin -b {}",
-            drained.map_or("ITS-ADDRESS", |drained| drained.address)
-        ))
-    };
-    if let Err(failure) = after.await {
-        session.report(failure);
-    }
-    Ok(())
+    judge(fleet, &loss, wanted.accepted)?;
+    Ok((loss, now.candidate))
 }
 
 /// Tells the other slaves, which follow the old master no more from then on. Who has how much, and who does not say.
-async fn tell_slaves(
+async fn detach_slaves(
     session: &mut Session<'_>,
     fleet: &Fleet,
     epoch: Epoch,
 ) -> Result<(Vec<(String, i64)>, Vec<String>), Failure> {
     let (mut told, mut silent) = (Vec::new(), Vec::new());
     for slave in fleet.slaves() {
-        match session.client.tell_epoch(&slave.address, epoch).await {
+        let seen = match &slave.answer {
+            Ok(status) => epoch_of(status)?,
+            Err(_) => Epoch::NONE,
+        };
+        let Replica { id, address, .. } = slave;
+        match session.client.detach(address, epoch, seen).await {
             Ok(seated) => {
-                session.line(format_args!(
-                    "{}, slave {}, follows the old master no more; its log ends at {}",
-                    slave.address, slave.id, seated.max_offset
-                ))?;
-                told.push((slave.address.clone(), seated.max_offset));
+                let end = seated.max_offset;
+                let line = format!(
+                    "{address}, slave {id}, follows the old master no more; its log ends at {end}"
+                );
+                step(session, line)?;
+                told.push((address.clone(), end));
+            }
+            // It answers, and is not what it was: somebody else promotes, or has promoted.
+            Err(error) if error.code() == Some(response::NO_PERMISSION) => {
+                return Err(Failure::Said(format!(
+                    "{address}, slave {id}: {error}; look with haStatus, and promote again if there is no master"
+                )));
             }
             Err(error) => {
-                session.line(format_args!(
-                    "{}, slave {}, cannot be told: {error}",
-                    slave.address, slave.id
-                ))?;
-                silent.push(slave.address.clone());
+                step(
+                    session,
+                    format_args!("{address}, slave {id}, cannot be told: {error}"),
+                )?;
+                silent.push(address.clone());
             }
         }
     }
     Ok((told, silent))
+}
+
+async fn become_master(
+    session: &Session<'_>,
+    fleet: &Fleet,
+    wanted: &Wanted,
+    end: i64,
+) -> Result<HaStatus, Failure> {
+    let Wanted { epoch, role, .. } = wanted;
+    let seated = session.client.promote(&fleet.address, *epoch, role, end);
+    asked(&fleet.address, seated.await)?;
+    serves(session, &fleet.address, role, *epoch).await
+}
+
+/// What is to be done by hand behind a promotion.
+fn advise(
+    session: &mut Session<'_>,
+    fleet: &Fleet,
+    promoted: &HaStatus,
+    master: Option<&Replica>,
+) -> Result<(), Failure> {
+    let HaStatus {
+        role,
+        in_sync_replicas,
+        slave_ack_policy,
+        ..
+    } = promoted;
+    if let Some(known) = fleet.known().filter(|_| role == "SYNC_MASTER") {
+        let before = (&known.slave_ack_policy, known.in_sync_replicas);
+        if before != (slave_ack_policy, *in_sync_replicas) {
+            step(
+                session,
+                format_args!(
+                    "its own settings count: slaveAckPolicy {slave_ack_policy} and inSyncReplicas {in_sync_replicas}, where the old \
+                     master had {} and {}",
+                    before.0, before.1
+                ),
+            )?;
+        }
+    }
+    step(
+        session,
+        format_args!("make its configuration say so: brokerRole={role} and brokerId=0"),
+    )?;
+    let old = master.map(|master| master.address.as_str());
+    let old = old.or_else(|| fleet.old_master()).unwrap_or("ADDRESS");
+    step(
+        session,
+        format_args!("the old master becomes a slave by: mqadmin rejoin -b {old}"),
+    )
 }
 
 impl Fleet {
@@ -261,10 +313,15 @@ impl Fleet {
         let HaStatus {
             role, broker_name, ..
         } = &candidate;
-        if role != "SLAVE" {
+        if role != "SLAVE" || candidate.is_fenced {
             let part = if candidate.is_fenced { "FENCED" } else { role };
             return Err(Failure::Said(format!(
                 "{address} is {part} of {broker_name}; only a slave is promoted"
+            )));
+        }
+        if candidate.read_only {
+            return Err(Failure::Said(format!(
+                "{address} is read only, and would be a master that takes no messages: mqadmin setReadWrite -b {address} first"
             )));
         }
         let info = session.client.cluster_info().await?;
@@ -273,7 +330,7 @@ impl Fleet {
             .into_iter()
             .flat_map(|BrokerData { broker_addrs, .. }| broker_addrs)
             .map(|(id, address)| (*id, address.clone()))
-            .filter(|(id, _)| *id != candidate.broker_id)
+            .filter(|(id, known)| *id != candidate.broker_id && *known != address)
             .collect();
         // A name server forgets a master that it does not hear; its slave does not.
         let followed = candidate.following.as_ref();
@@ -301,9 +358,21 @@ impl Fleet {
     fn slaves(&self) -> impl Iterator<Item = &Replica> {
         // Who is registered as a master and answers as a slave is one.
         self.others.iter().filter(|other| match &other.answer {
-            Ok(status) => status.role == "SLAVE",
+            Ok(status) => status.role == "SLAVE" && !status.is_fenced,
             Err(_) => other.id != 0,
         })
+    }
+
+    /// What the slave knows of its master, from asking it.
+    fn known(&self) -> Option<&HaMaster> {
+        self.candidate.following.as_ref()?.known.as_ref()
+    }
+
+    /// Where the old master is, or was.
+    fn old_master(&self) -> Option<&str> {
+        let registered = self.others.iter().find(|other| other.id == 0);
+        let registered = registered.map(|master| master.address.as_str());
+        registered.or_else(|| self.candidate.following.as_ref()?.master.as_deref())
     }
 
     /// The master that has to be drained and fenced; none, if it does not answer or is fenced already.
@@ -311,9 +380,11 @@ impl Fleet {
         let mut masters = self.others.iter().filter(|other| {
             matches!(&other.answer, Ok(status) if status.role != "SLAVE" && !status.is_fenced)
         });
+        // It answers, and has no such status to give.
         let apache = self.others.iter().find(|other| {
-            let code = other.answer.as_ref().err().and_then(Error::code);
-            other.id == 0 && code == Some(response::REQUEST_CODE_NOT_SUPPORTED)
+            let refused = other.answer.as_ref().err().and_then(Error::code);
+            let is_odd = matches!(&other.answer, Err(Error::BadAnswer { .. }));
+            other.id == 0 && (is_odd || refused == Some(response::REQUEST_CODE_NOT_SUPPORTED))
         });
         if let Some(apache) = apache {
             return Err(Failure::Said(format!(
@@ -333,8 +404,10 @@ impl Fleet {
             && let Some(follows) = follows.filter(|follows| follows.is_following)
         {
             let silent = follows.heard_millis_ago;
-            // Housekeeping would end a link that is quiet for longer than the heartbeats of its master.
-            if (0..ALIVE_MS).contains(&silent) {
+            let answered = |other: &Replica| {
+                other.answer.is_ok() && follows.master.as_ref() == Some(&other.address)
+            };
+            if (0..ALIVE_MS).contains(&silent) && !self.others.iter().any(answered) {
                 return Err(Failure::Said(format!(
                     "the master at {} does not answer here, but {} heard it {silent} ms ago: it is alive. Stop it, or promote from where it can be reached",
                     follows.master.as_deref().unwrap_or("?"),
@@ -352,11 +425,7 @@ impl Fleet {
             .filter_map(|other| other.answer.as_ref().ok());
         let mut newest = Epoch::NONE;
         for status in answers.chain([&self.candidate]) {
-            let text = status.epoch.as_deref().unwrap_or("0.0");
-            let epoch: Epoch = text
-                .parse()
-                .map_err(|error| Failure::Said(format!("{}: {error}", status.broker_name)))?;
-            newest = newest.max(epoch);
+            newest = newest.max(epoch_of(status)?);
         }
         let id = u64::try_from(self.candidate.broker_id).unwrap_or_default();
         Ok(newest.next(id))
@@ -373,9 +442,7 @@ impl Fleet {
                 ))),
             };
         }
-        let follows = self.candidate.following.as_ref();
-        let known = follows.and_then(|follows| follows.known.as_ref());
-        let known = known.map(|known| known.role.as_str());
+        let known = self.known().map(|known| known.role.as_str());
         let statuses = self
             .others
             .iter()
@@ -388,65 +455,70 @@ impl Fleet {
     }
 
     /// As it looks from here, without changing anything.
-    fn situation(&self, master: Option<&Replica>, slaves: Option<usize>) -> Situation {
+    fn situation(
+        &self,
+        session: &Session<'_>,
+        master: Option<&Replica>,
+    ) -> Result<Situation, Failure> {
         let end = |replica: &Replica| replica.answer.as_ref().ok().map(|status| status.max_offset);
         let others = self
             .slaves()
             .filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
         let silent = self.slaves().filter(|slave| slave.answer.is_err());
-        let follows = self.candidate.following.as_ref();
-        let known = follows.and_then(|follows| follows.known.as_ref());
-        let mut known = known.map(|known| Known {
-            is_sync: known.role != "ASYNC_MASTER",
-            in_sync_replicas: usize::try_from(known.in_sync_replicas).unwrap_or(1),
-            slaves: known.slave_ids.len()
-                + usize::try_from(known.nameless_slaves).unwrap_or_default(),
-            end: known.max_offset,
-            first_end: known.first_max_offset,
-        });
-        if let Some(slaves) = slaves {
-            // The most careful reading of what is not known.
-            let known = known.get_or_insert(Known {
-                is_sync: true,
-                in_sync_replicas: 1,
-                slaves,
-                end: 0,
-                first_end: 0,
-            });
-            known.slaves = slaves;
-        }
-        Situation {
+        let slaves = match session.arguments.text('s') {
+            Some(_) => Some(session.arguments.number::<usize>('s', 0)?),
+            None => None,
+        };
+        let (known, nameless) = match self.known() {
+            Some(known) => (
+                Some(known),
+                usize::try_from(known.nameless_slaves).unwrap_or_default(),
+            ),
+            None => (None, 0),
+        };
+        let is_drained = master.and_then(end);
+        Ok(Situation {
             candidate: self.candidate.max_offset,
             others: others.collect(),
             silent: silent.map(|slave| slave.address.clone()).collect(),
-            master: match master.and_then(end).or_else(|| self.fenced_end()) {
+            master: match is_drained.or(self.unfinished_end()?) {
                 Some(end) => OldMaster::Drained { end },
                 None => OldMaster::Silent,
             },
-            known,
-        }
+            known: Known {
+                is_sync: known.is_none_or(|known| known.role != "ASYNC_MASTER"),
+                in_sync_replicas: session.arguments.number('k', 1)?,
+                slaves,
+                acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
+                end: known.map(|known| known.max_offset),
+            },
+        })
     }
-}
 
-impl Fleet {
-    /// Where the log of a master ends that was fenced by a promotion which nobody finished: for everybody else it has
-    /// been the last one. Who knows of the promotion may have followed the master that it made.
-    fn fenced_end(&self) -> Option<i64> {
-        let epoch = |status: &HaStatus| status.epoch.as_deref()?.parse::<Epoch>().ok();
-        let ours = epoch(&self.candidate)?;
-        let statuses = self
+    /// Where the log of a master ends that was fenced for the promotion of this slave, which then was not finished: nobody
+    /// else can have been the master in it.
+    fn unfinished_end(&self) -> Result<Option<i64>, Failure> {
+        let ours = epoch_of(&self.candidate)?;
+        for status in self
             .others
             .iter()
-            .filter_map(|other| other.answer.as_ref().ok());
-        let mut fenced = statuses.filter(|status| status.is_fenced);
-        fenced
-            .find(|status| epoch(status).is_some_and(|theirs| ours < theirs))
-            .map(|status| status.max_offset)
+            .filter_map(|other| other.answer.as_ref().ok())
+        {
+            let theirs = epoch_of(status)?;
+            let holder = i64::try_from(theirs.holder).unwrap_or_default();
+            if status.is_fenced && ours <= theirs && holder == self.candidate.broker_id {
+                return Ok(Some(status.max_offset));
+            }
+        }
+        Ok(None)
     }
 }
 
-/// A master says something at least every five seconds (haSendHeartbeatInterval).
-const ALIVE_MS: i64 = 6_000;
+fn epoch_of(status: &HaStatus) -> Result<Epoch, Failure> {
+    let text = status.epoch.as_deref().unwrap_or("0.0");
+    text.parse()
+        .map_err(|error| Failure::Said(format!("{}: {error}", status.broker_name)))
+}
 
 fn accepted(session: &Session<'_>) -> Result<Accepted, Failure> {
     let Some(text) = session.arguments.text('l') else {
@@ -460,33 +532,40 @@ fn accepted(session: &Session<'_>) -> Result<Accepted, Failure> {
 }
 
 /// Stops a promotion that could lose more than may be lost.
-fn judge(session: &Session<'_>, loss: &Loss, accepted: Accepted) -> Result<(), Failure> {
+fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> {
     if accepted.covers(loss) {
         return Ok(());
     }
-    let how = match loss {
-        Loss::Bytes { at, .. } if at != "the old master" => {
-            format!("promote {at} instead, or accept it")
-        }
-        _ => "it has to be accepted".to_owned(),
-    };
-    let accept = match loss {
-        Loss::Bytes { count, .. } => count.to_string(),
-        _ => "all".to_owned(),
+    let (how, accept) = match loss {
+        Loss::Bytes { at, count } if at != "the old master" => (
+            format!("promote {at} instead, or accept it"),
+            count.to_string(),
+        ),
+        Loss::Bytes { count, .. } => ("it has to be accepted".to_owned(), count.to_string()),
+        _ => (
+            "it has to be said, or accepted".to_owned(),
+            "all".to_owned(),
+        ),
     };
     Err(Failure::Said(format!(
         "{} is not promoted, for acknowledged messages could be lost: {}; {how} (--accept-loss {accept})",
-        session.arguments.text('b').unwrap_or_default(),
+        fleet.address,
         said(loss)
     )))
 }
 
 fn said(loss: &Loss) -> String {
     match loss {
-        Loss::Nothing => "nothing that is known of is lost".to_owned(),
+        Loss::Nothing => "it has all that was acknowledged with its copies".to_owned(),
         Loss::Bytes { count, at } => format!("it lacks {count} bytes of the log that {at} has"),
         Loss::Unknown(why) => format!("what it lacks cannot be told, since {why}"),
     }
+}
+
+/// A line that is there when the next step begins, whoever reads.
+fn step(session: &mut Session<'_>, text: impl std::fmt::Display) -> Result<(), Failure> {
+    session.line(text)?;
+    session.flush()
 }
 
 /// Waits until the broker has started again in its new part.
@@ -528,7 +607,7 @@ async fn routed(session: &Session<'_>, fleet: &Fleet) -> Result<(), Failure> {
         if deadline <= Instant::now() {
             let master = master.map_or("nobody", String::as_str);
             return Err(Failure::Said(format!(
-                "the name server names {master} as the master of {} still",
+                "it is the master, and the name server names {master} as the master of {} still",
                 fleet.candidate.broker_name
             )));
         }
@@ -540,49 +619,64 @@ async fn routed(session: &Session<'_>, fleet: &Fleet) -> Result<(), Failure> {
 pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
     let status = asked(&address, session.client.ha_status(&address).await)?;
-    let name = status.broker_name;
+    let name = &status.broker_name;
+    if status.role == "SLAVE" && !status.is_fenced {
+        let id = status.broker_id;
+        step(
+            session,
+            format_args!("{address} is slave {id} of {name} already"),
+        )?;
+        return follows(session, &address).await;
+    }
     let info = session.client.cluster_info().await?;
-    let data = info.broker_addr_table.get(&name);
+    let data = info.broker_addr_table.get(name);
     let addresses = data
         .map(|data| data.broker_addrs.clone())
         .unwrap_or_default();
     let master = addresses.get(&0).filter(|master| **master != address);
     let Some(master) = master else {
         return Err(Failure::Said(format!(
-            "the name server knows no other master of {name} that {address} could follow"
+            "the name server knows no other master of {name} that {address} could follow: promote a slave first"
         )));
     };
     let told = asked(master, session.client.ha_status(master).await)?;
-    let epoch: Epoch = told
-        .epoch
-        .as_deref()
-        .unwrap_or("0.0")
-        .parse()
-        .map_err(|error| Failure::Said(format!("{master}: {error}")))?;
+    let epoch = epoch_of(&told)?;
     let id = match session.arguments.text('i') {
         Some(_) => session.arguments.number::<i64>('i', 0)?,
+        None if status.configured_id != 0 => status.configured_id,
         None => free_id(&addresses, &address, epoch),
     };
     let seated = asked(&address, session.client.rejoin(&address, epoch, id).await)?;
-    session.line(format_args!(
-        "{address} is slave {id} of {name}; its log ends at {}, what the master has not goes to quarantine/",
-        seated.max_offset
-    ))?;
+    let end = seated.max_offset;
+    step(
+        session,
+        format_args!(
+            "{address} is slave {id} of {name}; its log ends at {end}, what the master has not goes to quarantine/"
+        ),
+    )?;
     serves(session, &address, "SLAVE", epoch).await?;
+    follows(session, &address).await
+}
+
+/// Waits until a slave follows its master.
+async fn follows(session: &mut Session<'_>, address: &str) -> Result<(), Failure> {
     let deadline = Instant::now() + SETTLES;
     loop {
         // Between a cut and the next start it does not answer.
-        let status = session.client.ha_status(&address).await;
+        let status = session.client.ha_status(address).await;
         let follows = status.ok().and_then(|status| status.following);
         match follows {
             Some(follows) if follows.is_following => {
                 let master = follows.master.unwrap_or_default();
-                return session.line(format_args!("it follows {master} ({})", follows.wire));
+                return step(
+                    session,
+                    format_args!("it follows {master} ({})", follows.wire),
+                );
             }
             follows if deadline <= Instant::now() => {
                 let why = follows.and_then(|follows| follows.why).unwrap_or_default();
                 return Err(Failure::Said(format!(
-                    "it does not follow {master} yet: {why}; mqadmin haStatus -b {address} shows more"
+                    "it follows nobody yet: {why}; its log and mqadmin haStatus -b {address} show more"
                 )));
             }
             _ => sleep(LOOK).await,
@@ -590,12 +684,24 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The id that the new master had before, else the first one that nobody has.
+/// The first id that nobody has, the new master's former one aside: its configuration may still say that one.
 fn free_id(addresses: &std::collections::BTreeMap<i64, String>, own: &str, epoch: Epoch) -> i64 {
-    let is_free = |id: &i64| addresses.get(id).is_none_or(|address| address == own);
     let holder = i64::try_from(epoch.holder).unwrap_or_default();
-    Some(holder)
-        .filter(|id| *id != 0 && is_free(id))
-        .or_else(|| (1..).find(is_free))
-        .unwrap_or(1)
+    let is_free =
+        |id: &i64| *id != holder && addresses.get(id).is_none_or(|address| address == own);
+    (1..).find(is_free).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_master_takes_an_id_that_nobody_has_or_had() {
+        let addresses = [(0, "new"), (2, "other")].map(|(id, address)| (id, address.to_owned()));
+        let addresses = addresses.into_iter().collect();
+        assert_eq!(free_id(&addresses, "old", Epoch::NONE.next(1)), 3);
+        assert_eq!(free_id(&addresses, "old", Epoch::NONE.next(5)), 1);
+        assert_eq!(free_id(&addresses, "other", Epoch::NONE.next(1)), 2);
+    }
 }

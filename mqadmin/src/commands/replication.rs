@@ -87,7 +87,7 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
         session.line(format_args!("  takes no messages: {why}"))?;
     }
     if let Some(follows) = &status.following {
-        let master = follows.master.as_deref().unwrap_or("nobody yet");
+        let master = follows.master.as_deref().unwrap_or("its master");
         match &follows.why {
             None => session.line(format_args!(
                 "  follows {master} ({}), heard {} ms ago",

@@ -628,6 +628,9 @@ fn a_promoted_master_takes_the_name_at_once_and_the_replaced_one_does_not_get_it
     assert_eq!(done.epoch, new.epoch);
     assert_eq!(routes.epoch_of("a"), new.epoch);
     assert_eq!(routes.epoch_of("b"), Epoch::NONE);
+    let unbelievable = promoted(slave, u64::MAX);
+    let refused = routes.register(&unbelievable, CONN, Millis(5));
+    assert!(matches!(refused, Err(RegisterError::Unbelievable { .. })));
 }
 
 #[test]

@@ -51,6 +51,14 @@ const PROMOTE: Promote<'_> = Promote {
     epoch: "1.1",
     role: "ASYNC_MASTER",
     min_end: 0,
+    check: false,
+};
+
+const TELL: TellEpoch<'_> = TellEpoch {
+    epoch: "3.2",
+    if_epoch: None,
+    if_part: None,
+    if_end: None,
 };
 
 #[test]
@@ -132,8 +140,7 @@ fn a_fenced_master_takes_nothing_until_it_rejoins_whatever_is_set_or_restarted()
         async |broker, client| {
             assert_eq!(client.send("").await.code, response::SUCCESS);
             let end = broker.store.max_offset();
-            let tell = TellEpoch { epoch: "3.2" };
-            let reply = client.ask_for(request::TELL_EPOCH, &tell).await;
+            let reply = client.ask_for(request::TELL_EPOCH, &TELL).await;
             assert_eq!(seat(&reply), expected("3.2", "FENCED"));
             assert_eq!(client.send("").await.code, 14, "at once");
             let (broker, client) = again(broker).await;
@@ -213,4 +220,142 @@ fn a_damaged_seat_stops_the_start_and_names_the_file() {
         1,
         "it is left as it was"
     );
+}
+
+#[test]
+fn a_master_gives_its_place_away_only_as_whoever_asks_has_seen_it() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            let end = i64::try_from(broker.store.max_offset().0).unwrap();
+            let seen = TellEpoch {
+                if_epoch: Some("0.0"),
+                if_part: Some("MASTER"),
+                if_end: Some(end),
+                ..TELL
+            };
+            for changed in [
+                TellEpoch {
+                    if_epoch: Some("1.1"),
+                    ..seen
+                },
+                TellEpoch {
+                    if_part: Some("SLAVE"),
+                    ..seen
+                },
+                TellEpoch {
+                    if_end: Some(end - 1),
+                    ..seen
+                },
+            ] {
+                let refused = client.ask_for(request::TELL_EPOCH, &changed).await;
+                let remark = refused.remark.unwrap_or_default();
+                assert!(
+                    remark.contains("somebody else changes who is master"),
+                    "{remark}"
+                );
+                assert_eq!(client.send("").await.code, response::SUCCESS, "as before");
+            }
+            let unbelievable = TellEpoch {
+                epoch: "18446744073709551615.1",
+                ..TELL
+            };
+            let refused = client.ask_for(request::TELL_EPOCH, &unbelievable).await;
+            assert!(refused.remark.unwrap_or_default().contains("not believed"));
+            let end = i64::try_from(broker.store.max_offset().0).unwrap();
+            let seen = TellEpoch {
+                if_end: Some(end),
+                ..seen
+            };
+            let reply = client.ask_for(request::TELL_EPOCH, &seen).await;
+            assert_eq!(seat(&reply), expected("3.2", "FENCED"));
+            assert_eq!(client.send("").await.code, 14);
+            let (broker, client) = again(broker).await;
+            let reply = client.ask_for(request::TELL_EPOCH, &seen).await;
+            assert_eq!(seat(&reply), expected("3.2", "FENCED"), "asked twice");
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_held_master_takes_messages_again_when_it_is_let_go_or_forgotten() {
+    use gantry_wire::headers::{Hold, HoldAnswer};
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            let end = i64::try_from(broker.store.max_offset().0).unwrap();
+            let hold = async |millis| client.ask_for(request::HOLD, &Hold { millis }).await;
+            let held = hold(60_000).await;
+            let answer: HoldAnswer = held.fields.header().unwrap();
+            assert_eq!(answer.max_offset, end);
+            let refused = client.send("").await;
+            assert_eq!(refused.code, 14);
+            assert!(
+                refused
+                    .remark
+                    .unwrap_or_default()
+                    .contains("mqadmin promote")
+            );
+            // A drain that ends meanwhile does not open it, nor one that begins.
+            for read_only in ["true", "false"] {
+                let set = fields(&format!("readOnly={read_only}"), "");
+                assert_eq!(client.ask(request::SET_READ_ONLY, &set, b"").await.code, 0);
+                assert_eq!(client.send("").await.code, 14);
+            }
+            assert_eq!(hold(0).await.code, response::SUCCESS);
+            assert_eq!(client.send("").await.code, response::SUCCESS);
+            // Whoever holds it is gone.
+            assert_eq!(hold(50).await.code, response::SUCCESS);
+            while client.send("").await.code != response::SUCCESS {}
+            for millis in [-1, 600_001] {
+                let refused = hold(millis).await;
+                assert!(refused.remark.unwrap_or_default().contains("0 to 600000"));
+            }
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_promotion_can_be_tried_without_making_it() {
+    with_broker(as_slave, async |broker, client| {
+        let check = Promote {
+            check: true,
+            ..PROMOTE
+        };
+        let reply = client.ask_for(request::PROMOTE, &check).await;
+        assert_eq!(seat(&reply), expected("0.0", "SLAVE"));
+        // What cannot be written is found out by it.
+        let root = std::path::PathBuf::from(&broker.live.now().store.store_path_root_dir);
+        assert!(!root.join("gantry.epoch").exists(), "nothing is noted");
+        std::fs::create_dir(root.join("gantry.epoch")).unwrap();
+        let refused = client.ask_for(request::PROMOTE, &check).await;
+        assert!(refused.remark.unwrap_or_default().contains("gantry.epoch"));
+        std::fs::remove_dir(root.join("gantry.epoch")).unwrap();
+        Some(broker)
+    });
+}
+
+#[test]
+fn a_seat_of_another_name_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let root = folder.path().join("store");
+    std::fs::create_dir_all(&root).unwrap();
+    let seat = gantry_replication::Seat::configured(Part::Slave(1));
+    std::fs::write(root.join("gantry.epoch"), seat.encode("broker-b")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let refused = Broker::start(config).await.err().unwrap().to_string();
+        assert!(
+            refused.contains("is of the broker broker-b, this one is broker-a"),
+            "{refused}"
+        );
+    });
 }

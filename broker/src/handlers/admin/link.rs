@@ -51,7 +51,7 @@ impl LinkAdmin {
             .await
             .map_err(|error| Refusal::system_error(error.to_string()))?
             .map_err(|error| Refusal::seat(&error))?;
-        if let Some(why) = self.seats.why_fenced() {
+        if let Some(why) = self.seats.why_no_master() {
             return Err(Refusal::fenced(why));
         }
         let epoch = self.seats.epoch().to_string();

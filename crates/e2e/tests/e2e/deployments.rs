@@ -352,7 +352,7 @@ fn two_masters_two_slaves_synchronous() -> Result<()> {
     // Its slave takes its place. It comes back from nothing with its old configuration, and becomes the new one's slave.
     let (a, c) = (layout.a.address(), layout.c.address());
     until("the slave in its master's place", || {
-        let promoted = layout.admin(&format!("promote -b {c}:10911"));
+        let promoted = layout.admin(&format!("promote -b {c}:10911 -s 1"));
         Ok(promoted.is_ok_and(|said| said.contains("since promotion 1.1")))
     })?;
     layout.start(&layout.a, "broker-a")?;

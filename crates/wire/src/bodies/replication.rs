@@ -33,14 +33,13 @@ bodies! {
         asked_millis_ago: i64 = -1, "askedMillisAgo";
         /// The promotion that made it the master.
         epoch: Option<String>, "epoch";
-        /// Where its log ended when it was asked first.
-        first_max_offset: i64, "firstMaxOffset";
         in_sync_replicas: i32, "inSyncReplicas";
         /// Where its log ended.
         max_offset: i64, "maxOffset";
         /// How many slaves without an id were connected at once: Apache's.
         nameless_slaves: i32, "namelessSlaves";
         role: String, "role";
+        slave_ack_policy: String, "slaveAckPolicy";
         /// Every slave that has acknowledged something, this one included.
         slave_ids: Vec<i64>, "slaveIds";
     }
@@ -66,6 +65,8 @@ bodies! {
     HaStatus "HaStatus" {
         broker_id: i64, "brokerId";
         broker_name: String, "brokerName";
+        /// The id that its configuration gives a slave; 0: a master.
+        configured_id: i64, "configuredId";
         /// Messages are acknowledged without their copies (slaveAckPolicy=degrade).
         degraded: bool, "degraded";
         /// The newest promotion that it knows of; a master's own.

@@ -55,11 +55,30 @@ headers! {
         role: &'a str, "role";
         /// Its log must reach at least to there.
         min_end: i64, "minEnd";
+        /// Only whether it could be is asked.
+        check: bool = false, "check";
     }
 
     /// 46005: there is such a promotion, or will be: who is an older master writes no more.
     TellEpoch<'a> "TellEpochRequestHeader" {
         epoch: &'a str, "gantryEpoch";
+        /// Only if it is as whoever asks has seen it: this promotion was the newest that it knew of,
+        if_epoch: Option<&'a str>, "ifEpoch";
+        /// it was `MASTER` or `SLAVE`,
+        if_part: Option<&'a str>, "ifPart";
+        /// and its log ended there.
+        if_end: Option<i64>, "ifEnd";
+    }
+
+    /// 46007: the master shall take no messages for so long, 0: it takes them again.
+    Hold "HoldRequestHeader" {
+        millis: i64, "millis";
+    }
+
+    /// Answer to 46007.
+    HoldAnswer "HoldResponseHeader" {
+        /// Where the log ends, and stays as long.
+        max_offset: i64, "maxOffset";
     }
 
     /// 46006: the master that was replaced shall be a slave.
