@@ -143,10 +143,15 @@ fn administrators_file<C: Settings>(loaded: &mut Loaded<C>, file: &str) {
     }
     match std::fs::read(file) {
         Ok(bytes) => loaded.file(file, &bytes),
-        Err(error) => loaded.find(
-            Severity::Error,
-            format!("{file}: cannot read the configuration file: {error}"),
-        ),
+        Err(error) => {
+            let text = if Path::new(file).extension().is_none() && !Path::new(file).is_file() {
+                let [one, other] = ENDINGS;
+                format!("no configuration file: neither {file}.{one} nor {file}.{other} is there")
+            } else {
+                format!("{file}: cannot read the configuration file: {error}")
+            };
+            loaded.find(Severity::Error, text);
+        }
     }
 }
 
@@ -210,7 +215,12 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
             .iter()
             .filter(|finding| least <= finding.severity)
         {
-            complain(&format!("{}: {}: {finding}", program.name, word(finding)));
+            let level = journal_level(finding);
+            complain(&format!(
+                "{level}{}: {}: {finding}",
+                program.name,
+                word(finding)
+            ));
         }
         if runs && let Some(error) = loaded.first_error() {
             crate::notify::failed(&format!("configuration: {error}"), None);
@@ -235,6 +245,16 @@ pub fn announce(program: &str, findings: &[Finding]) {
         if Severity::Note < finding.severity && !crate::logging::in_journal() {
             complain(&format!("{program}: {}: {finding}", word(finding)));
         }
+    }
+}
+
+/// What the journal takes for the level of a line on stderr: there is no log yet.
+fn journal_level(finding: &Finding) -> &'static str {
+    match finding.severity {
+        _ if !crate::logging::in_journal() => "",
+        Severity::Note => "<6>",
+        Severity::Warning => "<4>",
+        Severity::Error => "<3>",
     }
 }
 

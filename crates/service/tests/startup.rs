@@ -132,11 +132,11 @@ fn a_file_that_cannot_be_read_or_is_there_twice_is_refused() {
     let cases: &[(&[&str], &str)] = &[
         (
             &["-c", "DIR/none"],
-            "DIR/none: cannot read the configuration file: No such file or directory (os error 2)",
+            "no configuration file: neither DIR/none.toml nor DIR/none.properties is there",
         ),
         (
             &["-c", "DIR"],
-            "DIR: cannot read the configuration file: Is a directory (os error 21)",
+            "no configuration file: neither DIR.toml nor DIR.properties is there",
         ),
         (
             &["-c", "DIR/a.toml"],

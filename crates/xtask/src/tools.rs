@@ -75,8 +75,7 @@ pub(crate) fn install_missing(tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
-    let root = std::fs::read_to_string("/proc/self/status")?.contains("\nUid:\t0\t");
-    if !root || !Path::new("/usr/bin/apt-get").exists() {
+    if !is_root()? || !Path::new("/usr/bin/apt-get").exists() {
         bail!(
             "needed and not there: {} (packages of a Debian system)",
             packages.join(", ")
@@ -88,6 +87,14 @@ pub(crate) fn install_missing(tools: &[Tool]) -> Result<()> {
         .args(["-qq", "install", "-y", "--no-install-recommends"])
         .args(&packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Whether we may do everything that our capabilities allow.
+pub(crate) fn is_root() -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    // The second is the one that counts.
+    Ok(users.and_then(|users| users.split_whitespace().nth(1)) == Some("0"))
 }
 
 fn works(check: &[&str]) -> bool {

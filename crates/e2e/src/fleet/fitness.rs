@@ -67,7 +67,7 @@ pub fn obstacle(folder: &Path) -> Result<Option<String>> {
         if words.contains(&script) {
             command.arg(room.path());
         }
-        if let Err(error) = run(what, &mut command) {
+        if let Err(error) = run(words[0], &mut command) {
             let said = format!("{error:#}").replace('\n', " ");
             return Ok(Some(format!("no {what}: {}", said.trim())));
         }

@@ -90,9 +90,6 @@ impl Attempt<'_> {
     /// journal has one error that says the same.
     fn fails(&self, what: &str, exit: &str, words: &[&str]) -> Result<()> {
         let machine = &self.machine;
-        let mark = machine
-            .run("journalctl --sync; journalctl --no-pager -n 1 -o cat --show-cursor | tail -1")?;
-        let mark = mark.trim().trim_start_matches("-- cursor: ").to_owned();
         let (status, said) = machine.tried("systemctl start mqbroker")?;
         ensure!(status != 0, "{what}: it starts\n{said}");
         let text = machine.show("mqbroker", "StatusText")?;
@@ -103,11 +100,11 @@ impl Attempt<'_> {
         says(&shown, &["Status: \"", &text])?;
         let found = machine.show("mqbroker", "ExecMainStatus")?;
         ensure!(found == exit, "{what}: exit status {found}\n{shown}");
+        let pid = machine.show("mqbroker", "ExecMainPID")?;
         let errors = machine.run(&format!(
-            "journalctl --sync; journalctl --no-pager -q -o cat -p err -t mqbroker --after-cursor='{mark}'"
+            "journalctl --sync; journalctl --no-pager -q -o cat -p err _PID={pid}"
         ))?;
-        let mut lines: Vec<&str> = errors.lines().collect();
-        lines.dedup();
+        let lines: Vec<&str> = errors.lines().collect();
         ensure!(
             lines.len() == 1 && lines[0].contains(words[0]),
             "{what}: not one clear line in the journal:\n{errors}"
@@ -166,7 +163,11 @@ pub(crate) fn starts(stage: &Stage<'_>) -> Result<()> {
     attempt.recovers("systemctl stop squatter")?;
 
     machine.run(&format!("mv {FILE} /root/away"))?;
-    attempt.fails("no configuration", "78", &["/etc/gantry/broker"])?;
+    attempt.fails(
+        "no configuration",
+        "78",
+        &["no configuration file: neither /etc/gantry/broker.toml nor"],
+    )?;
     attempt.recovers(&format!("mv /root/away {FILE} && systemctl start mqbroker"))?;
 
     machine.run(&format!("cp {FILE} /root/away"))?;

@@ -32,6 +32,7 @@ pub(crate) fn install(stage: &Stage<'_>) -> Result<()> {
     let other = stage.client()?;
     stage.publish(1)?;
     stage.know_repositories(&machine)?;
+    another_key_is_not_believed(stage, &machine)?;
     let began = Instant::now();
     stage.packages(&machine, &format!("install {PACKAGES}"))?;
     let installed = began.elapsed();
@@ -126,6 +127,27 @@ pub(crate) fn install(stage: &Stage<'_>) -> Result<()> {
         ensure!(mib < limit, "{unit} holds {mib:.1} MiB when idle");
     }
     verify(&machine, TOPIC, &entries)
+}
+
+/// With Debian's key for ours nothing is installed.
+fn another_key_is_not_believed(stage: &Stage<'_>, machine: &Machine) -> Result<()> {
+    const OTHER: &str = "/etc/apt/trusted.gpg.d/debian-archive-bookworm-stable.asc";
+    let (file, change) = match stage.family {
+        Family::Debian => (
+            "/etc/apt/sources.list.d/gantry.sources",
+            format!("s|^Signed-By: .*|Signed-By: {OTHER}|"),
+        ),
+        Family::Enterprise => (
+            "/etc/yum.repos.d/gantry.repo",
+            format!("s|^gpgkey=.*|gpgkey=file://{OTHER}|"),
+        ),
+    };
+    machine.run(&format!("test -s {OTHER} && sed -i '{change}' {file}"))?;
+    let said = stage.packages(machine, "install mqadmin");
+    ensure!(said.is_err(), "a repository of another key is believed");
+    machine.run("test ! -e /usr/bin/mqadmin")?;
+    stage.step("another key was not believed");
+    stage.know_repositories(machine)
 }
 
 /// What the package manager puts beside an edited file.

@@ -237,7 +237,14 @@ fn tell(lab: &Lab, case: &Case, family: Family) -> bool {
     let began = Instant::now();
     let ended = Stage::make(lab, case.name, family).and_then(|stage| {
         let ended = (case.run)(&stage);
-        ended.map_err(|error| anyhow::anyhow!("{error:#}\n{}", stage.report()))
+        ended.map_err(|error| anyhow::anyhow!("{error:#}\n{}", stage.report()))?;
+        // Stores are large: while others wait is a good time to remove them. Machines go first.
+        let room = stage.room.clone();
+        drop(stage);
+        match std::env::var_os("GANTRY_E2E_KEEP") {
+            Some(_) => Ok(()),
+            None => Ok(std::fs::remove_dir_all(room)?),
+        }
     });
     let seconds = began.elapsed().as_secs_f32();
     let (name, about, family) = (case.name, case.about, family.name());
