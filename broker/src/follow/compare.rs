@@ -21,8 +21,8 @@ pub trait Ours {
     fn end(&self) -> LogOffset;
     /// The last record.
     fn last(&self) -> Option<(LogOffset, Millis)>;
-    /// Where the first thing in it lies that recovery made up for something lost.
-    fn made_up(&self) -> Option<LogOffset>;
+    /// Where things lie in it that recovery made up for something lost.
+    fn made_up(&self) -> Vec<LogOffset>;
     /// Where its segments start.
     fn segments(&self) -> Vec<LogOffset>;
     /// The records of the segment that starts there.
@@ -38,7 +38,7 @@ impl Ours for Store {
         self.last_record()
     }
 
-    fn made_up(&self) -> Option<LogOffset> {
+    fn made_up(&self) -> Vec<LogOffset> {
         Store::made_up(self)
     }
 
@@ -60,14 +60,18 @@ pub enum Verdict {
     CutAt(RecordPlace),
     /// All of ours was deleted there.
     TooOld,
+    /// Ours is theirs but for what was lost and made up for at its very beginning: it has to begin anew.
+    BeginAnew,
     /// Ours has nothing of theirs.
     Strangers,
 }
 
-/// Compares the logs; `is_same` asks whether the master has our record at that place.
+/// Compares the logs; `theirs_made_up` is where theirs has something in place of what was lost, `is_same` asks whether the
+/// master has our record at that place.
 pub fn compare<E>(
     ours: &dyn Ours,
     theirs: Theirs,
+    theirs_made_up: &[LogOffset],
     mut is_same: impl FnMut(LogOffset) -> Result<bool, E>,
 ) -> Result<Verdict, E> {
     let (end, Some((last, _))) = (ours.end(), ours.last()) else {
@@ -76,18 +80,24 @@ pub fn compare<E>(
     if end < theirs.min {
         return Ok(Verdict::TooOld);
     }
-    // What was lost here and made up for lies between records that are the same: if the master has something else there,
-    // only what is before it is compared.
-    let made_up = ours.made_up();
-    let made_up = made_up.filter(|at| (theirs.min..theirs.end).contains(at));
-    let until = match made_up {
-        Some(made_up) if !is_same(made_up)? => made_up,
-        // The last record may be of a segment that is deleted there: then there is nothing to compare.
-        _ if end <= theirs.end && (last < theirs.min || is_same(last)?) => {
-            return Ok(Verdict::GoOn);
+    // What was lost and made up for, here or there, lies between records that are the same: where the other has something
+    // else, only what is before it is compared.
+    let mut made_up = ours.made_up();
+    made_up.extend_from_slice(theirs_made_up);
+    made_up.retain(|at| *at < end && (theirs.min..theirs.end).contains(at));
+    made_up.sort_unstable();
+    let mut until = theirs.end;
+    for at in made_up {
+        if !is_same(at)? {
+            until = at;
+            break;
         }
-        _ => theirs.end,
-    };
+    }
+    // The last record may be of a segment that is deleted there: then there is nothing to compare.
+    let is_whole = until == theirs.end && end <= theirs.end;
+    if is_whole && (last < theirs.min || is_same(last)?) {
+        return Ok(Verdict::GoOn);
+    }
     let comparable = |place: &RecordPlace| theirs.min <= place.start && place.end <= until;
     let mut segments = ours.segments();
     segments.retain(|&start| start < end.min(until));
@@ -111,6 +121,9 @@ pub fn compare<E>(
             }
         }
         return Ok(Verdict::CutAt(records[same]));
+    }
+    if until < theirs.end && end <= theirs.end && theirs.min <= last && is_same(last)? {
+        return Ok(Verdict::BeginAnew);
     }
     Ok(Verdict::Strangers)
 }
@@ -146,8 +159,11 @@ mod tests {
             let last = place(self.records.len().checked_sub(1)?);
             Some((last.start, last.time))
         }
-        fn made_up(&self) -> Option<LogOffset> {
-            self.made_up.map(|number| place(number).start)
+        fn made_up(&self) -> Vec<LogOffset> {
+            self.made_up
+                .iter()
+                .map(|&number| place(number).start)
+                .collect()
         }
         fn segments(&self) -> Vec<LogOffset> {
             let starts = (self.min..self.end().0).step_by(1_000);
@@ -190,6 +206,7 @@ mod tests {
                 min: LogOffset(theirs.0),
                 end,
             },
+            &[],
             is_same,
         );
         assert_eq!(found, Ok(expected));
@@ -234,7 +251,7 @@ mod tests {
             end: LogOffset(5_000),
         };
         for (lost, expected) in [
-            (0, Verdict::Strangers),
+            (0, Verdict::BeginAnew),
             (1, Verdict::CutAt(place(0))),
             (10, Verdict::CutAt(place(9))),
             (36, Verdict::CutAt(place(35))),
@@ -249,10 +266,10 @@ mod tests {
             let is_same = |at: LogOffset| -> Result<bool, Infallible> {
                 Ok(records[usize::try_from(at.0 / 100).unwrap()] == 0)
             };
-            assert_eq!(compare(&ours, theirs, is_same), Ok(expected), "{lost}");
+            assert_eq!(compare(&ours, theirs, &[], is_same), Ok(expected), "{lost}");
             // The master has it made up just so: it was lost before it was copied.
             let all_same = |_| -> Result<bool, Infallible> { Ok(true) };
-            assert_eq!(compare(&ours, theirs, all_same), Ok(Verdict::GoOn));
+            assert_eq!(compare(&ours, theirs, &[], all_same), Ok(Verdict::GoOn));
         }
     }
 
@@ -274,7 +291,29 @@ mod tests {
                 end: LogOffset(5_000),
             };
             let cut = Verdict::CutAt(place(common - 1));
-            assert_eq!(compare(&ours, theirs, is_same), Ok(cut), "{common}");
+            assert_eq!(compare(&ours, theirs, &[], is_same), Ok(cut), "{common}");
+        }
+    }
+
+    /// A master that was without power lost something in the middle that was copied before; queues of the two would differ.
+    #[test]
+    fn what_the_master_lost_and_made_up_for_is_cut_here() {
+        let ours = Log {
+            min: 0,
+            records: vec![0; 37],
+            made_up: None,
+        };
+        let theirs = Theirs {
+            min: LogOffset(0),
+            end: LogOffset(5_000),
+        };
+        for lost in 1..37 {
+            let is_same =
+                |at: LogOffset| -> Result<bool, Infallible> { Ok(at != place(lost).start) };
+            // One before was lost before it was copied, one behind is not copied yet.
+            let made_up = [place(0).start, place(lost).start, place(40).start];
+            let cut = Verdict::CutAt(place(lost - 1));
+            assert_eq!(compare(&ours, theirs, &made_up, is_same), Ok(cut), "{lost}");
         }
     }
 

@@ -53,6 +53,8 @@ struct Found {
     segment_size: Option<u64>,
     invitation: Option<Token>,
     epoch: Epoch,
+    /// Where its log has something in place of what was lost.
+    made_up: Vec<LogOffset>,
 }
 
 impl Follow {
@@ -156,7 +158,9 @@ impl Scout {
                 "the master's segments have {theirs} bytes, ours {size}: mappedFileSizeCommitLog must be the same"
             ));
         }
-        let verdict = compare(&*self.store, found.theirs, |at| asked.has_same(at))?;
+        let verdict = compare(&*self.store, found.theirs, &found.made_up, |at| {
+            asked.has_same(at)
+        })?;
         let Theirs { min, end } = found.theirs;
         let why = |what: &str| {
             format!("{what} (ours ends at {ours}, that of {master} is {min} to {end})")
@@ -187,6 +191,12 @@ impl Scout {
                 to: ours,
                 last: None,
                 why: why("the master has deleted what comes next"),
+            })),
+            Verdict::BeginAnew => Ok(Plan::Cut(Cut {
+                from: LogOffset(0),
+                to: ours,
+                last: None,
+                why: why("the beginning of the log was lost"),
             })),
             Verdict::Strangers => Err(why(
                 "the logs have nothing in common; nothing of ours is given up: promote this slave if it has what the master \
@@ -285,6 +295,7 @@ impl Master<'_> {
             segment_size: Some(offset("segmentSize", answer.segment_size)?.0),
             invitation: Some(token),
             epoch,
+            made_up: places(answer.made_up.unwrap_or_default()),
         })
     }
 
@@ -313,6 +324,7 @@ impl Master<'_> {
             invitation: None,
             // Nobody promotes it.
             epoch: Epoch::NONE,
+            made_up: Vec::new(),
         })
     }
 
@@ -322,13 +334,18 @@ impl Master<'_> {
             offset: i64::try_from(at.0).unwrap_or(i64::MAX),
         };
         let ours = self.scout.store.record_at(at);
-        // Where recovery closed a segment, there is none.
-        let Some(ours) = ours.map_err(|error| error.to_string())? else {
-            return Ok(false);
-        };
+        let ours = ours.map_err(|error| error.to_string())?;
         let reply = self.call(request::VIEW_MESSAGE_BY_ID, Some(&header))?;
-        Ok(reply.code == response::SUCCESS && reply.body == ours)
+        let theirs = (reply.code == response::SUCCESS).then_some(reply.body);
+        // Where recovery closed a segment, there is none: on neither side, if it was copied so.
+        Ok(ours == theirs)
     }
+}
+
+/// Numbers with `,` between them; what is none is left out.
+fn places(text: &str) -> Vec<LogOffset> {
+    let numbers = text.split(',').filter_map(|number| number.parse().ok());
+    numbers.map(LogOffset).collect()
 }
 
 fn token_of(text: &str) -> Option<Token> {

@@ -29,11 +29,13 @@ pub enum Broken {
     PromotesUntold,
     /// A promotion goes by the slaves that were connected when the master was asked, and nobody says how many it had.
     CountsConnectedSlaves,
+    /// A promotion compares how long logs are, whatever is in them, as `mqadmin promote` does.
+    GoesByLengthsAlone,
 }
 
 impl Broken {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AnswersBeforeCopies,
         Self::AnswersBeforeSync,
         Self::ConnectionsCount,
@@ -47,5 +49,6 @@ impl Broken {
         Self::PromotesAnybody,
         Self::PromotesUntold,
         Self::CountsConnectedSlaves,
+        Self::GoesByLengthsAlone,
     ];
 }

@@ -10,8 +10,8 @@ use crate::world::{World, event};
 use crate::{QUEUES, TOPIC};
 
 /// How often routes are asked for.
-const ROUTES_MS: u64 = 4_000;
-const PATIENCE_MS: u64 = 3_000;
+const ROUTES_MS: u64 = 1_500;
+const PATIENCE_MS: u64 = 1_200;
 
 /// A producer and consumer in one.
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! What the network carries, and what breaks.
 
 use gantry_disk::faulty::FaultyDisk;
+use gantry_message::LogOffset;
+use gantry_replication::{Wire, report};
 
 use crate::names::NameServer;
 use crate::net::ENDS;
@@ -86,7 +88,7 @@ impl World {
         }
         let (len, is_open) = (on.to_master.len(), on.is_open_at_slave);
         if len == 0 {
-            if !is_open {
+            if !is_open && on.is_close_heard {
                 event!(self, "{master} hears that link {link} is closed");
                 self.leave_at_master(master, link);
             }
@@ -190,7 +192,7 @@ impl World {
         drop(broker);
         let life = one.life;
         one.frozen_until = 0;
-        let back = 200 + self.random.below(6_000) as u64;
+        let back = 100 + self.random.below(2_000) as u64;
         one.up_at = Some(self.now_ms + back);
         event!(
             self,
@@ -244,7 +246,7 @@ impl World {
         let now = self.now_ms;
         if self.happens(faults.cut) {
             let (from, to) = (self.random.below(ENDS), self.random.below(ENDS));
-            let until = now + 300 + self.random.below(8_000) as u64;
+            let until = now + 100 + self.random.below(3_000) as u64;
             self.net.blocked[from][to] = until;
             if self.random.chance(1, 2) {
                 self.net.blocked[to][from] = until;
@@ -277,7 +279,7 @@ impl World {
             self.nodes[node].disk.stop_after(changes);
         }
         if self.happens(faults.freeze) {
-            self.nodes[node].frozen_until = now + 500 + self.random.below(9_000) as u64;
+            self.nodes[node].frozen_until = now + 200 + self.random.below(3_500) as u64;
             event!(
                 self,
                 "{node} stands still until {}",
@@ -285,7 +287,10 @@ impl World {
             );
         }
         if self.happens(faults.slow) {
-            self.nodes[node].slow_until = now + 500 + self.random.below(4_000) as u64;
+            self.nodes[node].slow_until = now + 200 + self.random.below(2_000) as u64;
+        }
+        if self.happens(faults.stranger) {
+            self.lie(node);
         }
         if self.happens(faults.promote) {
             self.begin_promotion();
@@ -318,6 +323,8 @@ impl World {
         if self.random.chance(1, 2) {
             on.to_master.clear();
         }
+        // That it is closed gets lost, too: the master has an old connection besides a new one until it is silent for too long.
+        on.is_close_heard = self.random.chance(1, 2);
         let (slave, master) = (on.slave, on.master);
         let (at_slave, at_master) = (on.is_open_at_slave, on.is_open_at_master);
         if !at_master {
@@ -325,6 +332,33 @@ impl World {
         }
         if !at_slave {
             self.hear_closed(slave, link);
+        }
+    }
+
+    /// Somebody at the address of a slave connects on Apache's wire and says that he has what nobody has.
+    fn lie(&mut self, node: usize) {
+        let Some(master) = self.truth.leader.filter(|&master| master != node) else {
+            return;
+        };
+        let end = self.truth.end();
+        let position = match self.random.below(3) {
+            0 => u64::MAX,
+            // What will be there in time is believed (docs/durability.md).
+            1 => end + (1 << 20) + self.random.below(1_000) as u64,
+            _ => self.random.next() | 1 << 40,
+        };
+        event!(
+            self,
+            "somebody at {node} says to {master} that he has the log up to {position}"
+        );
+        let ends = (
+            (node, self.nodes[node].life),
+            (master, self.nodes[master].life),
+        );
+        let link = self.net.connect(ends.0, ends.1);
+        if let Some(on) = self.net.links.get_mut(&link) {
+            let lie = report(Wire::Plain, LogOffset(position));
+            on.to_master.extend(lie.bytes());
         }
     }
 

@@ -13,9 +13,9 @@ use crate::truth::{Checked, must};
 use crate::world::{World, event};
 
 /// A pause after something went wrong.
-const PAUSE_MS: usize = 400;
+const PAUSE_MS: usize = 100;
 /// How often tables are copied.
-const PERIOD_MS: u64 = 2_500;
+const PERIOD_MS: u64 = 1_000;
 
 impl World {
     fn slave(&mut self, node: usize) -> Option<&mut SlaveSide> {
@@ -41,7 +41,7 @@ impl World {
 
     fn find(&mut self, node: usize) {
         let found = self.found(node);
-        let pause = self.now_ms + 50 + self.random.below(PAUSE_MS) as u64;
+        let pause = self.now_ms + 10 + self.random.below(PAUSE_MS) as u64;
         if let Some(slave) = self.slave(node) {
             slave.follow = found.map_or(Follow::Idle { until: pause }, Follow::Comparing);
         }
@@ -62,6 +62,7 @@ impl World {
         let Ok(Reply::Linked {
             life,
             theirs,
+            made_up,
             token,
             epoch,
         }) = asked
@@ -86,6 +87,7 @@ impl World {
             master,
             life,
             theirs,
+            made_up,
             token: (self.setup.wire == Wire::Checked).then_some(token),
             epoch,
             answers: std::collections::BTreeMap::new(),
@@ -94,11 +96,14 @@ impl World {
 
     fn look(&mut self, node: usize, mut with: Compared) -> Checked {
         let idle = Follow::Idle {
-            until: self.now_ms + 50 + self.random.below(PAUSE_MS) as u64,
+            until: self.now_ms + 10 + self.random.below(PAUSE_MS) as u64,
         };
         let Some(broker) = &self.nodes[node].broker else {
             return Ok(());
         };
+        if self.nodes[node].disk.is_stopped() {
+            return Ok(());
+        }
         let store = std::sync::Arc::clone(&broker.store);
         let compared = match with.look(&store) {
             Compare::Cut(_) | Compare::Ask(_)
@@ -118,7 +123,7 @@ impl World {
                     return self.set(node, idle);
                 };
                 let ours = store.record_at(at).ok().flatten();
-                with.answers.insert(at.0, ours.is_some() && ours == theirs);
+                with.answers.insert(at.0, ours == theirs);
                 self.set(node, Follow::Comparing(with))
             }
             Compare::Strangers => {
@@ -184,6 +189,9 @@ impl World {
                     "{node} connects to {} over link {link}, from {from}",
                     with.master
                 );
+                if let Some(slave) = self.slave(node) {
+                    slave.followed = Some((with.epoch, with.life));
+                }
                 self.set(
                     node,
                     Follow::Linked(Linked {
@@ -229,18 +237,26 @@ impl World {
         }
     }
 
-    fn keep_link(&mut self, node: usize) {
-        let (now, obeys) = (self.now(), self.epoch_of(node));
+    /// Leaves a master that was replaced, before anything more is told to it (`FollowView::obey`).
+    pub(crate) fn obey(&mut self, node: usize) {
+        let obeys = self.epoch_of(node);
         let is_bound = self.broken != Some(Broken::FollowsReplaced);
+        let Some(slave) = self.slave(node).filter(|_| is_bound) else {
+            return;
+        };
+        if matches!(&slave.follow, Follow::Linked(linked) if linked.epoch < obeys) {
+            self.leave_at_slave(node, "its master was replaced");
+        }
+    }
+
+    fn keep_link(&mut self, node: usize) {
+        let now = self.now();
         let Some(slave) = self.slave(node) else {
             return;
         };
         let Follow::Linked(linked) = &slave.follow else {
             return;
         };
-        if is_bound && linked.epoch < obeys {
-            return self.leave_at_slave(node, "its master was replaced");
-        }
         match linked.intake.wait(now) {
             Err(refusal) => self.leave_at_slave(node, &refusal.to_string()),
             Ok(until) if until <= now => self.tell(node),
@@ -249,7 +265,7 @@ impl World {
     }
 
     pub(crate) fn leave_at_slave(&mut self, node: usize, why: &str) {
-        let pause = self.now_ms + 50 + self.random.below(PAUSE_MS) as u64;
+        let pause = self.now_ms + 10 + self.random.below(PAUSE_MS) as u64;
         let Some(slave) = self.slave(node) else {
             return;
         };

@@ -82,6 +82,7 @@ pub(crate) enum Reply {
     Linked {
         life: u64,
         theirs: Theirs,
+        made_up: Vec<LogOffset>,
         token: [u8; TOKEN_LEN],
         epoch: Epoch,
     },
@@ -106,6 +107,8 @@ pub(crate) struct Status {
     pub(crate) in_sync: u32,
     /// Of a slave: what its master said last.
     pub(crate) known: Option<Known>,
+    /// Of a slave: whose log it was found to have the beginning of; of a master: its own.
+    pub(crate) followed: Option<(Epoch, u64)>,
     /// Of a slave: its link is alive.
     pub(crate) is_following: bool,
 }
@@ -131,6 +134,8 @@ pub(crate) struct HaLink {
     /// The master's process has it.
     pub(crate) is_accepted: bool,
     pub(crate) is_open_at_slave: bool,
+    /// That the slave closed it arrives.
+    pub(crate) is_close_heard: bool,
     pub(crate) is_open_at_master: bool,
 }
 
@@ -163,6 +168,7 @@ impl Net {
             to_slave: VecDeque::new(),
             is_accepted: false,
             is_open_at_slave: true,
+            is_close_heard: true,
             is_open_at_master: true,
         };
         self.links.insert(self.next, link);

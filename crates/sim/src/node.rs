@@ -31,7 +31,7 @@ const SEEN: &str = "/store/config/masterOffset.json";
 /// When the worlds begin.
 const EPOCH_MS: i64 = 1_700_000_000_000;
 /// How often offsets are written.
-const OFFSETS_MS: i64 = 2_000;
+const OFFSETS_MS: i64 = 800;
 
 /// A machine.
 pub(crate) struct Node {

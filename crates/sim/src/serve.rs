@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use gantry_broker::follow::compare::Theirs;
 use gantry_message::{Millis, QueueId, QueueOffset, Record, SysFlag};
-use gantry_replication::{Copies, Part, TOKEN_LEN};
+use gantry_replication::{Copies, Part, TOKEN_LEN, Wire};
 use gantry_store::{Outcome, Tags};
 use gantry_wire::codes::response;
 
@@ -97,7 +97,8 @@ impl World {
             master.stored((id, client), (offset, end), settings, now);
             return Ok(());
         }
-        self.truth.acked(node, (id, offset.0, end.0), None)?;
+        self.truth
+            .acked((node, store), (id, offset.0, end.0), None)?;
         self.answered(client, id, response::SUCCESS);
         Ok(())
     }
@@ -170,9 +171,16 @@ impl World {
                         "message {id} ends at {end}, is answered as synced, and the log is synced up to {flushed}"
                     )));
                 }
-                let promised = answer.is_copied.then_some((copies, self.setup.after_flush));
-                self.truth
-                    .acked(node, (id, answer.stored.start, end), promised)?;
+                // On Apache's wire an empty slave begins with the newest segment, and counts for what was before it.
+                let newest = broker.store.segment_of(broker.store.max_offset()).0;
+                let is_told = self.setup.wire == Wire::Checked || newest <= answer.stored.start;
+                let promised =
+                    (answer.is_copied && is_told).then_some((copies, self.setup.after_flush));
+                self.truth.acked(
+                    (node, &broker.store),
+                    (id, answer.stored.start, end),
+                    promised,
+                )?;
             }
             let clients = &mut self.clients[answer.stored.client - crate::net::CLIENTS];
             clients.waits.remove(&id);
@@ -339,6 +347,12 @@ impl World {
             return Ok(());
         };
         self.counts.promotions += 1;
+        let epoch = broker.seats.epoch();
+        if epoch < self.truth.epoch {
+            // It comes late, and will learn that it was replaced.
+            return Ok(());
+        }
+        self.truth.epoch = epoch;
         // What it has of offsets in memory is written when it starts again, or goes with a kill.
         self.truth.offsets_begin();
         self.truth.promoted(node, &broker.store, loss)
@@ -371,6 +385,7 @@ impl World {
                 min: broker.store.min_offset(),
                 end: broker.store.max_offset(),
             },
+            made_up: broker.store.made_up(),
             token,
             epoch: broker.seats.epoch(),
         }
@@ -391,6 +406,7 @@ impl World {
                 "{node} hears of promotion {epoch} from {by}, and is {}",
                 now.part.name()
             );
+            self.obey(node);
         }
     }
 
@@ -411,6 +427,10 @@ impl World {
             slaves: broker.master.as_ref().map_or(0, |master| master.slaves()),
             in_sync: self.setup.in_sync,
             known: slave.and_then(|slave| slave.known),
+            followed: match slave {
+                Some(slave) => slave.followed,
+                None => Some((broker.seats.epoch(), self.nodes[node].life)),
+            },
             is_following: slave.is_some_and(
                 |slave| matches!(&slave.follow, Follow::Linked(linked) if linked.is_heard),
             ),

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) freeze: usize,
     /// A process does little for a while.
     pub(crate) slow: usize,
+    /// Somebody at a slave's address says that it has what nobody can have.
+    pub(crate) stranger: usize,
     /// Somebody promotes a slave, whatever the master does.
     pub(crate) promote: usize,
     /// The master's machine burns down, and a slave is promoted.
@@ -67,6 +69,7 @@ impl Setup {
             torn: one_in(1, &[100, 200]),
             freeze: one_in(2, &[60, 120]),
             slow: one_in(2, &[50, 100]),
+            stranger: one_in(1, &[60, 120]),
             promote: one_in(2, &[100, 200, 350]),
             disk_loss: false,
         };
@@ -96,8 +99,8 @@ impl Setup {
             names: 1 + random.below(2),
             segment_size: random.pick(&[2048, 4096, 8192]),
             patience: Patience {
-                heartbeat: Duration::from_millis(1_000),
-                silence: Duration::from_millis(4_000),
+                heartbeat: Duration::from_millis(400),
+                silence: Duration::from_millis(1_600),
             },
             faults,
             steps: u32::try_from(250 + random.below(500)).unwrap_or(250),
@@ -109,8 +112,8 @@ impl Setup {
         let mut settings = StoreSettings::defaults(&Host::described());
         settings.slave_ack_policy = self.policy;
         settings.in_sync_replicas = self.in_sync;
-        settings.slave_timeout = 1_500;
-        settings.sync_flush_timeout = 1_500;
+        settings.slave_timeout = 800;
+        settings.sync_flush_timeout = 800;
         settings.ha_slave_fallbehind_max = 1 << 14;
         settings
     }

@@ -29,6 +29,7 @@ pub(crate) struct Compared {
     pub(crate) master: usize,
     pub(crate) life: u64,
     pub(crate) theirs: Theirs,
+    pub(crate) made_up: Vec<LogOffset>,
     pub(crate) token: Option<[u8; TOKEN_LEN]>,
     pub(crate) epoch: Epoch,
     /// What the master said of each record that it was asked about.
@@ -59,7 +60,7 @@ pub(crate) enum Compare {
 
 impl Compared {
     pub(crate) fn look(&self, store: &Store) -> Compare {
-        let verdict = compare(store, self.theirs, |at| {
+        let verdict = compare(store, self.theirs, &self.made_up, |at| {
             self.answers.get(&at.0).copied().ok_or(at)
         });
         let ours = store.max_offset();
@@ -80,6 +81,12 @@ impl Compared {
                 to: ours,
                 last: None,
                 why: "the master has deleted what comes next".into(),
+            }),
+            Ok(Verdict::BeginAnew) => Compare::Cut(Cut {
+                from: LogOffset(0),
+                to: ours,
+                last: None,
+                why: "the beginning of the log was lost".into(),
             }),
             Ok(Verdict::Strangers) => Compare::Strangers,
         }
@@ -120,6 +127,8 @@ pub(crate) struct SlaveSide {
     /// The master's offsets when it was asked last, and whether the file says so.
     pub(crate) seen: (Table, bool),
     pub(crate) known: Option<Known>,
+    /// Whose log it was found to have the beginning of, last: the promotion, and which start of that master.
+    pub(crate) followed: Option<(Epoch, u64)>,
     /// It has nothing in common with its master: its store has to be moved away.
     pub(crate) is_stranger: bool,
 }
@@ -132,10 +141,11 @@ impl SlaveSide {
             trusted: None,
             doubted: None,
             copying: Copying::Idle {
-                until: now_ms + 500,
+                until: now_ms + 200,
             },
             seen,
             known: None,
+            followed: None,
             is_stranger: false,
         }
     }

@@ -74,11 +74,10 @@ pub(crate) struct Held {
 pub(crate) struct Truth {
     /// Every byte of the log as its master has it.
     history: Vec<u8>,
-    /// What was in its place before a master lost it in the middle of its log, and went on behind it: where, and what. A
-    /// slave that has it still keeps it (`follow::compare`).
-    patches: Vec<(u64, Vec<u8>)>,
     /// Whose log that is; nobody's when that one is lost.
     pub(crate) leader: Option<usize>,
+    /// The promotion that made it so.
+    pub(crate) epoch: Epoch,
     pub(crate) held: [Held; NODES],
     acked: Vec<Acked>,
     placed: BTreeMap<(u32, u64), Placed>,
@@ -100,8 +99,8 @@ impl Truth {
     pub(crate) fn new() -> Self {
         Self {
             history: Vec::new(),
-            patches: Vec::new(),
             leader: Some(0),
+            epoch: Epoch::NONE,
             held: [Held::default(); NODES],
             acked: Vec::new(),
             placed: BTreeMap::new(),
@@ -222,17 +221,11 @@ impl Truth {
         if ours == bytes {
             return None;
         }
-        let pairs = ours.iter().zip(bytes).zip(start..);
-        let mut others = pairs.filter(|((ours, theirs), _)| ours != theirs);
-        let is_older = |at: u64, byte: u8| {
-            self.patches.iter().any(|(start, bytes)| {
-                let older = at.checked_sub(*start).and_then(|at| bytes.get(index(at)));
-                older == Some(&byte)
-            })
-        };
-        others
-            .find(|((_, theirs), at)| !is_older(*at, **theirs))
-            .map(|(_, at)| at)
+        let at = ours
+            .iter()
+            .zip(bytes)
+            .position(|(ours, theirs)| ours != theirs);
+        at.map(|at| start + at as u64)
     }
 
     /// A store is open again. `durable` is what had to survive.
@@ -257,7 +250,14 @@ impl Truth {
 
     /// A slave's log was cut, as it wanted.
     pub(crate) fn cut(&mut self, node: usize, store: &Store) -> Checked {
-        let common = self.common(store)?;
+        let (common, before) = (self.common(store)?, self.held[node].agree);
+        must!(
+            // The rest of a segment is no record.
+            before < common + store.segment_size()
+                || store.max_offset().0 == 0
+                || self.leader.is_none(),
+            "{node} cut its log at {common}, and it was that of the master up to {before}"
+        );
         self.held[node].agree = self.held[node].agree.min(common);
         Ok(())
     }
@@ -302,23 +302,6 @@ impl Truth {
         next.resize(index(min), 0);
         next.extend(log_bytes(store, min, end)?);
         let before = std::mem::replace(&mut self.history, next);
-        // What a node lost in the middle of its log lies before what it has; what it has behind that is as it was.
-        let patched = match loss {
-            Loss::Power => before.len(),
-            _ => index(common),
-        };
-        let both = before[..patched.min(before.len())]
-            .iter()
-            .zip(&self.history);
-        let mut others = both
-            .enumerate()
-            .filter(|(_, (before, now))| before != now)
-            .map(|(at, _)| at);
-        if let Some(first) = others.next() {
-            let last = others.next_back().unwrap_or(first);
-            self.patches
-                .push((first as u64, before[first..=last].to_vec()));
-        }
         let mut gone = Vec::new();
         let history = &self.history;
         self.acked.retain(|acked| {
@@ -339,6 +322,13 @@ impl Truth {
             peak: end,
             durable: self.held[node].durable,
         };
+        // Whoever has another log than the present one has to give it up.
+        for acked in &mut self.acked {
+            for (held, holds) in self.held.iter().zip(&mut acked.holders) {
+                *holds &= acked.end <= held.agree;
+            }
+            acked.holders[node] = true;
+        }
         for Acked {
             id,
             end,
@@ -378,10 +368,14 @@ impl Truth {
     /// if `durably`.
     pub(crate) fn acked(
         &mut self,
-        node: usize,
+        (node, store): (usize, &Store),
         (id, start, end): (u32, u64, u64),
         copies: Option<(usize, bool)>,
     ) -> Checked {
+        if self.held[node].agree < end {
+            // A slave that is promoted takes what comes from its old master until it starts again.
+            self.held[node].agree = self.common(store)?;
+        }
         let is_there = end <= self.held[node].agree;
         if !is_there && self.has_accepted && node != self.leader.unwrap_or(node) {
             // A master that is not fenced goes on with a slave that was not told, as the administrator was told.
@@ -453,13 +447,6 @@ impl Truth {
                 continue;
             }
             let placed = self.placed.get(&(queue.id().0, offset));
-            // What lies in place of something lost is one record, up to the end of the segment at most.
-            let is_older = |(start, _): &(u64, Vec<u8>)| {
-                (*start..=*start + store.segment_size()).contains(&found.end)
-            };
-            if placed.is_none() && self.patches.iter().any(is_older) {
-                continue;
-            }
             must!(
                 placed == Some(&found),
                 "queue {} offset {offset} is {found:?} at {node}, and {placed:?} was stored there",

@@ -153,8 +153,8 @@ impl World {
 
     fn pass_time(&mut self, is_slow: bool) {
         let jump = match self.random.below(60) {
-            0 if !is_slow => 1_500,
-            _ => 50,
+            0 if !is_slow => 700,
+            _ => 16,
         };
         self.now_ms += self.random.below(jump) as u64;
         self.counts.steps += 1;
@@ -183,6 +183,7 @@ impl World {
 
     /// One broker looks at what came, and at its timers.
     pub(crate) fn attend(&mut self, node: usize) -> Checked {
+        self.bury(node)?;
         let now = self.now_ms;
         let one = &mut self.nodes[node];
         if one.broker.is_none() {
@@ -287,7 +288,7 @@ impl World {
         }
         let one = &mut self.nodes[node];
         one.tick(now);
-        if one.start(&self.setup, names, now).is_none() {
+        if one.start(&self.setup, names, now).is_none() || one.disk.is_stopped() {
             if !one.disk.is_stopped() {
                 return Err(Violation(format!("{node} does not start")));
             }
@@ -463,7 +464,9 @@ impl World {
 
     fn last_look(&mut self) -> Checked {
         for node in &self.nodes {
-            let Some(broker) = &node.broker else { continue };
+            let Some(broker) = node.broker.as_ref().filter(|_| !node.disk.is_stopped()) else {
+                continue;
+            };
             for queue in broker.store.queues_of(crate::TOPIC) {
                 self.truth
                     .read(node.index, &broker.store, &queue, queue.min())?;

@@ -106,8 +106,8 @@ pub struct Store {
     cleaning: Cleaning,
     space: Space,
     deletions: Mutex<Deletions>,
-    /// Where recovery put the first filler in place of what was lost.
-    made_up: Option<u64>,
+    /// Where each recovery put its first filler in place of what was lost.
+    made_up: Vec<u64>,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -712,11 +712,11 @@ impl Store {
         (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
     }
 
-    /// Where a recovery put the first filler in place of what was lost, unless the log was cut before it since: whoever has
-    /// another copy of the log may have what was there.
+    /// Where each recovery put its first filler in place of what was lost, unless the log was cut before it since: whoever
+    /// has another copy of the log may have what was there.
     #[must_use]
-    pub fn made_up(&self) -> Option<LogOffset> {
-        self.made_up.map(LogOffset)
+    pub fn made_up(&self) -> Vec<LogOffset> {
+        self.made_up.iter().copied().map(LogOffset).collect()
     }
 
     /// How full the disks were when [`Store::figures`] asked last. Does not ask.
@@ -828,7 +828,7 @@ fn progress_after(recovered: &Recovered, boot: Option<String>, index: &Durable) 
         index_offset: index.offset,
         begin: Some(recovered.chain.min()),
         clean: false,
-        made_up: recovered.made_up,
+        made_up: recovered.made_up.clone(),
         ..before
     }
 }

@@ -30,7 +30,7 @@ use crate::error::StoreError;
 use crate::figures::Counters;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
-use crate::format::progress::{Mark, Progress};
+use crate::format::progress::{MADE_UP_MAX, Mark, Progress};
 use crate::health;
 use crate::log::{Position, is_no_space};
 use crate::paths::Paths;
@@ -85,8 +85,8 @@ pub(crate) struct Recovered {
     pub(crate) progress: Option<Progress>,
     /// Whether the last process, Apache's or ours, stopped cleanly.
     pub(crate) was_stopped: bool,
-    /// The first place at which this recovery, or one before that nobody answered for, put something in place of what was lost.
-    pub(crate) made_up: Option<u64>,
+    /// The first place at which this recovery put something in place of what was lost, and those of recoveries before.
+    pub(crate) made_up: Vec<u64>,
     /// Queues with entries for which there is no space in files; they wait in memory.
     pub(crate) unwritten: Vec<Arc<Queue>>,
 }
@@ -194,9 +194,13 @@ impl Recovery<'_> {
             took_ms = told.took_ms(),
             "recovery is done"
         );
-        let before = progress.as_ref().and_then(|progress| progress.made_up);
+        let before = progress.as_ref().map(|progress| progress.made_up.clone());
         let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
-        let made_up = made_up.into_iter().chain(before).filter(kept).min();
+        let all = before.into_iter().flatten().chain(made_up);
+        let mut made_up: Vec<u64> = all.filter(kept).collect();
+        made_up.sort_unstable();
+        made_up.dedup();
+        let made_up = made_up.split_off(made_up.len().saturating_sub(MADE_UP_MAX));
         let progress = progress.filter(|_| is_noted);
         Ok(Recovered {
             made_up,

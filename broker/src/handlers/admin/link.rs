@@ -64,12 +64,18 @@ impl LinkAdmin {
             let _ = write!(text, "{byte:02x}");
             text
         });
+        let made_up = self.store.made_up();
+        let made_up: Vec<String> = made_up.iter().map(|at| at.0.to_string()).collect();
+        let made_up = made_up.join(",");
         Ok(Response::ok().header(&HaLinkAnswer {
             token: &text,
             min_offset: number(self.store.min_offset().0),
             max_offset: number(self.store.max_offset().0),
             segment_size: number(self.store.segment_size()),
             epoch: Some(&epoch),
+            made_up: Some(&made_up)
+                .filter(|text| !text.is_empty())
+                .map(String::as_str),
         }))
     }
 }

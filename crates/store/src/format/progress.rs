@@ -16,13 +16,17 @@
 //! index_offset=2048       the log is indexed up to here
 //! begin=0                 the log began here, or before: where it begins later, segments are missing
 //! clean=0                 1: nothing is missing anywhere
-//! made_up=1024            only where it is so: at this place and behind it recovery put fillers in place of what was lost
+//! made_up=1024            only where it is so, once for each recovery of which it is so: at this place and behind it it put fillers
+//!                         in place of what was lost
 //! crc=89abcdef
 //! ```
 
 use std::fmt::Write;
 
 use gantry_message::Millis;
+
+/// So many recoveries that made something up are remembered.
+pub const MADE_UP_MAX: usize = 64;
 
 /// How far everything was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +49,9 @@ pub struct Progress {
     pub begin: Option<u64>,
     /// Whether the stop was clean.
     pub clean: bool,
-    /// Where recovery put the first filler in place of what was lost, if a copy of the log could still have it.
-    pub made_up: Option<u64>,
+    /// Where each recovery put its first filler in place of what was lost, if a copy of the log could still have it; the last
+    /// [`MADE_UP_MAX`] of them.
+    pub made_up: Vec<u64>,
 }
 
 /// A position between two records, and the record before it.
@@ -111,8 +116,8 @@ impl Progress {
             line("begin", begin);
         }
         line("clean", &u8::from(self.clean));
-        if let Some(made_up) = self.made_up {
-            line("made_up", &made_up);
+        for made_up in &self.made_up {
+            line("made_up", made_up);
         }
         text.push('\n');
         let crc = crc32fast::hash(text.as_bytes());
@@ -148,7 +153,7 @@ impl Progress {
                 "index_offset" => progress.index_offset = value.parse().ok()?,
                 "begin" => progress.begin = Some(value.parse().ok()?),
                 "clean" => progress.clean = value == "1",
-                "made_up" => progress.made_up = Some(value.parse().ok()?),
+                "made_up" => progress.made_up.push(value.parse().ok()?),
                 // A later version's: not ours to understand.
                 _ => {}
             }
@@ -182,7 +187,7 @@ mod tests {
             index_offset: 7,
             begin: Some(8),
             clean: true,
-            made_up: Some(8),
+            made_up: vec![8, 19],
         }
     }
 

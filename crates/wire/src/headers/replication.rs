@@ -34,6 +34,8 @@ headers! {
         segment_size: i64, "segmentSize";
         /// The promotion that made it the master.
         epoch: Option<&'a str>, "gantryEpoch";
+        /// Where its recoveries put something in place of what was lost, `,` between them.
+        made_up: Option<&'a str>, "madeUp";
     }
 
     /// 46003: whether messages are not taken from now on.
