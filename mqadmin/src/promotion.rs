@@ -31,6 +31,8 @@ pub struct Known {
     pub acknowledged: usize,
     /// Where its log ended when it was asked last, if it was.
     pub end: Option<i64>,
+    /// This slave followed it then: its log was the beginning of the master's. Another log may be as long.
+    pub followed: bool,
 }
 
 /// All that is known before a promotion.
@@ -122,6 +124,11 @@ impl Situation {
     /// Why the slaves that answer need not have everything.
     fn cannot_tell(&self) -> Option<String> {
         let known = &self.known;
+        if !known.followed {
+            return Some(
+                "this slave did not follow its master when it asked last: its log may be another one".to_owned(),
+            );
+        }
         if !known.is_sync {
             return None;
         }
@@ -175,6 +182,7 @@ mod tests {
                 slaves: Some(slaves),
                 acknowledged: 1,
                 end: Some(5_000),
+                followed: true,
             },
         }
     }
@@ -199,6 +207,13 @@ mod tests {
         assert!(
             matches!(forgotten.loss(), Loss::Unknown(why) if why.contains("2 slaves, and not 1"))
         );
+    }
+
+    #[test]
+    fn a_log_that_is_as_long_need_not_be_the_same() {
+        let mut other = situation(1, 1);
+        other.known.followed = false;
+        assert!(matches!(other.loss(), Loss::Unknown(why) if why.contains("another one")));
     }
 
     #[test]

@@ -29,6 +29,14 @@ struct State {
     asked: Option<Instant>,
 }
 
+/// Whether the slave follows the master that it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follows {
+    Yes,
+    /// Its log need not be the beginning of the master's.
+    No,
+}
+
 /// Where it is kept.
 pub(super) struct File(Arc<JsonFile>);
 
@@ -52,10 +60,10 @@ impl Known {
     }
 
     /// Takes in an answer; what is to be kept, if that is news.
-    pub(super) fn note(&self, said: &HaStatus) -> Option<HaMaster> {
+    pub(super) fn note(&self, said: &HaStatus, follows: Follows) -> Option<HaMaster> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.master.as_ref();
-        let learned = learned(before, said);
+        let learned = learned(before, said, follows);
         let is_news = before != Some(&learned);
         state.master = Some(learned.clone());
         state.asked = Some(Instant::now());
@@ -76,7 +84,7 @@ impl File {
 }
 
 /// What is known after one more answer.
-fn learned(before: Option<&HaMaster>, said: &HaStatus) -> HaMaster {
+fn learned(before: Option<&HaMaster>, said: &HaStatus, follows: Follows) -> HaMaster {
     // Another promotion: its master has all that was acknowledged before it.
     let before = before.filter(|before| before.epoch == said.epoch);
     let acknowledged = said.slaves.iter().filter(|slave| 0 <= slave.acknowledged);
@@ -93,6 +101,7 @@ fn learned(before: Option<&HaMaster>, said: &HaStatus) -> HaMaster {
     HaMaster {
         asked_millis_ago: 0,
         epoch: said.epoch.clone(),
+        followed: follows == Follows::Yes,
         in_sync_replicas: said.in_sync_replicas,
         max_offset: said.max_offset,
         nameless_slaves: nameless.max(i32::try_from(without.len()).unwrap_or(i32::MAX)),
@@ -130,32 +139,57 @@ mod tests {
     #[test]
     fn who_acknowledged_once_is_not_forgotten() {
         let known = Known::default();
-        known.note(&said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]));
-        let kept = known.note(&said(200, vec![slave(1, 200)])).unwrap();
+        known.note(
+            &said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]),
+            Follows::Yes,
+        );
+        let kept = known
+            .note(&said(200, vec![slave(1, 200)]), Follows::Yes)
+            .unwrap();
         assert_eq!(kept.slave_ids, [1, 2], "3 has said nothing");
         assert_eq!(kept.max_offset, 200);
-        assert_eq!(known.note(&said(200, vec![slave(1, 200)])), None, "no news");
+        assert_eq!(
+            known.note(&said(200, vec![slave(1, 200)]), Follows::Yes),
+            None,
+            "no news"
+        );
         assert_eq!(known.now().unwrap().slave_ids, [1, 2]);
+    }
+
+    #[test]
+    fn whether_it_follows_is_as_it_was_when_it_asked_last() {
+        let known = Known::default();
+        let note = |follows| {
+            known
+                .note(&said(100, vec![slave(1, 50)]), follows)
+                .map(|kept| kept.followed)
+        };
+        assert_eq!(note(Follows::Yes), Some(true));
+        assert_eq!(note(Follows::No), Some(false));
+        assert_eq!(note(Follows::No), None);
     }
 
     #[test]
     fn a_new_promotion_begins_anew() {
         let known = Known::default();
-        known.note(&said(100, vec![slave(1, 50), slave(2, 100)]));
+        known.note(&said(100, vec![slave(1, 50), slave(2, 100)]), Follows::Yes);
         let next = HaStatus {
             epoch: Some("2.1".to_owned()),
             ..said(300, vec![slave(4, 0)])
         };
-        let kept = known.note(&next).unwrap();
+        let kept = known.note(&next, Follows::Yes).unwrap();
         assert_eq!(kept.slave_ids, [4]);
     }
 
     #[test]
     fn slaves_without_an_id_are_counted_when_they_are_there_together() {
         let known = Known::default();
-        known.note(&said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]));
+        known.note(
+            &said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]),
+            Follows::Yes,
+        );
         let kept = known
-            .note(&said(2, vec![slave(-1, 0), slave(7, 0)]))
+            .note(&said(2, vec![slave(-1, 0), slave(7, 0)]), Follows::Yes)
             .unwrap();
         assert_eq!((kept.nameless_slaves, &kept.slave_ids[..]), (2, &[7][..]));
     }
@@ -167,7 +201,7 @@ mod tests {
         let first = Known::default();
         let file = first.load(disk.clone(), folder).unwrap();
         let kept = first
-            .note(&said(100, vec![slave(1, 9), slave(2, 9)]))
+            .note(&said(100, vec![slave(1, 9), slave(2, 9)]), Follows::Yes)
             .unwrap();
         file.keep(&kept).unwrap();
         let second = Known::default();

@@ -39,6 +39,7 @@ use crate::{
     tables::{Groups, JsonFile, Offsets, TableError, Topics},
 };
 use copy::Verdict;
+use known::Follows;
 pub use known::Known;
 use merge::{Adoption, Place};
 
@@ -115,6 +116,10 @@ async fn run(
         tokio::select! {
             () = time::sleep_until(due) => {
                 let master = whereabouts.look();
+                copier.follows = match (whereabouts.followed)() {
+                    Some(_) => Follows::Yes,
+                    None => Follows::No,
+                };
                 if let Some(master) = copier.choose(master) {
                     tokio::select! {
                         () = copier.copy(&master) => {}
@@ -153,6 +158,7 @@ pub struct Copier {
     own_address: String,
     known: Known,
     known_file: known::File,
+    follows: Follows,
     /// There was no master to ask the last time, and it was said.
     is_alone: bool,
     seen: Seen,
@@ -194,6 +200,7 @@ impl Copier {
             own_address,
             known,
             known_file,
+            follows: Follows::No,
             is_alone: false,
             seen: Seen {
                 file: Arc::new(file),
@@ -256,7 +263,7 @@ impl Copier {
         }
         let body = told(reply)?;
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
-        if let Some(known) = self.known.note(&said) {
+        if let Some(known) = self.known.note(&said, self.follows) {
             let file = self.known_file.share();
             blocking(move || file.keep(&known).map_err(|error| error.to_string())).await?;
         }

@@ -122,31 +122,26 @@ impl Fleet {
             .filter_map(|(_, _, answer)| answer.as_ref());
         let mut fenced = answers.filter(|status| status.is_fenced);
         fenced
-            .find(|status| self.candidate.epoch < status.epoch)
+            .find(|status| {
+                self.candidate.epoch <= status.epoch && status.epoch.holder == self.candidate.id
+            })
             .map(|status| status.end)
     }
 
     /// `slaves`: how many the old master had, as the administrator says (`--slaves`).
     fn situation(&self, master: Option<usize>, slaves: Option<usize>) -> Situation {
         let end = |status: &Status| i64::try_from(status.end).unwrap_or(i64::MAX);
-        let known = self.candidate.known.map(|known| Known {
-            is_sync: known.copies == Copies::Sync,
-            in_sync_replicas: usize::try_from(known.in_sync).unwrap_or(1),
-            slaves: known.slaves,
-            end: i64::try_from(known.end).unwrap_or(i64::MAX),
-            first_end: 0,
-        });
-        let mut known = known;
-        if let Some(slaves) = slaves {
-            let known = known.get_or_insert(Known {
-                is_sync: true,
-                in_sync_replicas: 1,
-                slaves,
-                end: 0,
-                first_end: 0,
-            });
-            known.slaves = slaves;
-        }
+        let told = self.candidate.known;
+        let known = Known {
+            is_sync: told.is_none_or(|known| known.copies == Copies::Sync),
+            in_sync_replicas: told
+                .and_then(|known| usize::try_from(known.in_sync).ok())
+                .unwrap_or(1),
+            slaves: slaves.or(told.map(|known| known.slaves)),
+            acknowledged: 1,
+            end: told.map(|known| i64::try_from(known.end).unwrap_or(i64::MAX)),
+            followed: true,
+        };
         let of = |node: usize| {
             let one = self.others.iter().find(|(_, other, _)| *other == node);
             one.and_then(|(_, _, answer)| answer.as_ref())
@@ -241,7 +236,10 @@ impl World {
                 }
                 now.epoch = fleet.next_epoch();
                 if master.is_none() {
-                    self.judge(&fleet.situation(None, self.slaves()), now.accepted)?;
+                    self.judge(
+                        &fleet.situation(None, Some(self.setup.slaves)),
+                        now.accepted,
+                    )?;
                 }
                 now.drained = master.map(|master| (master, 0));
                 now.fleet = Some(fleet);
@@ -326,12 +324,6 @@ impl World {
         Ok(Some(now))
     }
 
-    /// What the administrator says. Without it, a master counts the slaves that are connected when it is asked: a slave that
-    /// was away then, and had been waited for before, is not missed.
-    fn slaves(&self) -> Option<usize> {
-        (self.broken != Some(Broken::CountsConnectedSlaves)).then_some(self.setup.slaves)
-    }
-
     fn look_around(&mut self, candidate: usize) -> Result<Fleet, String> {
         let Ok(Reply::Status(own)) = self.ask(TOOL, candidate, Request::Status) else {
             return Err("the candidate does not answer".into());
@@ -387,7 +379,7 @@ impl World {
 
     fn judge_again(&mut self, now: &mut Promotion) -> Result<(), String> {
         let fleet = now.fleet.as_ref().ok_or("nobody was asked")?;
-        let mut situation = fleet.situation(None, self.slaves());
+        let mut situation = fleet.situation(None, Some(self.setup.slaves));
         (situation.others, situation.silent) = (now.others.clone(), now.silent.clone());
         let Ok(Reply::Status(own)) = self.ask(TOOL, now.candidate, Request::Status) else {
             return Err("the candidate does not answer".into());

@@ -476,6 +476,8 @@ impl Fleet {
             ),
             None => (None, 0),
         };
+        let follows = self.candidate.following.as_ref();
+        let has_heard = follows.is_some_and(|follows| follows.heard_millis_ago != -1);
         let is_drained = master.and_then(end);
         Ok(Situation {
             candidate: self.candidate.max_offset,
@@ -491,6 +493,8 @@ impl Fleet {
                 slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),
+                // Apache's master does not say what is kept of it.
+                followed: known.map_or(has_heard, |known| known.followed),
             },
         })
     }

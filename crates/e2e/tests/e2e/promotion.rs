@@ -275,7 +275,15 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
     // Its slave may have heard it just now.
     until("its silence to count", || {
         Ok(fleet
-            .admin(&["promote", "-b", &fleet.brokers[1].address(), "-s", "1"])?
+            .admin(&[
+                "promote",
+                "-b",
+                &fleet.brokers[1].address(),
+                "-r",
+                "SYNC_MASTER",
+                "-s",
+                "1",
+            ])?
             .status
             .success())
     })?;
@@ -303,7 +311,7 @@ fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> 
     fleet.brokers[0].kill()?;
     fleet.brokers[2].kill()?;
     until("the master's silence to count", || {
-        let said = fleet.refused(&["promote", "-b", &address, "-s", "2"])?;
+        let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER", "-s", "2"])?;
         Ok(said.contains(
             "the master had 2 slaves and acknowledged what 1 of them had: 2 have to answer, 1 do",
         ))
@@ -319,7 +327,7 @@ fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> 
         let list = fleet.succeeds(&["clusterList"])?;
         Ok(list.contains(&fleet.brokers[2].address()))
     })?;
-    fleet.promote(1, &["-s", "2"])?;
+    fleet.promote(1, &["-r", "SYNC_MASTER", "-s", "2"])?;
     fleet.has_all(1)?;
     // It follows the new master by itself.
     fleet.acknowledges(1)?;

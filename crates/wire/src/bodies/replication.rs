@@ -33,6 +33,8 @@ bodies! {
         asked_millis_ago: i64 = -1, "askedMillisAgo";
         /// The promotion that made it the master.
         epoch: Option<String>, "epoch";
+        /// The slave followed it then: their logs were one.
+        followed: bool, "followed";
         in_sync_replicas: i32, "inSyncReplicas";
         /// Where its log ended.
         max_offset: i64, "maxOffset";
