@@ -18,6 +18,7 @@ use tempfile::TempDir;
 const TOPIC: &str = "handed-over";
 const QUEUES: u32 = 4;
 const UPDATE_CONFIG: i32 = 25;
+const HA_STATUS: i32 = 46002;
 const OK: i64 = 0;
 /// `SLAVE_NOT_AVAILABLE`
 const NO_SLAVE: i64 = 11;
@@ -218,6 +219,11 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
 fn comes_back(name_server: Make) -> Result<()> {
     let _turn = Turn::wait();
     let mut fleet = Fleet::start("comes-back", name_server, 1)?;
+    until("the slave to have looked at its master", || {
+        let mut wire = fleet.brokers[1].wire()?;
+        let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
+        Ok(status["follows"]["known"]["followed"] == true)
+    })?;
     fleet.policy("report")?;
     fleet.brokers[1].kill()?;
     until("a message that nobody else has", || {
