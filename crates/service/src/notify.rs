@@ -10,9 +10,24 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use sd_notify::NotifyState;
 
+/// How long a message that must arrive waits for a systemd that does not read. It may be what is slow on a bad day, and
+/// nobody else shall be.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A message that the next one makes up for: not sent while systemd does not read.
+fn mention(states: &[NotifyState<'_>]) {
+    // systemd's timeouts cover a lost message.
+    let _ = send_with(&written(states), None, MsgFlags::MSG_DONTWAIT);
+}
+
+/// A message that nothing makes up for.
 fn send(states: &[NotifyState<'_>]) {
     // systemd's timeouts cover a lost message.
-    let _ = sd_notify::notify(states);
+    let _ = send_with(&written(states), None, MsgFlags::empty());
+}
+
+fn written(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
 }
 
 /// The daemon serves.
@@ -22,7 +37,7 @@ pub fn ready(status: &str) {
 
 /// What `systemctl status` shows.
 pub fn status(text: &str) {
-    send(&[NotifyState::Status(&one_line(text))]);
+    mention(&[NotifyState::Status(&one_line(text))]);
 }
 
 /// The daemon begins to stop.
@@ -52,14 +67,14 @@ pub fn failed(reason: &str, errno: Option<i32>) {
 
 /// Start or stop may take this much longer from now. Send it only while there is progress.
 pub fn extend_timeout(by: Duration) {
-    send(&[NotifyState::ExtendTimeoutUsec(
+    mention(&[NotifyState::ExtendTimeoutUsec(
         u32::try_from(by.as_micros()).unwrap_or(u32::MAX),
     )]);
 }
 
 /// A sign of life, to be sent twice within [`watchdog_period`].
 pub fn watchdog() {
-    send(&[NotifyState::Watchdog]);
+    mention(&[NotifyState::Watchdog]);
 }
 
 /// How long systemd waits for a sign of life, if it does.
@@ -69,7 +84,8 @@ pub fn watchdog_period() -> Option<Duration> {
 
 /// Gives systemd a descriptor to keep under this name until the unit is stopped; it comes back at the next start.
 pub(crate) fn keep(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    send_with(&format!("FDSTORE=1\nFDNAME={name}\n"), descriptor)
+    let message = format!("FDSTORE=1\nFDNAME={name}\n");
+    send_with(&message, Some(descriptor), MsgFlags::empty())
 }
 
 /// Lets systemd close what it keeps under this name, and waits for that at most as long.
@@ -77,13 +93,14 @@ pub(crate) fn forget(name: &str, patience: Duration) -> io::Result<()> {
     if socket().is_none() {
         return Ok(());
     }
-    sd_notify::notify(&[
+    let message = written(&[
         NotifyState::Custom("FDSTOREREMOVE=1"),
         NotifyState::Custom(&format!("FDNAME={name}")),
-    ])?;
+    ]);
+    send_with(&message, None, MsgFlags::empty())?;
     // systemd closes the other end when it has dealt with everything before (BARRIER=1, systemd 246).
     let (ours, theirs) = nix::unistd::pipe()?;
-    send_with("BARRIER=1", theirs.as_fd())?;
+    send_with("BARRIER=1", Some(theirs.as_fd()), MsgFlags::empty())?;
     drop(theirs);
     let mut closed = [PollFd::new(ours.as_fd(), PollFlags::empty())];
     let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
@@ -93,7 +110,7 @@ pub(crate) fn forget(name: &str, patience: Duration) -> io::Result<()> {
     Ok(())
 }
 
-fn send_with(message: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+fn send_with(message: &str, descriptor: Option<BorrowedFd<'_>>, flags: MsgFlags) -> io::Result<()> {
     let Some(address) = socket() else {
         return Ok(());
     };
@@ -102,12 +119,14 @@ fn send_with(message: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         None => UnixAddr::new(address.as_slice())?,
     };
     let socket = UnixDatagram::unbound()?;
-    let descriptors = [descriptor.as_raw_fd()];
+    socket.set_write_timeout(Some(PATIENCE))?;
+    let descriptors = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    let control = descriptors.as_ref().map(|d| ControlMessage::ScmRights(d));
     sendmsg(
         socket.as_raw_fd(),
         &[IoSlice::new(message.as_bytes())],
-        &[ControlMessage::ScmRights(&descriptors)],
-        MsgFlags::empty(),
+        control.as_slice(),
+        flags,
         Some(&address),
     )?;
     Ok(())

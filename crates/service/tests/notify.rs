@@ -1,6 +1,6 @@
 //! What systemd hears. The socket is named by a variable of the process, so the messages come from a child.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -52,4 +52,35 @@ fn speak() {
     notify::reloading();
     notify::watchdog();
     notify::stopping("Draining");
+}
+
+/// A systemd that does not read holds up nobody.
+#[test]
+fn nobody_waits_for_a_systemd_that_does_not_read() {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        for _ in 0..2_000 {
+            notify::status("Serving");
+            notify::watchdog();
+        }
+        notify::ready("Serving");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let _socket = UnixDatagram::bind(&path).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "nobody_waits_for_a_systemd_that_does_not_read"]);
+    let mut child = child.env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if deadline < std::time::Instant::now() {
+            child.kill().unwrap();
+            panic!("it waits for somebody who does not read");
+        }
+        std::thread::yield_now();
+    };
+    assert!(status.success());
 }
