@@ -300,8 +300,6 @@ impl Seats {
             tracing::warn!(%epoch, by, "a broker of this name was promoted; no master before it is followed any more");
         }
         self.write(next)?;
-        // Now it can say since which.
-        self.seal();
         self.obey(epoch);
         Ok(())
     }
@@ -348,7 +346,6 @@ impl Seats {
             tracing::warn!(%epoch, by, "a broker of this name is being promoted; no master before it is followed any more");
             self.write(next.clone())?;
         }
-        self.seal();
         self.obey(epoch);
         Ok(next)
     }
@@ -456,6 +453,8 @@ impl Seats {
         let before = std::mem::replace(&mut *seat, next);
         let moved = before.part != seat.part;
         drop(seat);
+        // A fenced master can say now since which promotion.
+        self.seal();
         if moved {
             self.changed.send_replace(true);
         }

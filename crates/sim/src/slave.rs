@@ -1,6 +1,6 @@
 //! The slave's side of a broker: how far it is with finding its master, with the link to it, and with its tables.
 //!
-//! What is decided is decided by [`compare`], [`Intake`] and [`merge`]; the steps between are those of `broker::follow` and
+//! What is decided is decided by [`compare`], [`Intake`] and `merge`; the steps between are those of `broker::follow` and
 //! `broker::slave`, one at a time.
 
 use std::collections::BTreeMap;
