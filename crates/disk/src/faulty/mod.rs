@@ -116,7 +116,7 @@ impl FaultyDisk {
         gate.hold(held);
     }
 
-    /// What [`Disk::usage`] says from now on.
+    /// What [`crate::Disk::usage`] says from now on.
     pub fn set_usage(&self, usage: Usage) {
         self.world().usage = usage;
     }
@@ -126,7 +126,7 @@ impl FaultyDisk {
         self.world().room = bytes;
     }
 
-    /// The disk has so many bytes: [`Disk::usage`] follows what files with a name take up, and more there is not.
+    /// The disk has so many bytes: [`crate::Disk::usage`] follows what files with a name take up, and more there is not.
     pub fn set_capacity(&self, bytes: u64) {
         self.world().capacity = Some(bytes);
     }
