@@ -13,7 +13,10 @@ use gantry_disk::Disk;
 use gantry_wire::bodies::{HaMaster, HaStatus};
 use tokio::time::Instant;
 
-use crate::tables::{JsonFile, TableError};
+use crate::{
+    config::BrokerRole,
+    tables::{JsonFile, TableError},
+};
 
 /// More ids than a name has brokers; who says more is not believed.
 const IDS_MAX: usize = 1_000;
@@ -61,6 +64,10 @@ impl Known {
 
     /// Takes in an answer; what is to be kept, if that is news.
     pub(super) fn note(&self, said: &HaStatus, follows: Follows) -> Option<HaMaster> {
+        // Who was the master a moment ago has nothing to say of the one that is.
+        if said.is_fenced || said.role == BrokerRole::Slave.as_str() {
+            return None;
+        }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.master.as_ref();
         let learned = learned(before, said, follows);
@@ -167,6 +174,25 @@ mod tests {
         assert_eq!(note(Follows::Yes), Some(true));
         assert_eq!(note(Follows::No), Some(false));
         assert_eq!(note(Follows::No), None);
+    }
+
+    #[test]
+    fn who_is_no_master_any_more_is_not_asked_what_it_was() {
+        let known = Known::default();
+        known.note(&said(100, vec![slave(1, 50)]), Follows::Yes);
+        let fenced = HaStatus {
+            is_fenced: true,
+            ..said(200, Vec::new())
+        };
+        let rejoined = HaStatus {
+            role: "SLAVE".to_owned(),
+            ..said(200, Vec::new())
+        };
+        for other in [fenced, rejoined] {
+            assert_eq!(known.note(&other, Follows::No), None);
+        }
+        let kept = known.now().unwrap();
+        assert_eq!((kept.max_offset, kept.followed), (100, true));
     }
 
     #[test]
