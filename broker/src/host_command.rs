@@ -443,6 +443,11 @@ fn kernel(config: &BrokerConfig, findings: &mut Findings) {
     }
 }
 
+/// A packages' store before the first start: systemd makes it (`StateDirectory=`) and gives it to the user.
+fn is_made_by_unit(root: &Path) -> bool {
+    root.parent() == Some(Path::new("/var/lib/gantry")) && !root.exists()
+}
+
 fn disk(config: &BrokerConfig, findings: &mut Findings) {
     const CHECK: &str = "disk";
     let root = Path::new(&config.store.store_path_root_dir);
@@ -451,12 +456,17 @@ fn disk(config: &BrokerConfig, findings: &mut Findings) {
         return findings.add(CHECK, Verdict::Error, text, "set storePathRootDir");
     };
     let shown = folder.display();
-    if let Err(error) = access(&folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+    if is_made_by_unit(root) {
+        let text = format!("{} is made at the first start of the unit", root.display());
+        findings.add(CHECK, Verdict::Ok, text, "");
+    } else if let Err(error) = access(&folder, AccessFlags::W_OK | AccessFlags::X_OK) {
         findings.add(
             CHECK,
             Verdict::Error,
             format!("{shown} cannot be written by this user: {error}"),
-            format!("chown -R the user of the broker {shown}, and run the doctor as that user"),
+            format!(
+                "run the doctor as the broker's user, which has to own it: chown -R USER: {shown}"
+            ),
         );
     }
     match statfs(&folder).map(|found| found.filesystem_type()) {
@@ -622,5 +632,14 @@ mod tests {
         let deep = folder.path().join("a/b");
         assert_eq!(existing(&deep).as_deref(), Some(folder.path()));
         assert_eq!(existing(Path::new("")), None);
+    }
+
+    #[test]
+    fn only_a_packages_store_that_is_not_there_yet_is_made_by_its_unit() {
+        assert!(is_made_by_unit(Path::new(
+            "/var/lib/gantry/no-such-instance"
+        )));
+        assert!(!is_made_by_unit(Path::new("/var/lib/gantry/a/b")));
+        assert!(!is_made_by_unit(Path::new("/srv/no-such-store")));
     }
 }

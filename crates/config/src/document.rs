@@ -101,7 +101,7 @@ fn item<C: Settings>(config: &C, row: &Row) -> String {
         "" => "none",
         text => text,
     };
-    let meaning = meaning(row).replace(['`', '*'], "");
+    let meaning = meaning(row).replace('`', "").replace("**", "");
     format!("{meaning} Allowed: {}. Default: {default}.", row.allowed())
 }
 
