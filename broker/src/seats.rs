@@ -329,7 +329,8 @@ impl Seats {
             return Err(self.changed_since(&before));
         }
         if before.is_master() {
-            self.is_fenced.store(true, Ordering::Release);
+            // It may be fenced already, by news that its disk did not take: those stay.
+            let was_fenced = self.is_fenced.swap(true, Ordering::AcqRel);
             self.seal();
             self.settle();
             let noted = match seen.end {
@@ -337,7 +338,7 @@ impl Seats {
                 _ => self.write(next.clone()),
             };
             if let Err(fault) = noted {
-                self.is_fenced.store(false, Ordering::Release);
+                self.is_fenced.store(was_fenced, Ordering::Release);
                 self.seal();
                 return Err(fault);
             }

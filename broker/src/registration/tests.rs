@@ -36,7 +36,7 @@ use crate::{
     config::BrokerConfig,
     latch,
     live::LiveConfig,
-    seats::{self, Seats},
+    seats::{self, Seats, Seen},
     tables::Topics,
 };
 
@@ -670,6 +670,16 @@ fn a_replaced_master_writes_nothing_also_when_its_disk_does_not_take_the_news() 
     assert!(broker.seats.hear(epoch, "a test").is_err());
     assert!(broker.store.check_writable().is_err());
     assert!(broker.seats.is_fenced());
+    // Somebody who promotes and gives up does not undo it.
+    broker.disk.fail(Operation::Rename, 1, EIO);
+    let later = epoch.next(2);
+    assert!(
+        broker
+            .seats
+            .agree(later, Seen::default(), "a test")
+            .is_err()
+    );
+    assert!(broker.seats.is_fenced() && broker.store.check_writable().is_err());
     // The next one who tells it tries again.
     broker.seats.hear(epoch, "a test").unwrap();
     assert_eq!(broker.seats.now().part, Part::Fenced);
