@@ -17,7 +17,7 @@ use std::{
 
 use gantry_disk::{Disk, replace};
 use gantry_message::{Epoch, LogOffset};
-use gantry_replication::{Copies, FollowState, FollowView, Part, Seat, SeatError};
+use gantry_replication::{Copies, FollowView, Part, Seat, SeatError};
 use gantry_service::{Failure, events};
 use gantry_store::Store;
 use tokio::sync::watch;
@@ -168,31 +168,26 @@ impl Seats {
         before != read_only
     }
 
-    /// Takes no messages for so long, or takes them again at once. Returns where the log ends. Blocks.
-    pub fn hold(self: &Arc<Self>, time: Duration) -> Result<LogOffset, SeatFault> {
-        let this_one = {
+    /// Takes no messages for so long, or takes them again at once. Returns where the log ends. Blocks, on a thread of the
+    /// runtime that is to let go.
+    pub fn hold(self: &Arc<Self>, time: Duration) -> LogOffset {
+        {
             let mut held = lock(&self.held);
             held.0 += 1;
             held.1 = (!time.is_zero()).then_some(held.0);
-            held.0
-        };
-        self.seal();
-        if !time.is_zero() {
-            let (seats, time) = (Arc::downgrade(self), time.min(HOLD_MAX));
-            let release = move || {
-                std::thread::sleep(time);
-                if let Some(seats) = seats.upgrade() {
-                    seats.release(this_one);
-                }
-            };
-            let thread = std::thread::Builder::new().name("hold".into());
-            if let Err(error) = thread.spawn(release) {
-                self.release(this_one);
-                return Err(self.fault(error));
+            if !time.is_zero() {
+                let (seats, hold) = (Arc::downgrade(self), held.0);
+                tokio::spawn(async move {
+                    tokio::time::sleep(time.min(HOLD_MAX)).await;
+                    if let Some(seats) = seats.upgrade() {
+                        seats.release(hold);
+                    }
+                });
             }
         }
+        self.seal();
         self.settle();
-        Ok(self.end())
+        self.end()
     }
 
     fn release(&self, hold: u64) {
@@ -246,10 +241,9 @@ impl Seats {
         }
     }
 
-    /// Whether a slave follows its master now.
-    pub fn is_following(&self) -> bool {
-        let follower = self.follower.get();
-        follower.is_some_and(|follower| follower.status().state == FollowState::Following)
+    /// Whether a slave was told to leave its master, and has no other one yet.
+    pub fn is_misled(&self) -> bool {
+        self.follower.get().is_some_and(FollowView::is_misled)
     }
 
     /// Whether this is a master that was replaced.

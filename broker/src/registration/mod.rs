@@ -238,9 +238,9 @@ impl Shared {
         Rules {
             period_ms: i64::try_from(config.register_name_server_period).unwrap_or(i64::MAX),
             force: config.force_register,
-            // A slave that follows no master looks for one.
+            // A slave without a master looks for one; not whoever cannot follow the one that is known.
             seeking: config.store.broker_role == BrokerRole::Slave
-                && (self.master.borrow().address.is_none() || !self.seats.is_following()),
+                && (self.master.borrow().address.is_none() || self.seats.is_misled()),
         }
     }
 

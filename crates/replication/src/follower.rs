@@ -89,6 +89,13 @@ impl FollowView {
         self.0.lock().status.clone()
     }
 
+    /// Whether the master that was followed last is one that must not be followed any more.
+    #[must_use]
+    pub fn is_misled(&self) -> bool {
+        let state = self.0.lock();
+        state.follows < state.obeys
+    }
+
     /// From now on no master is followed that a promotion before this one made: a link to one ends, and nothing more is
     /// told to it.
     pub fn obey(&self, epoch: Epoch) {

@@ -87,10 +87,7 @@ impl SeatAdmin {
                 HOLD_MAX.as_millis()
             )));
         };
-        let end = self
-            .seats
-            .hold(time)
-            .map_err(|error| Refusal::seat(&error))?;
+        let end = self.seats.hold(time);
         Ok(Response::ok().header(&HoldAnswer {
             max_offset: i64::try_from(end.0).unwrap_or(i64::MAX),
         }))
