@@ -55,6 +55,7 @@ pub struct Seats {
     /// Of a slave.
     follower: OnceLock<FollowView>,
     changed: watch::Sender<bool>,
+    news: watch::Sender<Epoch>,
 }
 
 /// Why a seat did not change.
@@ -138,6 +139,7 @@ impl Seats {
             );
         }
         let is_fenced = AtomicBool::new(seat.part == Part::Fenced);
+        let news = watch::Sender::new(seat.epoch);
         Ok(Arc::new(Self {
             disk,
             path,
@@ -151,6 +153,7 @@ impl Seats {
             store: OnceLock::new(),
             follower: OnceLock::new(),
             changed: watch::Sender::new(false),
+            news,
         }))
     }
 
@@ -264,6 +267,11 @@ impl Seats {
                 std::future::pending().await
             }
         }
+    }
+
+    /// For who waits for another promotion. Whoever hears of one here finds [`Seats::is_misled`] as it is after it.
+    pub fn news(&self) -> watch::Receiver<Epoch> {
+        self.news.subscribe()
     }
 
     /// Somebody knows of this promotion. When it returns, that is on disk if it is news, a master writes nothing any more,
@@ -419,6 +427,7 @@ impl Seats {
         if let Some(follower) = self.follower.get() {
             follower.obey(epoch);
         }
+        self.news.send_replace(epoch);
     }
 
     fn end(&self) -> LogOffset {

@@ -188,6 +188,8 @@ struct Server {
     address: SocketAddr,
     session: Session,
     connection: Option<Connection>,
+    /// Promotions: behind one, a slave may have to look for its master.
+    news: watch::Receiver<Epoch>,
     /// What was sent with the last registration that was acknowledged.
     sent: Option<Arc<Snapshot<TopicConfig>>>,
     /// The permission that was sent with it.
@@ -206,6 +208,7 @@ impl Server {
     fn new(shared: Arc<Shared>, address: SocketAddr) -> Server {
         let session = Session::new(shared.now());
         Server {
+            news: shared.seats.news(),
             shared,
             address,
             session,
@@ -272,6 +275,8 @@ impl Server {
         tokio::select! {
             () = time::sleep(pause) => {}
             () = changed => {}
+            // The sender is in what is shared.
+            Ok(()) = self.news.changed() => {}
             reason = closed => {
                 tracing::info!(name_server = %self.address, reason, "the connection to the name server ended");
                 self.connection = None;

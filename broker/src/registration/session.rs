@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// What to do now.
-    pub fn next(&self, current: Revision, rules: Rules, now: Millis) -> Action {
+    pub fn next(&mut self, current: Revision, rules: Rules, now: Millis) -> Action {
         match self.acknowledged {
             None if self.due <= now => Action::AnnounceAll,
             None => Action::WaitUntil(self.due),
@@ -99,11 +99,11 @@ impl Session {
             }
             Some(_) => {
                 // A period that became shorter counts from now on, not after the one under way.
-                let due = self.due.min(now.plus(rules.period()));
-                match due <= now {
+                self.due = self.due.min(now.plus(rules.period()));
+                match self.due <= now {
                     true if rules.force || rules.seeking => Action::AnnounceAll,
                     true => Action::Ask,
-                    false => Action::WaitUntil(due),
+                    false => Action::WaitUntil(self.due),
                 }
             }
         }
@@ -250,11 +250,16 @@ mod tests {
             session.next(at(1), seeking, Millis(2_500)),
             Action::WaitUntil(Millis(3_500))
         );
+        assert_eq!(
+            session.next(at(1), seeking, Millis(3_500)),
+            Action::AnnounceAll,
+            "the wait ends"
+        );
     }
 
     #[test]
     fn a_change_is_announced_at_once_and_a_change_of_permission_for_all_topics() {
-        let session = registered();
+        let mut session = registered();
         assert_eq!(
             session.next(at(2), RULES, Millis(1)),
             Action::AnnounceChanges
@@ -332,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_shorter_period_counts_at_once() {
-        let session = registered();
+        let mut session = registered();
         let rules = Rules {
             period_ms: 10_000,
             force: true,

@@ -67,7 +67,7 @@ impl World {
     pub(crate) fn register(&mut self, node: usize) -> Checked {
         let now = Millis(i64::try_from(self.now_ms).unwrap_or(0));
         for server in 0..self.names.len() {
-            let Some(broker) = &self.nodes[node].broker else {
+            let Some(broker) = &mut self.nodes[node].broker else {
                 return Ok(());
             };
             if broker.seats.is_fenced() || broker.seats.now().part != broker.part {
@@ -78,12 +78,14 @@ impl World {
                 force: true,
                 seeking: broker.slave.is_some() && broker.told.is_none(),
             };
-            let (session, number) = &broker.sessions[server];
+            let (session, number) = &mut broker.sessions[server];
             if matches!(session.next(REVISION, rules, now), Action::WaitUntil(_)) {
                 continue;
             }
-            let connection = connection(node, self.nodes[node].life, *number);
-            let said = self.registration(node, broker.part, broker.seats.epoch());
+            let number = *number;
+            let (part, epoch) = (broker.part, broker.seats.epoch());
+            let connection = connection(node, self.nodes[node].life, number);
+            let said = self.registration(node, part, epoch);
             let answer = self.say(node, server, said, connection);
             let Some(broker) = &mut self.nodes[node].broker else {
                 return Ok(());
