@@ -154,17 +154,32 @@ async fn take_place(
         asked(address, fenced.await).map(drop)
     };
     if let Err(failure) = taken.await {
-        let opened = session.client.hold(address, 0).await;
-        let how = match opened {
-            Ok(_) => format!("{address} takes messages again, nothing is changed"),
-            Err(error) => {
-                format!("{address} takes messages again within {hold} ms ({error})")
-            }
-        };
+        let how = let_go(session, address, hold).await;
         return Err(Failure::Said(format!("{failure}; {how}")));
     }
     step(session, format_args!("{address} is fenced"))?;
     Ok(end)
+}
+
+/// What becomes of a master that was held for nothing. That it is not fenced is not known before it says so: the answer to
+/// the request for it may have been lost.
+async fn let_go(session: &Session<'_>, address: &str, hold: i64) -> String {
+    let opened = session.client.hold(address, 0).await;
+    match session.client.ha_status(address).await {
+        Ok(status) if status.is_fenced => {
+            let epoch = status.epoch.unwrap_or_default();
+            format!(
+                "{address} is fenced by promotion {epoch} all the same: look with haStatus, and promote again if there is no master"
+            )
+        }
+        Ok(_) if opened.is_ok() => {
+            format!("{address} takes messages again, nothing is changed")
+        }
+        Ok(_) => format!("{address} takes messages again within {hold} ms"),
+        Err(error) => format!(
+            "{address} takes messages again within {hold} ms, unless it was fenced, which it does not say ({error}): look with haStatus"
+        ),
+    }
 }
 
 async fn has_all(

@@ -200,26 +200,35 @@ fn a_master_that_nobody_replaced_does_not_leave_its_place() {
     );
 }
 
-#[test]
-fn a_damaged_seat_stops_the_start_and_names_the_file() {
+/// What a start says of a store with this seat, which it leaves as it was.
+fn refused(seat: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let root = folder.path().join("store");
     std::fs::create_dir_all(&root).unwrap();
-    std::fs::write(root.join("gantry.epoch"), "gantry-epoch 1\nepoch=1.1\n").unwrap();
+    std::fs::write(root.join("gantry.epoch"), seat).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async {
-        let refused = Broker::start(config).await.err().unwrap().to_string();
-        assert!(refused.contains("gantry.epoch is damaged"), "{refused}");
-    });
-    assert_eq!(
-        std::fs::read_dir(&root).unwrap().count(),
-        1,
-        "it is left as it was"
-    );
+    let failure = runtime.block_on(async { Broker::start(config).await.err().unwrap() });
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 1);
+    assert_eq!(std::fs::read(root.join("gantry.epoch")).unwrap(), seat);
+    failure.to_string()
+}
+
+#[test]
+fn a_damaged_seat_stops_the_start_and_names_the_file() {
+    let refused = refused(b"gantry-epoch 1\nepoch=1.1\n");
+    assert!(refused.contains("gantry.epoch is damaged"), "{refused}");
+}
+
+#[test]
+fn a_seat_of_another_name_stops_the_start() {
+    let seat = gantry_replication::Seat::configured(Part::Slave(1));
+    let refused = refused(&seat.encode("broker-b"));
+    let words = "is of the broker broker-b, this one is broker-a";
+    assert!(refused.contains(words), "{refused}");
 }
 
 #[test]
@@ -336,26 +345,5 @@ fn a_promotion_can_be_tried_without_making_it() {
         assert!(refused.remark.unwrap_or_default().contains("gantry.epoch"));
         std::fs::remove_dir(root.join("gantry.epoch")).unwrap();
         Some(broker)
-    });
-}
-
-#[test]
-fn a_seat_of_another_name_stops_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(folder.path());
-    let root = folder.path().join("store");
-    std::fs::create_dir_all(&root).unwrap();
-    let seat = gantry_replication::Seat::configured(Part::Slave(1));
-    std::fs::write(root.join("gantry.epoch"), seat.encode("broker-b")).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let refused = Broker::start(config).await.err().unwrap().to_string();
-        assert!(
-            refused.contains("is of the broker broker-b, this one is broker-a"),
-            "{refused}"
-        );
     });
 }
