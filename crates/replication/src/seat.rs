@@ -15,9 +15,8 @@
 //! crc=89abcdef
 //! ```
 
-use std::fmt::Write;
-
 use gantry_message::Epoch;
+use gantry_store::format::checked;
 
 const FIRST_LINE: &str = "gantry-epoch 1";
 /// Longer words on who told of it are cut.
@@ -275,29 +274,17 @@ impl Seat {
         };
         let (epoch, part, by) = (self.epoch, self.part.name(), &self.by);
         let name = name.escape_default();
-        let mut text = format!(
+        let text = format!(
             "{FIRST_LINE}\nname={name}\nepoch={epoch}\npart={part}\nbrokerId={id}\nby={by}\n"
         );
-        let crc = crc32fast::hash(text.as_bytes());
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "crc={crc:08x}");
-        text.into_bytes()
+        checked::with_crc(text)
     }
 
     /// The seat, and the name of the broker that it is of, escaped; `None` for a file that is torn, changed or of another
     /// version.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(Self, String)> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (body, crc) = text.split_at(text.rfind("crc=")?);
-        let crc = u32::from_str_radix(crc.strip_prefix("crc=")?.trim_end(), 16).ok()?;
-        if crc != crc32fast::hash(body.as_bytes()) {
-            return None;
-        }
-        let mut lines = body.lines();
-        if lines.next()? != FIRST_LINE {
-            return None;
-        }
+        let mut lines = checked::lines(bytes, FIRST_LINE)?;
         let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix('=');
         let name = value("name")?.to_owned();
         let epoch = value("epoch")?.parse().ok()?;

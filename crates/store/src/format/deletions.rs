@@ -15,6 +15,8 @@ use std::fmt::Write;
 
 use gantry_message::{Millis, QueueId};
 
+use super::checked;
+
 /// With more than so many the oldest are forgotten: their records come back if their queues are made again.
 const KEPT_MAX: usize = 20_000;
 const FIRST_LINE: &str = "gantry-deleted 1";
@@ -86,24 +88,13 @@ impl Deletions {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{offset} {time} {id} {topic}");
         }
-        let crc = crc32fast::hash(text.as_bytes());
-        let _ = writeln!(text, "crc={crc:08x}");
-        text.into_bytes()
+        checked::with_crc(text)
     }
 
     /// `None` for a file that is torn, changed or of another version.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let (body, crc) = text.split_at(text.rfind("crc=")?);
-        let crc = u32::from_str_radix(crc.strip_prefix("crc=")?.trim_end(), 16).ok()?;
-        if crc != crc32fast::hash(body.as_bytes()) {
-            return None;
-        }
-        let mut lines = body.lines();
-        if lines.next()? != FIRST_LINE {
-            return None;
-        }
+        let lines = checked::lines(bytes, FIRST_LINE)?;
         let mut deletions = BTreeMap::new();
         for line in lines {
             let mut parts = line.splitn(4, ' ');

@@ -4,6 +4,7 @@
 //! tools that look into a store without opening it; nothing in here panics on foreign bytes.
 
 pub mod blank;
+pub mod checked;
 pub mod checkpoint;
 pub mod deletions;
 pub mod entry;

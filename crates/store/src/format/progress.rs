@@ -25,6 +25,8 @@ use std::fmt::Write;
 
 use gantry_message::Millis;
 
+use super::checked;
+
 /// So many recoveries that made something up are remembered.
 pub const MADE_UP_MAX: usize = 64;
 
@@ -120,26 +122,13 @@ impl Progress {
             line("made_up", made_up);
         }
         text.push('\n');
-        let crc = crc32fast::hash(text.as_bytes());
-        let _ = writeln!(text, "crc={crc:08x}");
-        text.into_bytes()
+        checked::with_crc(text)
     }
 
     /// `None` for a file that is torn, changed or of another version.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        let crc_at = text.rfind("crc=")?;
-        let (body, crc) = text.split_at(crc_at);
-        if u32::from_str_radix(crc.strip_prefix("crc=")?.trim_end(), 16).ok()?
-            != crc32fast::hash(body.as_bytes())
-        {
-            return None;
-        }
-        let mut lines = body.lines();
-        if lines.next()? != FIRST_LINE {
-            return None;
-        }
+        let lines = checked::lines(bytes, FIRST_LINE)?;
         let mut progress = Self::default();
         for line in lines {
             let (key, value) = line.split_once('=')?;
