@@ -176,6 +176,14 @@ impl Server {
         }
     }
 
+    /// Where a broker's log ends, as its runtime info says.
+    pub fn end_of_log(&self) -> Result<usize> {
+        let answer = self.wire()?.call(28, &[], &[])?.success()?;
+        let info = answer.json()?;
+        let end = info["table"]["commitLogMaxOffset"].as_str();
+        Ok(end.context("no commitLogMaxOffset")?.parse()?)
+    }
+
     /// A new connection to it.
     pub fn wire(&self) -> Result<Wire> {
         Wire::connect(&self.address())
@@ -449,6 +457,27 @@ fn is_registered(name_server: &str, broker: &str) -> bool {
     };
     // Its integer keys are unquoted, so it is no JSON for a strict reader.
     String::from_utf8_lossy(&answer.body).contains(&format!("\"brokerName\":\"{broker}\""))
+}
+
+/// Waits until a slave's log is its master's, and compares them byte for byte; each with the folder of its store.
+pub fn same_log(master: (&Server, &Path), slave: (&Server, &Path)) -> Result<()> {
+    let end = master.0.end_of_log()?;
+    until("the slave to have it all", || {
+        // A slave that starts again does not answer for a moment.
+        Ok(slave.0.end_of_log().is_ok_and(|has| has == end))
+    })?;
+    let log = |store: &Path| {
+        let path = store.join("commitlog/00000000000000000000");
+        std::fs::read(&path).with_context(|| path.display().to_string())
+    };
+    let (ours, theirs) = (log(master.1)?, log(slave.1)?);
+    let pairs = ours[..end].iter().zip(&theirs[..end]);
+    let differs = pairs.clone().position(|(ours, theirs)| ours != theirs);
+    ensure!(
+        differs.is_none(),
+        "the logs differ from byte {differs:?} on"
+    );
+    Ok(())
 }
 
 /// Creates a topic on a broker and waits until all name servers know it.

@@ -1,15 +1,15 @@
 //! A slave takes its master's place: with the master's help, after its death, while it is frozen; and the old one comes
 //! back as a slave and as nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use gantry_e2e::clients::Java;
 use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::mqadmin::mqadmin;
 use gantry_e2e::programs::room;
-use gantry_e2e::server::{Make, Server, create_topic};
+use gantry_e2e::server::{self, Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -151,27 +151,15 @@ impl Fleet {
 
     /// The slave's log is its master's, byte for byte.
     fn same_log(&self, master: usize, slave: usize) -> Result<()> {
-        let end = end_of(&self.brokers[master])?;
-        until("the slave to have it all", || {
-            Ok(end_of(&self.brokers[slave]).is_ok_and(|has| has == end))
-        })?;
-        let log = |store: &Path| std::fs::read(store.join("commitlog/00000000000000000000"));
-        let (ours, theirs) = (log(&self.store(master))?, log(&self.store(slave))?);
-        ensure!(ours[..end] == theirs[..end], "the logs differ");
-        Ok(())
+        let of = |broker: usize| (&self.brokers[broker], self.store(broker));
+        let (master, slave) = (of(master), of(slave));
+        server::same_log((master.0, &master.1), (slave.0, &slave.1))
     }
 
     fn signal(&self, broker: usize, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.brokers[broker].pid()?)?;
         Ok(kill(Pid::from_raw(pid), signal)?)
     }
-}
-
-fn end_of(broker: &Server) -> Result<usize> {
-    let answer = broker.wire()?.call(28, &[], &[])?.success()?;
-    let info: serde_json::Value = serde_json::from_slice(&answer.body)?;
-    let end = info["table"]["commitLogMaxOffset"].as_str();
-    Ok(end.context("no commitLogMaxOffset")?.parse()?)
 }
 
 /// The master hands over under a stock client's load, rejoins, and gets its place back.

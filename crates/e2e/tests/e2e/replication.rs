@@ -7,9 +7,8 @@ use anyhow::{Context, Result, ensure};
 use gantry_e2e::frame::Wire;
 use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::programs::{room, run};
-use gantry_e2e::server::{Make, Server, create_topic};
+use gantry_e2e::server::{self, Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
-use serde_json::Value;
 
 const TOPIC: &str = "copied";
 const QUEUES: u32 = 4;
@@ -31,36 +30,10 @@ fn await_slave(master: &Server) -> Result<()> {
     until("a slave that acknowledges", || Ok(answer(&mut wire)? == 0))
 }
 
-/// Where a broker's log ends, as its runtime info says.
-fn end(broker: &Server) -> Result<usize> {
-    let answer = broker.wire()?.call(28, &[], &[])?.success()?;
-    let info: Value = serde_json::from_slice(&answer.body)?;
-    let end = info["table"]["commitLogMaxOffset"].as_str();
-    Ok(end.context("no commitLogMaxOffset")?.parse()?)
-}
-
-/// The bytes of a store's log.
-fn log(store: &Path) -> Result<Vec<u8>> {
-    let path = store.join("commitlog/00000000000000000000");
-    std::fs::read(&path).with_context(|| path.display().to_string())
-}
-
 /// The slave has the master's log, byte for byte.
 fn same_log(pair: &Pair) -> Result<()> {
-    let end = end(&pair.master)?;
-    until("the slave to have it all", || {
-        Ok(self::end(&pair.slave)? == end)
-    })?;
-    let (ours, theirs) = (log(&pair.master_store)?, log(&pair.slave_store)?);
-    let differs = ours[..end]
-        .iter()
-        .zip(&theirs[..end])
-        .position(|(a, b)| a != b);
-    ensure!(
-        differs.is_none(),
-        "the logs differ from byte {differs:?} on"
-    );
-    Ok(())
+    let (master, slave) = (&pair.master, &pair.slave);
+    server::same_log((master, &pair.master_store), (slave, &pair.slave_store))
 }
 
 /// A synchronous master and its slave.
