@@ -67,7 +67,7 @@ use crate::{
         self, Board, BrokerSource, ObjectParts, ObjectSource, ReplicationSource, RequestSource,
         Source, StoreSource,
     },
-    pairing::{self, Pairing},
+    pairing::{self, Following, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
     rivals,
@@ -304,8 +304,8 @@ impl Broker {
             })
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
-        let slave = match config.store.broker_role {
-            BrokerRole::Slave => Some(state.start_slave(&disk, &registration, &pairing).await?),
+        let copier = match config.store.broker_role {
+            BrokerRole::Slave => Some(state.load_copier(&disk).await?),
             _ => None,
         };
         // A master that was replaced would take the new one's place at Apache's name servers.
@@ -313,21 +313,23 @@ impl Broker {
             notify::status("Registering at the name servers");
             registration.start();
         }
-        let follow = match &slave {
-            Some(_) => {
-                let (live, store) = (live.clone(), state.store.clone());
-                Some(Follow::start(
-                    live,
-                    store,
-                    registration.clone(),
-                    seats.clone(),
-                )?)
-            }
-            None => None,
-        };
-        if let Some(follow) = &follow {
+        let (mut follow, mut slave) = (None, None);
+        if let Some(copier) = copier {
+            let (live, store) = (live.clone(), state.store.clone());
+            let following = Follow::start(live, store, registration.clone(), seats.clone())?;
+            let view = following.follower().view();
             // Set once: nobody else has it yet.
-            let _ = pairing.following.set(follow.follower().view());
+            let _ = pairing.following.set(view.clone());
+            let link = Following {
+                pairing: pairing.clone(),
+                view,
+            };
+            let whereabouts = slave::Whereabouts {
+                told: registration.masters(),
+                link: Box::new(link),
+            };
+            slave = Some(Slave::start(copier, whereabouts));
+            follow = Some(following);
         }
         let standing = Standing::new(
             live.clone(),
@@ -591,12 +593,8 @@ impl State {
         })
     }
 
-    async fn start_slave(
-        &self,
-        disk: &Arc<dyn Disk>,
-        registration: &Registration,
-        pairing: &Arc<Pairing>,
-    ) -> Result<Slave, Failure> {
+    /// What a slave knows of its master's tables from before.
+    async fn load_copier(&self, disk: &Arc<dyn Disk>) -> Result<slave::Copier, Failure> {
         let config = self.live.now();
         let tables = slave::Tables {
             topics: self.topics.clone(),
@@ -610,16 +608,10 @@ impl State {
         let (disk, place) = (disk.clone(), (config.broker_address(), self.known.clone()));
         let copier =
             tokio::task::spawn_blocking(move || slave::Copier::load(disk, &folder, tables, place));
-        let copier = copier
+        copier
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
-            .map_err(|error| Failure::other(error.to_string()))?;
-        let pairing = pairing.clone();
-        let whereabouts = slave::Whereabouts {
-            told: registration.masters(),
-            followed: Box::new(move || pairing.followed()),
-        };
-        Ok(Slave::start(copier, whereabouts))
+            .map_err(|error| Failure::other(error.to_string()))
     }
 
     fn dispatch(

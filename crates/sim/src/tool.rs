@@ -141,6 +141,8 @@ impl Fleet {
             acknowledged: 1,
             end: told.map(|known| i64::try_from(known.end).unwrap_or(i64::MAX)),
             followed: true,
+            gave_way: None,
+            unmet: None,
         };
         let of = |node: usize| {
             let one = self.others.iter().find(|(_, other, _)| *other == node);
