@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -284,37 +284,43 @@ fn address(config: &BrokerConfig, findings: &mut Findings) {
 /// Returns whether the broker of this configuration runs.
 async fn ports(config: &BrokerConfig, findings: &mut Findings) -> bool {
     const CHECK: &str = "port";
-    let bound = config.server.bind_address.as_deref().map(str::trim);
-    let ip = bound
-        .and_then(|text| text.parse::<IpAddr>().ok())
-        .unwrap_or(IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED));
-    let is_running = answers(config, ip).await;
-    let mut ports = vec![
-        (ip, config.server.listen_port, "listenPort"),
-        (ip, config.store.ha_listen_port, "haListenPort"),
-    ];
-    ports.extend(config.vip_port().map(|port| (ip, port, "listenPort - 2")));
-    let local = IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
-    let metrics = config.metrics_port.filter(|port| *port != 0);
-    ports.extend(metrics.map(|port| (local, port, "metricsPort")));
-    for (ip, port, key) in ports {
-        match server::listen(SocketAddr::new(ip, port), 1) {
-            Ok(_) => findings.ok(CHECK, format!("{port} ({key}) is free")),
-            Err(_) if is_running => {
-                findings.ok(
-                    CHECK,
-                    format!("{port} ({key}) is this broker's, which runs"),
-                );
+    let is_running = answers(config, config.server.bind_address.0).await;
+    for port in config.ports() {
+        let (ip, number, name) = (port.ip, port.number, port.name);
+        let error = match server::listen(SocketAddr::new(ip, number), 1) {
+            Ok(_) => {
+                findings.ok(CHECK, format!("{number} ({name}) is free"));
+                continue;
             }
-            Err(error) => findings.add(
-                CHECK,
-                Verdict::Error,
-                format!("{port} ({key}) on {ip}: {error}"),
-                format!("end who listens there (ss -ltnp), or change {key}"),
-            ),
-        }
+            Err(_) if is_running => {
+                let text = format!("{number} ({name}) is this broker's, which runs");
+                findings.ok(CHECK, text);
+                continue;
+            }
+            Err(error) => error,
+        };
+        // Without metrics that nobody asked for it serves all the same.
+        let verdict = match port.key {
+            "metricsPort" if config.metrics_port.is_none() => Verdict::Warning,
+            _ => Verdict::Error,
+        };
+        let text = format!("{number} ({name}) on {ip}: {error}");
+        findings.add(CHECK, verdict, text, port_advice(&error, port.key));
     }
     is_running
+}
+
+fn port_advice(error: &io::Error, key: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            let network = Network::of_this_host(None);
+            format!("no interface has this address: set bindAddress to one of {network}, or to *")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("only root takes ports below 1024: change {key}")
+        }
+        _ => format!("end who listens there (ss -ltnp), or change {key}"),
+    }
 }
 
 /// Whether a broker that keeps this broker's name answers at its port.

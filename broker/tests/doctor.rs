@@ -59,7 +59,7 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let away = nobody.local_addr().unwrap();
     drop(nobody);
-    let lines = format!("listenPort={port}\nnamesrvAddr={away}\n");
+    let lines = format!("listenPort={port}\nmetricsPort=0\nnamesrvAddr={away}\n");
     let file = write(folder.path(), &lines);
     let said = doctor(&file, &[]);
     assert_eq!(said.code, 1, "{}", said.text);
@@ -78,7 +78,8 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
 
     // Without them nothing keeps it from serving; that it is registered nowhere is a warning.
     drop(held);
-    let file = write(folder.path(), &format!("listenPort={port}\n"));
+    let lines = format!("listenPort={port}\nmetricsPort=0\n");
+    let file = write(folder.path(), &lines);
     let said = doctor(&file, &["--output", "json"]);
     assert_eq!(said.code, 0, "{}", said.text);
     let findings: serde_json::Value = serde_json::from_str(&said.text).unwrap();
@@ -92,6 +93,29 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
     assert!(of("name server").any(|one| one["verdict"] == "warning"));
     // It looks and leaves nothing behind.
     assert!(!folder.path().join("store").exists());
+}
+
+#[test]
+fn the_usual_metrics_port_and_an_address_of_another_host_are_looked_at_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    // Somebody has it: we, or somebody else on this machine.
+    let _usual = TcpListener::bind(("127.0.0.1", 5557));
+    let file = write(folder.path(), &format!("listenPort={port}\n"));
+    let said = doctor(&file, &[]);
+    let words = ["port", "5557 (metricsPort)", "ss -ltnp", "metricsPort"];
+    assert!(said.has("warning", &words), "{}", said.text);
+    assert_eq!(said.code, 0, "{}", said.text);
+
+    // 192.0.2.0/24 is for documentation.
+    let lines = format!("listenPort={port}\nmetricsPort=0\nbindAddress=192.0.2.1\n");
+    let file = write(folder.path(), &lines);
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    let words = ["port", "192.0.2.1", "no interface has", "set bindAddress"];
+    assert!(said.has("error", &words), "{}", said.text);
+    assert!(!said.text.contains("ss -ltnp"), "{}", said.text);
 }
 
 #[test]

@@ -19,8 +19,6 @@ use crate::config::NamesrvConfig;
 use crate::handlers::{Table, Uptime};
 use crate::live::Live;
 
-/// The port that is taken when none is configured (decision 23).
-pub(crate) const DEFAULT_PORT: u16 = 5558;
 /// Series of a scrape; brokers are many times fewer.
 const SERIES_MAX: usize = 200_000;
 

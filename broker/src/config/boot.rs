@@ -2,13 +2,16 @@
 //!
 //! Same rules as RocketMQ's start, but where that changes a value without a word, this says so.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use gantry_config::{Loaded, Severity, Source};
+use gantry_config::{Loaded, Port, Severity, Source};
 use gantry_service::Program;
 
 use super::address::{Network, announced};
 use super::{BrokerConfig, BrokerRole};
+
+/// The port for metrics that is taken when none is configured (decision 23).
+pub const METRICS_PORT: u16 = 5_557;
 
 /// Name of the file in the store's `config` folder that holds changes made at run time.
 pub const OVERRIDE_FILE: &str = "gantry-override.properties";
@@ -105,6 +108,22 @@ impl BrokerConfig {
             .filter(|port| 0 < *port)
     }
 
+    /// Everything that it listens on, in the order in which it is bound.
+    pub fn ports(&self) -> Vec<Port> {
+        let (ip, local) = (self.server.bind_address.0, Ipv4Addr::LOCALHOST.into());
+        let mut ports = vec![Port::of("listenPort", ip, self.server.listen_port)];
+        ports.extend(self.vip_port().map(|number| Port {
+            name: "listenPort - 2",
+            ..Port::of("listenPort", ip, number)
+        }));
+        ports.push(Port::of("haListenPort", ip, self.store.ha_listen_port));
+        let metrics = self.metrics_port.unwrap_or(METRICS_PORT);
+        if metrics != 0 {
+            ports.push(Port::of("metricsPort", local, metrics));
+        }
+        ports
+    }
+
     /// Folder for log files.
     pub fn log_folder(&self) -> std::path::PathBuf {
         let folder = std::path::PathBuf::from(&self.server.log_dir);
@@ -167,19 +186,9 @@ fn ports(loaded: &mut Loaded<BrokerConfig>) {
     if loaded.source("haListenPort") == Source::Default {
         loaded.config.store.ha_listen_port = port + 1;
         loaded.derived("haListenPort", "listenPort + 1");
-    } else if [port, port - 2].contains(&loaded.config.store.ha_listen_port) {
-        let (source, ha) = (
-            loaded.source("haListenPort"),
-            loaded.config.store.ha_listen_port,
-        );
-        loaded.find(
-            Severity::Error,
-            format!(
-                "{source}: haListenPort={ha}: listenPort={port} takes {port} and {}",
-                port - 2
-            ),
-        );
     }
+    let ports = loaded.config.ports();
+    loaded.ports_apart(&ports);
 }
 
 /// Two of the three ports are found in no file, and firewalls must know them.
@@ -223,10 +232,7 @@ fn addresses(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
 
 /// The one address that it listens on, if it is one.
 fn only_address(config: &BrokerConfig) -> Option<IpAddr> {
-    let text = config.server.bind_address.as_deref()?.trim();
-    text.parse()
-        .ok()
-        .filter(|address: &IpAddr| !address.is_unspecified())
+    Some(config.server.bind_address.0).filter(|address| !address.is_unspecified())
 }
 
 fn disk_ratios(loaded: &mut Loaded<BrokerConfig>) {

@@ -42,13 +42,11 @@ pub use requests::RequestSource;
 pub use store::StoreSource;
 
 use crate::{
-    config::BrokerConfig,
+    config::{BrokerConfig, boot::METRICS_PORT},
     live::LiveConfig,
     standing::{self, Standing},
 };
 
-/// The port that is taken when none is configured (decision 23).
-const DEFAULT_PORT: u16 = 5557;
 /// Labels that a RocketMQ 5 broker puts on all it exports: what it is, its cluster, its name.
 const NATIVE_LABELS: [&str; 3] = ["node_type", "cluster", "node_id"];
 /// A broker is not well when something has not got on for so long.
@@ -89,7 +87,7 @@ pub(crate) fn check_compat(text: &str) -> Result<(), &'static str> {
 
 /// Binds the port for metrics, if there shall be any.
 pub fn bind(config: &BrokerConfig, sockets: &mut Sockets) -> Result<Option<TcpListener>, Failure> {
-    http::bind(sockets, config.metrics_port, DEFAULT_PORT)
+    http::bind(sockets, config.metrics_port, METRICS_PORT)
 }
 
 /// What can be asked for, from the first moment of a start to the last of a stop.

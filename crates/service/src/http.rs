@@ -77,9 +77,11 @@ pub fn bind(
             tracing::info!("metrics: http://127.0.0.1:{port}/metrics");
             Ok(Some(listener))
         }
-        Err(error) if configured.is_some() => Err(Failure::config(format!(
-            "metricsPort: cannot listen on 127.0.0.1 port {port}: {error}"
-        ))),
+        // Whoever has it may go: not the configuration must change, another try helps.
+        Err(error) if configured.is_some() => {
+            let reason = format!("cannot listen on 127.0.0.1 port {port}: {error} (metricsPort)");
+            Err(Failure::caused(reason, &error))
+        }
         Err(error) => {
             tracing::warn!(port, %error, "no metrics: the port is taken; set metricsPort, 0 for none");
             Ok(None)
@@ -246,6 +248,7 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::FAILED;
 
     /// Sends the bytes to a server with one page and returns all that comes back.
     fn ask(bytes: &[u8]) -> String {
@@ -284,9 +287,11 @@ mod tests {
         let taken = listen(&mut sockets, 0).unwrap();
         let port = taken.local_addr().unwrap().port();
         let failure = bind(&mut sockets, Some(port), 0).unwrap_err();
-        assert_eq!(failure.code(), 78);
-        let text = format!("metricsPort: cannot listen on 127.0.0.1 port {port}: ");
+        let in_use = Some(nix::libc::EADDRINUSE);
+        assert_eq!((failure.code(), failure.errno()), (FAILED, in_use));
+        let text = format!("cannot listen on 127.0.0.1 port {port}: ");
         assert!(failure.to_string().starts_with(&text), "{failure}");
+        assert!(failure.to_string().ends_with("(metricsPort)"), "{failure}");
         assert!(bind(&mut sockets, Some(0), port).unwrap().is_none());
         let nobody_asked = bind(&mut sockets, None, port).unwrap();
         assert!(nobody_asked.is_none());
