@@ -949,7 +949,8 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| {
-            Failure::config(format!(
+            // A name server of names that is away while the host boots comes back: another try helps.
+            Failure::other(format!(
                 "brokerIP1: {announced} is no address and no host name known here"
             ))
         })

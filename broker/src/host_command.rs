@@ -33,7 +33,7 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use crate::config::{BrokerConfig, address::Network, boot, name_server_list};
+use crate::config::{BrokerConfig, address::Network, boot, name_server_list, place};
 
 /// How long a name server, or the broker itself, may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -176,15 +176,17 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
     }
     let options = options::parse(arguments).map_err(|error| error.to_string())?;
     let state = options.config_file.as_deref().and_then(unit_state);
-    let loaded = startup::load(&boot::PROGRAM, &options, |name| {
+    let mut loaded = startup::load(&boot::PROGRAM, &options, |name| {
         let set = std::env::var(name).ok();
         set.or_else(|| state.clone().filter(|_| name == "STATE_DIRECTORY"))
     });
+    let is_readable = !loaded.refused();
+    (boot::PROGRAM.look)(&mut loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let findings = runtime.block_on(examine(&loaded));
+    let findings = runtime.block_on(examine(&loaded, is_readable));
     let code = match findings.worst() {
         _ if loaded.refused() => 78,
         Verdict::Error => 1,
@@ -210,10 +212,11 @@ fn unit_state(file: &str) -> Option<String> {
     Some(format!("/var/lib/gantry/{name}"))
 }
 
-async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
+/// Without a configuration that can be read there is nothing to compare the host with.
+async fn examine(loaded: &Loaded<BrokerConfig>, is_readable: bool) -> Findings {
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
-    if loaded.refused() {
+    if !is_readable {
         return findings;
     }
     let config = &loaded.config;
@@ -222,6 +225,7 @@ async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
     clock(config, &mut findings);
     limits(&mut findings);
     kernel(config, &mut findings);
+    store(config, is_running, &mut findings);
     disk(config, &mut findings);
     name_servers(config, is_running, &mut findings).await;
     findings
@@ -452,6 +456,33 @@ fn kernel(config: &BrokerConfig, findings: &mut Findings) {
 /// A packages' store before the first start: systemd makes it (`StateDirectory=`) and gives it to the user.
 fn is_made_by_unit(root: &Path) -> bool {
     root.parent() == Some(Path::new("/var/lib/gantry")) && !root.exists()
+}
+
+/// A store has one broker.
+fn store(config: &BrokerConfig, is_running: bool, findings: &mut Findings) {
+    const CHECK: &str = "store";
+    let root = &config.store.store_path_root_dir;
+    match place::user(config) {
+        Ok(None) => findings.ok(CHECK, format!("{root} is in use by nobody")),
+        Ok(Some(user)) if is_running => {
+            findings.ok(
+                CHECK,
+                format!("{root} is in use by {user}: this broker, which runs"),
+            );
+        }
+        Err(error) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("{root}: who uses it cannot be told: {error}"),
+            "run the doctor as the broker's user",
+        ),
+        Ok(Some(user)) => findings.add(
+            CHECK,
+            Verdict::Error,
+            format!("{root} is in use by {user}, which does not answer as this broker"),
+            "a store has one broker: stop that one, or change storePathRootDir",
+        ),
+    }
 }
 
 fn disk(config: &BrokerConfig, findings: &mut Findings) {

@@ -275,6 +275,14 @@ fn what_cannot_be_right_is_refused_by_name() {
             "b.conf:1: brokerIP1=10.0.0.1:10911: must be an IP address or a host name, without a port",
         ),
         (
+            "brokerIP2=300.0.0.1",
+            "b.conf:1: brokerIP2=300.0.0.1: must be an IP address or a host name, without a port",
+        ),
+        (
+            "haMasterAddress=nonsense",
+            "b.conf:1: haMasterAddress=nonsense: must be host:port, the master's haListenPort (for example 192.168.0.1:10912)",
+        ),
+        (
             "deleteWhen=24",
             "b.conf:1: deleteWhen=24: must be hours from 00 to 23 with ; between them",
         ),

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use gantry_disk::{Disk, OsDisk};
+
 struct Said {
     text: String,
     code: i32,
@@ -18,13 +20,26 @@ impl Said {
     }
 }
 
+fn run(command: &str, file: &Path, more: &[&str]) -> std::process::Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    program.args([command, "-c"]).arg(file).args(more);
+    program.env_remove("NAMESRV_ADDR");
+    program.output().unwrap()
+}
+
 fn doctor(file: &Path, more: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
-    command.args(["doctor", "-c"]).arg(file).args(more);
-    command.env_remove("NAMESRV_ADDR");
-    let output = command.output().unwrap();
+    let output = run("doctor", file, more);
     Said {
         text: String::from_utf8(output.stdout).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+/// What `--check-config` complains of.
+fn check_config(file: &Path) -> Said {
+    let output = run("--check-config", file, &[]);
+    Said {
+        text: String::from_utf8(output.stderr).unwrap(),
         code: output.status.code().unwrap(),
     }
 }
@@ -138,6 +153,99 @@ fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
     );
     let said = doctor(&file, &["--help"]);
     assert_eq!(said.code, 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_and_a_name_that_nobody_knows_are_found_before_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let in_the_way = folder.path().join("file");
+    std::fs::write(&in_the_way, "").unwrap();
+    let file = in_the_way.display();
+    for (line, words) in [
+        (
+            format!("storePathRootDir={file}/store"),
+            ["storePathRootDir", "is a file, not a folder"],
+        ),
+        (
+            "storePathRootDir=/proc/nope".to_owned(),
+            ["storePathRootDir=/proc/nope", "keeps no files"],
+        ),
+        (
+            format!("storePathCommitLog={file}"),
+            ["storePathCommitLog", "is a file, not a folder"],
+        ),
+        (
+            "brokerIP1=no-such-host.invalid".to_owned(),
+            ["brokerIP1=no-such-host.invalid", "no name that is known"],
+        ),
+        (
+            "brokerIP2=no-such-host.invalid".to_owned(),
+            ["brokerIP2=no-such-host.invalid", "no name that is known"],
+        ),
+    ] {
+        let lines = format!("listenPort={port}\nmetricsPort=0\n{line}\n");
+        let file = write(folder.path(), &lines);
+        let checked = check_config(&file);
+        assert_eq!(checked.code, 78, "{}", checked.text);
+        assert!(checked.has("mqbroker: error:", &words), "{}", checked.text);
+        let said = doctor(&file, &[]);
+        assert_eq!(said.code, 78, "{}", said.text);
+        assert!(said.has("error    configuration", &words), "{}", said.text);
+        // With values that can be relied on it looks at the rest all the same.
+        if line.starts_with("brokerIP") {
+            assert!(said.has("ok", &["port", "is free"]), "{}", said.text);
+        }
+    }
+    // A name server of names may come back, a file in the way does not go: this is what a start says.
+    let file = write(folder.path(), &format!("storePathRootDir={file}\n"));
+    let mut start = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    let output = start.arg("-c").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is a file, not a folder"), "{said}");
+}
+
+#[test]
+fn a_relative_store_is_named_with_the_folder_that_it_would_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "storePathRootDir=some/store\n");
+    let checked = check_config(&file);
+    let here = std::env::current_dir().unwrap().join("some/store");
+    let words = ["storePathRootDir=some/store", here.to_str().unwrap()];
+    assert!(
+        checked.has("mqbroker: warning:", &words),
+        "{}",
+        checked.text
+    );
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(!here.exists());
+}
+
+#[test]
+fn whoever_uses_the_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let lines = format!("listenPort={port}\nmetricsPort=0\n");
+    let file = write(folder.path(), &lines);
+    let store = folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let lock = OsDisk.lock(&store.join("lock")).unwrap().unwrap();
+    let user = format!("in use by process {}", std::process::id());
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert!(said.has("error    store", &[&user]), "{}", said.text);
+    // To the configuration it is no fault: it is checked while its broker runs.
+    let checked = check_config(&file);
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(checked.has("mqbroker: note:", &[&user]), "{}", checked.text);
+
+    drop(lock);
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert!(said.has("ok       store", &["nobody"]), "{}", said.text);
 }
 
 #[test]

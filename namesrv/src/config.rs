@@ -87,6 +87,7 @@ pub const PROGRAM: Program<NamesrvConfig> = Program {
     ],
     override_file: NamesrvConfig::override_file,
     settle,
+    look: |_| {},
 };
 
 /// Settles what follows from other values.

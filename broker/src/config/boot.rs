@@ -2,13 +2,13 @@
 //!
 //! Same rules as RocketMQ's start, but where that changes a value without a word, this says so.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 
 use gantry_config::{Loaded, Port, Severity, Source};
 use gantry_service::Program;
 
 use super::address::{Network, announced};
-use super::{BrokerConfig, BrokerRole};
+use super::{BrokerConfig, BrokerRole, place};
 
 /// The port for metrics that is taken when none is configured (decision 23).
 pub const METRICS_PORT: u16 = 5_557;
@@ -71,6 +71,7 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
     ],
     override_file: BrokerConfig::override_file,
     settle: settle_here,
+    look: look_here,
 };
 
 impl BrokerConfig {
@@ -137,6 +138,36 @@ impl BrokerConfig {
 fn settle_here(loaded: &mut Loaded<BrokerConfig>) {
     let network = Network::of_this_host(loaded.config.namesrv_addr.as_deref());
     settle(loaded, &network);
+    place::settle(loaded);
+}
+
+/// Asks for the names that others are told, and who works on the store.
+fn look_here(loaded: &mut Loaded<BrokerConfig>) {
+    let (one, two) = (
+        loaded.config.broker_ip1.clone(),
+        loaded.config.broker_ip2.clone(),
+    );
+    let second = two.filter(|two| Some(two) != one.as_ref());
+    for (key, host) in [("brokerIP1", one), ("brokerIP2", second)] {
+        let Some(host) = host.filter(|host| !is_known(host)) else {
+            continue;
+        };
+        let source = loaded.source(key);
+        let text = format!("{source}: {key}={host}: no address, and no name that is known here");
+        loaded.find(Severity::Error, text);
+    }
+    // Whoever may not look is not told.
+    if let Ok(Some(user)) = place::user(&loaded.config) {
+        let root = &loaded.config.store.store_path_root_dir;
+        let text = format!("storePathRootDir={root}: in use by {user}");
+        loaded.find(Severity::Note, text);
+    }
+}
+
+fn is_known(host: &str) -> bool {
+    // Any port: names are looked up together with one.
+    let found = format!("{host}:1").to_socket_addrs();
+    found.is_ok_and(|mut addresses| addresses.next().is_some())
 }
 
 /// Settles everything that follows from other values or from the network.

@@ -33,6 +33,8 @@ pub struct Program<C> {
     pub override_file: fn(&C) -> PathBuf,
     /// Settles what follows from other values or from the machine, and adds findings.
     pub settle: fn(&mut Loaded<C>),
+    /// Adds what a start would find out later and with more time, for who asks whether a configuration is good.
+    pub look: fn(&mut Loaded<C>),
 }
 
 /// What `main` does next.
@@ -80,7 +82,10 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     if options.action == Action::Run {
         crate::notify::status("Reading the configuration");
     }
-    let loaded = load(program, &options, |name| std::env::var(name).ok());
+    let mut loaded = load(program, &options, |name| std::env::var(name).ok());
+    if options.action == Action::Check {
+        (program.look)(&mut loaded);
+    }
     conclude(program, &options, loaded)
 }
 
@@ -185,7 +190,12 @@ fn twin(file: &Path) -> Option<PathBuf> {
 fn override_file<C: Settings>(loaded: &mut Loaded<C>, path: &Path) {
     match std::fs::read(path) {
         Ok(bytes) => loaded.overrides(&path.display().to_string(), &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // A file where the folder should be is for who needs the folder to name.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) => {}
         Err(error) => {
             let text = format!(
                 "{}: cannot read settings changed at run time: {error}",

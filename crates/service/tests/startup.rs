@@ -31,6 +31,7 @@ const PROGRAM: Program<Daemon> = Program {
     see_also: &["other(8)"],
     override_file: |daemon| PathBuf::from(&daemon.state).join("override.properties"),
     settle: |loaded| loaded.config.number += 1_000,
+    look: |_| {},
 };
 
 fn load(folder: &Path, args: &[&str]) -> Loaded<Daemon> {

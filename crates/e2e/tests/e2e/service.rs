@@ -437,6 +437,7 @@ fn the_doctor_knows_a_running_broker_and_another_of_its_name() -> Result<()> {
     for words in [
         "is this broker's, which runs",
         &format!("has broker-a 0 at {}", broker.address()),
+        &format!("is in use by process {}: this broker", broker.pid()?),
     ] {
         ensure!(text.contains(words), "{words}: {text}");
     }
