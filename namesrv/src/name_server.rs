@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use gantry_config::ServerSettings;
 use gantry_disk::Disk;
 use gantry_net::server::{Limits, Server, listen};
-use gantry_service::{Failure, Sockets, http};
+use gantry_service::http::{self, HungUp};
+use gantry_service::{Failure, Sockets};
 use tokio::task::JoinHandle;
 
 use crate::config::{METRICS_PORT, NamesrvConfig};
@@ -91,6 +92,7 @@ impl NameServer {
             connections: server.counts().clone(),
             requests,
             is_stopping: AtomicBool::new(false),
+            hung_up: HungUp::default(),
         });
         let pages = pages.map(|listener| tokio::spawn(metrics::serve(listener, board.clone())));
         let standing = Arc::new(Standing::new(routes.clone(), settings));

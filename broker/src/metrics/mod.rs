@@ -30,7 +30,7 @@ use std::{
 
 use gantry_service::{
     Failure, Sockets,
-    http::{self, Page},
+    http::{self, HungUp, Page},
     metrics::{self, Families, float, verdict},
 };
 use gantry_store::Stage;
@@ -102,6 +102,7 @@ pub struct Board {
     is_stopping: AtomicBool,
     /// Series that there was no room for, over all scrapes.
     dropped: AtomicU64,
+    hung_up: HungUp,
 }
 
 struct Serving {
@@ -120,6 +121,7 @@ impl Board {
             serving: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            hung_up: HungUp::default(),
         })
     }
 
@@ -151,6 +153,7 @@ impl Board {
         let mut families = Families::at_most(usize::try_from(max).unwrap_or(usize::MAX));
         metrics::process(&mut families);
         metrics::log(&mut families);
+        self.hung_up.collect(&mut families);
         self.recovery(&mut families);
         if let Some(serving) = self.serving.get() {
             serving
@@ -246,13 +249,14 @@ impl Board {
 
 /// Serves a board until it is dropped.
 pub async fn serve(listener: TcpListener, board: Arc<Board>) -> io::Result<()> {
+    let hung_up = board.hung_up.clone();
     let pages = move |path: &str| match path {
         "/metrics" => Some(board.metrics()),
         "/health" => Some(board.health()),
         "/ready" => Some(board.ready()),
         _ => None,
     };
-    http::serve(listener, Arc::new(pages)).await
+    http::serve(listener, Arc::new(pages), hung_up).await
 }
 
 #[cfg(test)]
