@@ -15,6 +15,7 @@ use std::{
 
 use gantry_config::{Loaded, Severity, options};
 use gantry_disk::{Disk, OsDisk};
+use gantry_manual::{Opt, Value};
 use gantry_net::{
     client::{Connection, Options, Reply},
     server,
@@ -46,9 +47,10 @@ const SWAPPINESS_MAX: u64 = 10;
 /// No clock that is right says less: 2026.
 const NOW_MIN: Duration = Duration::from_secs(1_767_225_600);
 
-const HELP: &str = "usage: mqbroker doctor [-c FILE] [-n NAMESRV] [--output text|json]
-Says whether this host is fit for the broker that the file describes, one line a finding.
-ends with 0 if nothing keeps it from serving, 1 if something does, 78 if the configuration is bad
+const HELP: &str = "usage: mqbroker doctor [-c FILE] [-n NAMESRV] [--strict] [--output text|json]
+Says whether this host is fit for the broker that the file describes, one line a finding; json: an array of objects with
+check, verdict (ok, warning, error), text and advice.
+ends with 0 if nothing keeps it from serving, 1 if something does or this line is wrong, 78 if the configuration is bad
 ";
 
 /// How bad a finding is.
@@ -142,19 +144,36 @@ impl Findings {
     }
 }
 
+/// The options of the command: those of the daemon that say which configuration is meant, and one of its own.
+pub fn options() -> Vec<Opt> {
+    let mut options = options::described();
+    options.retain(|option| ["configFile", "namesrvAddr", "strict", "help"].contains(&option.long));
+    options.push(Opt {
+        short: None,
+        long: "output",
+        value: Value::OneOf(&["text", "json"]),
+        about: "how findings are printed".to_owned(),
+    });
+    options
+}
+
 /// Runs the command if the arguments (without the program's name) ask for it.
 pub fn run_if_asked(arguments: impl IntoIterator<Item = String>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter();
     if arguments.next().as_deref() != Some("doctor") {
         return None;
     }
-    let (text, code) = match run(arguments.collect()) {
-        Ok(done) => done,
-        Err(misuse) => (format!("{misuse}\n{HELP}"), 1),
+    // A closed stdout or stderr is nobody's concern; the exit code says it too.
+    let code = match run(arguments.collect()) {
+        Ok((text, code)) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            code
+        }
+        Err(misuse) => {
+            let _ = write!(io::stderr(), "mqbroker doctor: {misuse}\n{HELP}");
+            1
+        }
     };
-    let mut out = std::io::stdout();
-    // A closed stdout is nobody's concern; the exit code says it too.
-    let _ = out.write_all(text.as_bytes());
     Some(ExitCode::from(code))
 }
 
@@ -165,16 +184,12 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
     {
         return Ok((HELP.to_owned(), 0));
     }
-    let mut is_json = false;
-    if let Some(place) = arguments.iter().position(|word| word == "--output") {
-        let mut taken = arguments.drain(place..(place + 2).min(arguments.len()));
-        is_json = match taken.nth(1).as_deref() {
-            Some("json") => true,
-            Some("text") => false,
-            _ => return Err("--output: text or json".to_owned()),
-        };
-    }
-    let options = options::parse(arguments).map_err(|error| error.to_string())?;
+    let is_json = match take_output(&mut arguments).as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(_) => return Err("--output: text or json".to_owned()),
+    };
+    let options = startup::parse(&boot::PROGRAM, arguments)?;
     let state = options.config_file.as_deref().and_then(unit_state);
     let mut loaded = startup::load(&boot::PROGRAM, &options, |name| {
         let set = std::env::var(name).ok();
@@ -198,6 +213,18 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
         findings.text()
     };
     Ok((text, code))
+}
+
+/// Takes `--output VALUE` or `--output=VALUE` out of the words; a value that is missing is empty.
+fn take_output(words: &mut Vec<String>) -> Option<String> {
+    let is_output = |word: &String| word == "--output" || word.starts_with("--output=");
+    let place = words.iter().position(is_output)?;
+    let word = words.remove(place);
+    Some(match word.split_once('=') {
+        Some((_, value)) => value.to_owned(),
+        None if place < words.len() => words.remove(place),
+        None => String::new(),
+    })
 }
 
 /// Where the unit of a configuration file of the packages keeps its store (`StateDirectory=`): a doctor that is called

@@ -95,7 +95,7 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
     drop(held);
     let lines = format!("listenPort={port}\nmetricsPort=0\n");
     let file = write(folder.path(), &lines);
-    let said = doctor(&file, &["--output", "json"]);
+    let said = doctor(&file, &["--output=json"]);
     assert_eq!(said.code, 0, "{}", said.text);
     let findings: serde_json::Value = serde_json::from_str(&said.text).unwrap();
     let findings = findings.as_array().unwrap();
@@ -144,13 +144,13 @@ fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
         "{}",
         said.text
     );
-    let said = doctor(&file, &["--output", "xml"]);
-    assert_eq!(said.code, 1);
-    assert!(
-        said.text.contains("usage: mqbroker doctor"),
-        "{}",
-        said.text
-    );
+    for more in [&["--output", "xml"][..], &["--output"], &["-x"], &["word"]] {
+        let output = run("doctor", &file, more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        assert!(said.contains("usage: mqbroker doctor"), "{more:?}: {said}");
+        assert!(output.stdout.is_empty(), "{more:?}");
+    }
     let said = doctor(&file, &["--help"]);
     assert_eq!(said.code, 0);
 }
@@ -271,5 +271,17 @@ fn an_address_that_others_cannot_reach_and_a_file_in_the_future_are_found() {
         said.has("warning", &["clock", "in the future"]),
         "{}",
         said.text
+    );
+}
+
+#[test]
+fn a_mistyped_command_starts_no_broker() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    let output = program.arg("docter").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("docter is no option") && said.contains("doctor, store"),
+        "{said}"
     );
 }

@@ -4,11 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 
-use gantry_config::{Loaded, Port, Severity, Source};
-use gantry_service::Program;
+use gantry_config::{Loaded, Port, Severity, Source, options};
+use gantry_service::{Program, startup::Command};
 
 use super::address::{Network, announced};
 use super::{BrokerConfig, BrokerRole, place};
+use crate::host_command;
 
 /// The port for metrics that is taken when none is configured (decision 23).
 pub const METRICS_PORT: u16 = 5_557;
@@ -32,7 +33,9 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",
         "\"mqbroker doctor -c FILE\" looks at configuration, addresses, ports, clock, limits, kernel settings, disk and name \
-         servers, and says for each finding what to change; it ends with 1 if something keeps the broker from serving.",
+         servers, and says for each finding what to change. It ends with 0 if nothing keeps the broker from serving, with 1 if \
+         something does, with 78 if the configuration is bad. With \"--output json\" it prints an array of objects, one a \
+         finding: check, verdict (ok, warning or error), text, and advice, which is empty where there is nothing to change.",
     ],
     files: &[
         (
@@ -53,14 +56,18 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         ),
     ],
     commands: &[
-        (
-            "doctor [-c FILE]",
-            "say whether this host is fit for the broker that the file describes (--output json, --help)",
-        ),
-        (
-            "store COMMAND DIR",
-            "check, show, save or repair a store that no broker uses (--help explains)",
-        ),
+        Command {
+            name: "doctor",
+            usage: "[-c FILE] [--output json]",
+            about: "say whether this host is fit for the broker that the file describes",
+            options: host_command::options,
+        },
+        Command {
+            name: "store",
+            usage: "COMMAND DIR",
+            about: "check, show, save or repair a store that no broker uses",
+            options: || Vec::from([options::help_option()]),
+        },
     ],
     see_also: &[
         "mqbroker.toml(5)",
