@@ -40,8 +40,8 @@ use crate::config::{BrokerConfig, address::Network, boot, name_server_list, plac
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Fewer descriptors are soon used up by connections.
 const FILES_MIN: u64 = 65_536;
-/// What the packages set: several maps for each queue that is read.
-const MAPS_MIN: u64 = 655_360;
+/// What a broker maps beside its log; with 50 000 queues it had 108 maps in all.
+const MAPS_OF_ITS_OWN: u64 = 1_000;
 /// The store lives in the page cache, which a swapping host takes away.
 const SWAPPINESS_MAX: u64 = 10;
 /// No clock that is right says less: 2026.
@@ -444,14 +444,23 @@ fn limits(findings: &mut Findings) {
     }
 }
 
+/// Each file of the log is one map once it is read, and the log may fill its disk.
+fn maps_of(log_bytes_max: u64, file_bytes: u64) -> u64 {
+    MAPS_OF_ITS_OWN + log_bytes_max / file_bytes.max(1)
+}
+
 fn kernel(config: &BrokerConfig, findings: &mut Findings) {
     let backlog = u64::from(config.server.server_socket_backlog);
+    let usage = existing(Path::new(&config.store.store_path_root_dir))
+        .and_then(|folder| OsDisk.usage(&folder).ok());
+    let log = usage.map_or(0, |usage| usage.total);
+    let maps = maps_of(log, config.store.mapped_file_size_commit_log);
     let wishes: [(&'static str, &str, std::ops::RangeInclusive<u64>, u64); 3] = [
         (
             "vm.max_map_count",
             "vm/max_map_count",
-            MAPS_MIN..=u64::MAX,
-            MAPS_MIN,
+            maps..=u64::MAX,
+            maps,
         ),
         ("vm.swappiness", "vm/swappiness", 0..=SWAPPINESS_MAX, 1),
         (
@@ -474,7 +483,7 @@ fn kernel(config: &BrokerConfig, findings: &mut Findings) {
                 "kernel",
                 Verdict::Warning,
                 format!("{name} is {value}"),
-                format!("sysctl -w {name}={wanted}; the package gantry-common sets it"),
+                format!("sysctl -w {name}={wanted}, and the same in a file of /etc/sysctl.d"),
             );
         }
     }
@@ -657,6 +666,8 @@ fn route(
 
 #[cfg(test)]
 mod tests {
+    use gantry_config::{Host, Settings};
+
     use super::*;
 
     #[test]
@@ -688,6 +699,15 @@ mod tests {
         ] {
             assert_eq!(unit_state(file).as_deref(), state, "{file}");
         }
+    }
+
+    #[test]
+    fn the_kernel_s_own_limit_of_maps_is_enough_for_any_disk_but_not_for_tiny_files() {
+        const OF_THE_KERNEL: u64 = 65_530;
+        let file_of_a_log = BrokerConfig::defaults(&Host::described());
+        let file_of_a_log = file_of_a_log.store.mapped_file_size_commit_log;
+        assert!(maps_of(50 << 40, file_of_a_log) < OF_THE_KERNEL);
+        assert!(OF_THE_KERNEL < maps_of(1 << 40, 65_536));
     }
 
     #[test]
