@@ -27,8 +27,8 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         "It listens on listenPort (10911) and on the port two below, which clients use as the \"VIP channel\". Logs go to the \
          journal under systemd, else to ~/logs/rocketmqlogs/broker.log.",
         "The package runs one broker as mqbroker.service. Several run as mqbroker@NAME.service, each with a file of its own \
-         below /etc/gantry/broker and with ports of its own: values of listenPort that are more than two apart. As shipped it \
-         listens on this machine only; bindAddress opens it.",
+         below /etc/gantry/broker and with ports of its own: values of listenPort that are more than two apart. No instance may be \
+         called broker or namesrv, whose state folders are taken. As shipped it listens on this machine only; bindAddress opens it.",
         "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",

@@ -280,6 +280,19 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
     Start::Run(Box::new(loaded))
 }
 
+/// Logs what was found when the files were read again. Nothing is taken up from one with errors, so what follows from its
+/// values is not said.
+pub fn announce_again<C: Settings>(program: &str, fresh: &Loaded<C>) {
+    let least = if fresh.refused() {
+        Severity::Warning
+    } else {
+        Severity::Note
+    };
+    let worth = fresh.findings.iter();
+    let worth = worth.filter(|finding| least <= finding.severity);
+    announce(program, &worth.cloned().collect::<Vec<_>>());
+}
+
 /// Logs what was found; what needs attention is also said on stderr, if that is another place. Call it once logging is up.
 pub fn announce(program: &str, findings: &[Finding]) {
     for finding in findings {
