@@ -5,7 +5,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
@@ -897,18 +897,9 @@ fn warn_if_open(config: &BrokerConfig) {
     }
 }
 
-fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
-    match config.server.bind_address.as_deref().map(str::trim) {
-        None | Some("" | "*") => Ok(Ipv6Addr::UNSPECIFIED.into()),
-        Some(text) => text
-            .parse()
-            .map_err(|_| Failure::config(format!("bindAddress: {text} is no address"))),
-    }
-}
-
 /// Binds the port for slaves.
 fn bind_ha(config: &BrokerConfig, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::new(bind_address(config)?, config.store.ha_listen_port);
+    let address = SocketAddr::new(config.server.bind_address.0, config.store.ha_listen_port);
     let listener = sockets.listen("ha", address, HA_BACKLOG, server::listen);
     listener.map_err(|error| {
         let (ip, port) = (address.ip(), address.port());
@@ -922,7 +913,7 @@ fn bind(
     config: &mut BrokerConfig,
     sockets: &mut Sockets,
 ) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
-    let ip = bind_address(config)?;
+    let ip = config.server.bind_address.0;
     let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
     let mut listeners = Vec::new();
     let main = config.server.listen_port;
@@ -950,7 +941,8 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| {
-            Failure::config(format!(
+            // A name server of names that is away while the host boots comes back: another try helps.
+            Failure::other(format!(
                 "brokerIP1: {announced} is no address and no host name known here"
             ))
         })
