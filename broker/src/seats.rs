@@ -184,26 +184,46 @@ impl Seats {
     /// Takes no messages for so long, or takes them again at once. Returns where the log ends. Blocks, on a thread of the
     /// runtime that is to let go.
     pub fn hold(self: &Arc<Self>, time: Duration) -> LogOffset {
-        {
+        if time.is_zero() {
+            self.let_go();
+        } else {
+            let (seats, hold) = (Arc::downgrade(self), self.hold_on());
+            tokio::spawn(async move {
+                tokio::time::sleep(time.min(HOLD_MAX)).await;
+                if let Some(seats) = seats.upgrade() {
+                    seats.release(hold);
+                }
+            });
+        }
+        self.at_rest()
+    }
+
+    /// Takes no messages until [`Seats::release`] of the number that is returned, or until a later hold is over.
+    pub fn hold_on(&self) -> u64 {
+        let hold = {
             let mut held = lock(&self.held);
             held.0 += 1;
-            held.1 = (!time.is_zero()).then_some(held.0);
-            if !time.is_zero() {
-                let (seats, hold) = (Arc::downgrade(self), held.0);
-                tokio::spawn(async move {
-                    tokio::time::sleep(time.min(HOLD_MAX)).await;
-                    if let Some(seats) = seats.upgrade() {
-                        seats.release(hold);
-                    }
-                });
-            }
-        }
+            held.1 = Some(held.0);
+            held.0
+        };
         self.seal();
+        hold
+    }
+
+    /// Nobody holds this master any more.
+    pub fn let_go(&self) {
+        lock(&self.held).1 = None;
+        self.seal();
+    }
+
+    /// Where the log ends, when nothing is under way any more that began before. Blocks.
+    pub fn at_rest(&self) -> LogOffset {
         self.settle();
         self.end()
     }
 
-    fn release(&self, hold: u64) {
+    /// The time of a hold is over; a later one goes on.
+    pub fn release(&self, hold: u64) {
         let mut held = lock(&self.held);
         let is_latest = held.1 == Some(hold);
         if is_latest {

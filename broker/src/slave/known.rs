@@ -36,7 +36,8 @@ struct State {
 
 /// Whether the slave follows the master that it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Follows {
+pub enum Follows {
+    /// Its log is the beginning of the master's.
     Yes,
     /// Its log need not be the beginning of the master's.
     No,
@@ -104,8 +105,9 @@ impl File {
     }
 }
 
-/// What is known after one more answer.
-fn learned(before: Option<&HaMaster>, said: &HaStatus, follows: Follows) -> HaMaster {
+/// What is known after one more answer of the master; `before` is of the one that was asked last.
+#[must_use]
+pub fn learned(before: Option<&HaMaster>, said: &HaStatus, follows: Follows) -> HaMaster {
     // Another promotion: its master has all that was acknowledged before it.
     let before = before.filter(|before| before.epoch == said.epoch);
     let acknowledged = said.slaves.iter().filter(|slave| 0 <= slave.acknowledged);

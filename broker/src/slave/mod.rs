@@ -7,7 +7,7 @@
 //! A master that does not answer, or not with a table, changes nothing.
 
 mod copy;
-mod known;
+pub mod known;
 pub mod merge;
 #[cfg(test)]
 mod tests;
