@@ -27,13 +27,19 @@ pub enum Broken {
     PromotesAnybody,
     /// A promotion does not tell the other slaves first.
     PromotesUntold,
-    /// A promotion compares how long logs are, whatever is in them, as `mqadmin promote` does.
+    /// A promotion compares how long logs are, whether the candidate has followed its master or not.
     GoesByLengthsAlone,
+    /// A master is fenced wherever its log ends by then.
+    FencesAnyEnd,
+    /// A slave is promoted before its master is fenced.
+    PromotesUnfenced,
+    /// A slave that was the master says that its log is that master's, whomever it has followed since.
+    GivesWayForever,
 }
 
 impl Broken {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::AnswersBeforeCopies,
         Self::AnswersBeforeSync,
         Self::ConnectionsCount,
@@ -47,5 +53,8 @@ impl Broken {
         Self::PromotesAnybody,
         Self::PromotesUntold,
         Self::GoesByLengthsAlone,
+        Self::FencesAnyEnd,
+        Self::PromotesUnfenced,
+        Self::GivesWayForever,
     ];
 }

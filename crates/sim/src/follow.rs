@@ -1,13 +1,15 @@
 //! What a slave does, step by step: finds its master, compares, links, takes what comes, copies the tables.
 
+use gantry_broker::slave::known::{self, Follows};
 use gantry_broker::slave::merge::{self, Adoption};
 use gantry_message::{QueueId, QueueOffset};
-use gantry_replication::{Following, HELLO, Intake, IntakeError, Wire, report};
+use gantry_replication::{Following, HELLO, Intake, IntakeError, Part, Wire, report};
 use gantry_store::CopyError;
+use gantry_wire::bodies::HaStatus;
 
 use crate::TOPIC;
 use crate::broken::Broken;
-use crate::net::{Known, Reply, Request};
+use crate::net::{Reply, Request};
 use crate::slave::{Compare, Compared, Copying, Follow, Linked, SlaveSide, Taken};
 use crate::truth::{Checked, must};
 use crate::world::{World, event};
@@ -75,6 +77,9 @@ impl World {
             self.hear(node, epoch, "its master");
             if seats.epoch() < epoch {
                 return None;
+            }
+            if self.broken != Some(Broken::GivesWayForever) {
+                seats.follow(epoch, "its master").ok()?;
             }
         }
         event!(
@@ -189,9 +194,6 @@ impl World {
                     "{node} connects to {} over link {link}, from {from}",
                     with.master
                 );
-                if let Some(slave) = self.slave(node) {
-                    slave.followed = Some((with.epoch, with.life));
-                }
                 self.set(
                     node,
                     Follow::Linked(Linked {
@@ -200,7 +202,7 @@ impl World {
                         life,
                         epoch: with.epoch,
                         intake,
-                        is_heard: false,
+                        heard_at: None,
                     }),
                 )?;
                 self.tell(node);
@@ -281,7 +283,7 @@ impl World {
 
     /// Bytes came over a link of this slave.
     pub(crate) fn take_in_log(&mut self, node: usize, link: u32, bytes: &[u8]) -> Checked {
-        let now = self.now();
+        let (now, now_ms) = (self.now(), self.now_ms);
         let sent = self.sent_on(link);
         let Some(broker) = &mut self.nodes[node].broker else {
             return Ok(());
@@ -299,7 +301,8 @@ impl World {
         let before = store.max_offset();
         let taken = linked.intake.take(&store, bytes, now);
         let (master, life) = (linked.master, linked.life);
-        let is_first = !std::mem::replace(&mut linked.is_heard, true);
+        let is_first = linked.heard_at.replace(now_ms).is_none();
+        slave.has_heard = true;
         if let Err(IntakeError::Copy(CopyError::Checksum { at })) = &taken {
             if slave.doubted == Some(*at) {
                 slave.trusted = Some(*at);
@@ -358,11 +361,7 @@ impl World {
             Copying::Idle { until } if now < until => slave.copying = Copying::Idle { until },
             Copying::Idle { .. } => {
                 if let Some(master) = told {
-                    if let Ok(Reply::Status(said)) = self.ask(node, master, Request::Status)
-                        && let Some(slave) = self.slave(node)
-                    {
-                        slave.known = Some(Known::from(&said));
-                    }
+                    self.learn(node, master);
                     let seen = self.slave(node).map(|slave| slave.seen.0.clone());
                     let life = self.nodes[master].life;
                     self.fetch(node, (master, life), seen.unwrap_or_default());
@@ -413,6 +412,38 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Asks how its master stands, for a promotion (`slave::known`).
+    fn learn(&mut self, node: usize, master: usize) {
+        let follows = match self.slave(node).map(|slave| &slave.follow) {
+            Some(Follow::Linked(linked)) if linked.heard_at.is_some() => Follows::Yes,
+            _ => Follows::No,
+        };
+        let Ok(Reply::Status(said)) = self.ask(node, master, Request::Status) else {
+            return;
+        };
+        if said.is_fenced || said.is_slave {
+            return;
+        }
+        let said = HaStatus {
+            epoch: Some(said.epoch.to_string()),
+            in_sync_replicas: i32::try_from(said.in_sync).unwrap_or(1),
+            max_offset: i64::try_from(said.end).unwrap_or(i64::MAX),
+            role: Part::Master(said.copies).name().to_owned(),
+            slaves: said.slaves,
+            ..HaStatus::default()
+        };
+        let Some(slave) = self.slave(node) else {
+            return;
+        };
+        let learned = known::learned(slave.known.as_ref(), &said, follows);
+        let is_news = slave.known.as_ref() != Some(&learned);
+        slave.known = Some(learned.clone());
+        if is_news {
+            // What is not kept is not known after a restart.
+            let _ = self.nodes[node].write_known(&learned);
+        }
     }
 
     fn ask_again(&mut self, node: usize, master: (usize, u64), told: merge::Table) -> Checked {

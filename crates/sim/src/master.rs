@@ -16,6 +16,7 @@ use gantry_replication::{
     HELLO, Log, Master, Patience, Positions, REPORT_LEN, Refusal, SlaveKey, Step, TOKEN_LEN, Wire,
 };
 use gantry_store::Store;
+use gantry_wire::bodies::HaSlave;
 
 use crate::broken::Broken;
 
@@ -61,10 +62,6 @@ impl Counted {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn connected(&self) -> usize {
-        self.lock().positions.connected()
     }
 }
 
@@ -128,8 +125,20 @@ impl MasterSide {
         }
     }
 
-    pub(crate) fn slaves(&self) -> usize {
-        self.counted.connected()
+    /// Each link, as the status says it.
+    pub(crate) fn slaves(&self) -> impl Iterator<Item = HaSlave> {
+        self.links.iter().map(|served| {
+            let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let has_said = served.master.next().is_some();
+            HaSlave {
+                acknowledged: match has_said {
+                    true => number(served.master.acknowledged().0),
+                    false => -1,
+                },
+                id: served.id.map_or(-1, number),
+                ..HaSlave::default()
+            }
+        })
     }
 
     pub(crate) fn invite(&mut self, ip: IpAddr, id: u64, token: [u8; TOKEN_LEN]) {

@@ -1,16 +1,20 @@
 //! The name servers, and how brokers keep themselves known to them.
 
+use std::cmp::Ordering;
+
 use gantry_broker::registration::session::{Action, Revision, Rules};
 use gantry_message::{Epoch, Millis};
 use gantry_namesrv::routes::{ConnectionId, Queues, RegisterError, Registration, Routes, Version};
 use gantry_replication::Part;
 
-use crate::net::NAMES;
+use crate::net::{NAMES, Reply, Request};
 use crate::truth::Checked;
 use crate::world::{World, event};
 use crate::{QUEUES, TOPIC};
 
 const NAME: &str = "broker-a";
+/// How often a promoted master looks for the one that it replaced.
+const RIVALS_MS: u64 = 10_000;
 const REVISION: Revision = Revision {
     generation: 1,
     permission: 6,
@@ -112,6 +116,60 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A master looks for another one of its name where it registers: at its start, and again and again if it was promoted
+    /// (`broker::rivals`).
+    pub(crate) fn look_for_rivals(&mut self, node: usize) {
+        let now = self.now_ms;
+        let Some(broker) = &mut self.nodes[node].broker else {
+            return;
+        };
+        if now < broker.rivals_at {
+            return;
+        }
+        broker.rivals_at = match broker.seats.epoch().is_some() {
+            true => now + RIVALS_MS,
+            false => u64::MAX,
+        };
+        for server in 0..self.names.len() {
+            let end = NAMES + server;
+            let is_master = self.nodes[node]
+                .broker
+                .as_ref()
+                .is_some_and(|broker| broker.seats.now().is_master());
+            if !is_master || !self.net.carries(node, end, now) || !self.net.carries(end, node, now)
+            {
+                continue;
+            }
+            let registered = self.names[server].registered();
+            let rival = registered
+                .iter()
+                .find(|(id, other)| *id == 0 && *other != node);
+            if let Some((_, rival)) = rival {
+                self.settle(node, *rival);
+            }
+        }
+    }
+
+    /// Who of the two was promoted later is the master.
+    fn settle(&mut self, node: usize, rival: usize) {
+        let Ok(Reply::Status(status)) = self.ask(node, rival, Request::Status) else {
+            return;
+        };
+        let (theirs, ours) = (status.epoch, self.epoch_of(node));
+        match theirs.cmp(&ours) {
+            Ordering::Less => {
+                event!(
+                    self,
+                    "{node} tells {rival} that it was replaced by promotion {ours}"
+                );
+                // Told again.
+                let _ = self.ask(node, rival, Request::Tell(ours));
+            }
+            Ordering::Equal => {}
+            Ordering::Greater => self.hear(node, theirs, "another master"),
+        }
     }
 
     fn registration(&self, node: usize, part: Part, epoch: Epoch) -> Registration {

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use gantry_broker::follow::compare::Theirs;
+use gantry_broker::seats::Seen;
 use gantry_broker::slave::merge::Table;
 use gantry_message::{Epoch, LogOffset};
 use gantry_replication::{Copies, TOKEN_LEN};
+use gantry_wire::bodies::{HaMaster, HaSlave};
 
 use crate::truth::Loss;
 
@@ -54,10 +56,14 @@ pub(crate) enum Request {
     },
     /// 46002
     Status,
-    /// 46003
-    ReadOnly(bool),
+    /// 46007: for so many milliseconds.
+    Hold(u64),
     /// 46005
     Tell(Epoch),
+    /// 46005, of a promotion that is to be.
+    Agree(Epoch, Seen),
+    /// 46004, which changes nothing.
+    CouldPromote(Epoch, Copies),
     /// 46004
     Promote {
         epoch: Epoch,
@@ -100,26 +106,20 @@ pub(crate) struct Status {
     pub(crate) is_master: bool,
     pub(crate) is_slave: bool,
     pub(crate) is_fenced: bool,
+    pub(crate) gave_way: bool,
     pub(crate) copies: Copies,
     pub(crate) end: u64,
-    /// Of a master: its slaves.
-    pub(crate) slaves: usize,
+    /// Of a master.
+    pub(crate) slaves: Vec<HaSlave>,
     pub(crate) in_sync: u32,
-    /// Of a slave: what its master said last.
-    pub(crate) known: Option<Known>,
-    /// Of a slave: whose log it was found to have the beginning of; of a master: its own.
-    pub(crate) followed: Option<(Epoch, u64)>,
-    /// Of a slave: its link is alive.
-    pub(crate) is_following: bool,
-}
-
-/// What a slave knows of its master.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) copies: Copies,
-    pub(crate) in_sync: u32,
-    pub(crate) slaves: usize,
-    pub(crate) end: u64,
+    /// Of a slave: what its master said last, over restarts.
+    pub(crate) known: Option<HaMaster>,
+    /// Of a slave: its master, as it was told.
+    pub(crate) master: Option<usize>,
+    /// Of a slave whose link is alive: to whom, and how long ago something came.
+    pub(crate) following: Option<(usize, u64)>,
+    /// Of a slave: a master has sent something since it was started.
+    pub(crate) has_heard: bool,
 }
 
 /// A connection between a slave and a master.

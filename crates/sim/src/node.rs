@@ -18,7 +18,7 @@ use gantry_disk::{Disk, replace};
 use gantry_message::Millis;
 use gantry_replication::{Copies, Part};
 use gantry_store::{Clock, Cut, Store, StoreConfig};
-use gantry_wire::bodies::ConsumerOffsets;
+use gantry_wire::bodies::{ConsumerOffsets, HaMaster};
 
 use crate::master::{Counted, MasterSide};
 use crate::net::Request;
@@ -28,6 +28,7 @@ use crate::slave::SlaveSide;
 const ROOT: &str = "/store";
 const CONFIG: &str = "/store/config";
 const SEEN: &str = "/store/config/masterOffset.json";
+const KNOWN: &str = "/store/config/knownMaster.json";
 /// When the worlds begin.
 const EPOCH_MS: i64 = 1_700_000_000_000;
 /// How often offsets are written.
@@ -52,8 +53,6 @@ pub(crate) struct Node {
     pub(crate) durable: u64,
     /// What is to be cut off then.
     pub(crate) cut: Option<Cut>,
-    /// Its configuration, as it was changed durably: it takes no messages.
-    pub(crate) is_read_only: bool,
     /// It may have been promoted when its disk stopped.
     pub(crate) promoted: Option<crate::truth::Loss>,
     clock: Arc<AtomicI64>,
@@ -74,6 +73,10 @@ pub(crate) struct Broker {
     pub(crate) told: Option<usize>,
     /// What came and was not looked at yet.
     pub(crate) inbox: Vec<(usize, Request)>,
+    /// Who holds this master, and until when.
+    pub(crate) holds: Vec<(u64, u64)>,
+    /// When it looks next for another master of its name.
+    pub(crate) rivals_at: u64,
 }
 
 impl Node {
@@ -96,7 +99,6 @@ impl Node {
             durable: u64::MAX,
             cut: None,
             promoted: None,
-            is_read_only: false,
             clock: Arc::new(AtomicI64::new(EPOCH_MS + skew_ms)),
             skew_ms,
         };
@@ -147,9 +149,6 @@ impl Node {
         gantry_disk::dirs::make(&*disk, Path::new(CONFIG)).ok()?;
         let offsets = Offsets::load(Arc::clone(&disk), Path::new(CONFIG), OFFSETS_MS).ok()?;
         seats.guard(&store);
-        if self.is_read_only && !seats.is_fenced() {
-            store.seal(Some("drained".into()));
-        }
         let part = seats.now().part;
         let (mut master, mut slave) = (None, None);
         match part {
@@ -170,8 +169,8 @@ impl Node {
                         self.write_seen(&table).then_some(table)?
                     }
                 };
-                let seen = (seen, true);
-                slave = Some(SlaveSide::new(id, seen, now_ms));
+                let (seen, known) = ((seen, true), self.read_known().ok()?);
+                slave = Some(SlaveSide::new(id, seen, known, now_ms));
             }
             Part::Fenced => {}
         }
@@ -187,6 +186,8 @@ impl Node {
             sessions: (0..names).map(|_| (Session::new(now), 0)).collect(),
             told: None,
             inbox: Vec::new(),
+            holds: Vec::new(),
+            rivals_at: now_ms,
         });
         Some(())
     }
@@ -196,6 +197,16 @@ impl Node {
         Ok(bytes.map(|bytes| {
             ConsumerOffsets::parse(&bytes).map_or_else(|_| Table::new(), |seen| seen.offset_table)
         }))
+    }
+
+    fn read_known(&self) -> std::io::Result<Option<HaMaster>> {
+        let bytes = replace::read(&self.disk, Path::new(KNOWN))?;
+        Ok(bytes.and_then(|bytes| HaMaster::parse(&bytes).ok()))
+    }
+
+    /// Notes durably what is known of the master.
+    pub(crate) fn write_known(&self, known: &HaMaster) -> bool {
+        replace::file(&self.disk, Path::new(KNOWN), &known.encode()).is_ok()
     }
 
     /// Notes durably what the master's offsets were.

@@ -9,7 +9,8 @@ use gantry_store::{Outcome, Tags};
 use gantry_wire::codes::response;
 
 use crate::TOPIC;
-use crate::net::{Known, Reply, Request, Status};
+use crate::master::MasterSide;
+use crate::net::{Reply, Request, Status};
 use crate::node::flat;
 use crate::slave::Follow;
 use crate::truth::{Checked, Violation};
@@ -149,6 +150,10 @@ impl World {
 
     fn answer_sends(&mut self, node: usize) -> Checked {
         let at = (self.now(), self.broken);
+        if self.nodes[node].disk.is_stopped() {
+            // It dies of it, and whoever sent is told nothing.
+            return Ok(());
+        }
         let Some(broker) = &mut self.nodes[node].broker else {
             return Ok(());
         };
@@ -281,16 +286,15 @@ impl World {
                 Some(Reply::Offsets(table))
             }
             Request::Status => self.status(node).map(Reply::Status),
-            Request::ReadOnly(wanted) => {
-                let one = &mut self.nodes[node];
-                let broker = one.broker.as_ref()?;
-                one.is_read_only = wanted;
-                if !broker.seats.is_fenced() {
-                    broker.store.seal(wanted.then(|| "drained".into()));
-                    broker.store.settle();
+            Request::Hold(ms) => {
+                let until = self.now_ms + ms;
+                let broker = self.nodes[node].broker.as_mut()?;
+                match ms {
+                    0 => broker.seats.let_go(),
+                    _ => broker.holds.push((broker.seats.hold_on(), until)),
                 }
-                let end = broker.store.max_offset();
-                event!(self, "{node} is read only: {wanted}; its log ends at {end}");
+                let end = broker.seats.at_rest();
+                event!(self, "{node} is held for {ms} ms; its log ends at {end}");
                 Some(Reply::Ends(end.0))
             }
             Request::Tell(epoch) => {
@@ -300,6 +304,40 @@ impl World {
                     return Some(Reply::Refused("the disk".into()));
                 }
                 Some(Reply::Ends(broker.store.max_offset().0))
+            }
+            Request::Agree(epoch, seen) => {
+                let broker = self.nodes[node].broker.as_ref()?;
+                let agreed = broker.seats.agree(epoch, seen, "the administrator");
+                // What is on a disk that stopped will be seen at the next start.
+                if self.nodes[node].disk.is_stopped() {
+                    return None;
+                }
+                let end = broker.store.max_offset();
+                match agreed {
+                    Ok(seat) => {
+                        event!(
+                            self,
+                            "{node} agrees to promotion {epoch}, and is {}; its log ends at {end}",
+                            seat.part.name()
+                        );
+                        self.obey(node);
+                        Some(Reply::Ends(end.0))
+                    }
+                    Err(error) => Some(Reply::Refused(error.to_string())),
+                }
+            }
+            Request::CouldPromote(epoch, copies) => {
+                let broker = self.nodes[node].broker.as_ref()?;
+                let could = broker
+                    .seats
+                    .could_promote(epoch, copies, "the administrator");
+                if self.nodes[node].disk.is_stopped() {
+                    return None;
+                }
+                Some(match could {
+                    Ok(_) => Reply::Done,
+                    Err(error) => Reply::Refused(error.to_string()),
+                })
             }
             Request::Promote {
                 epoch,
@@ -419,32 +457,21 @@ impl World {
             is_master: broker.master.is_some() && !broker.seats.is_fenced(),
             is_slave: slave.is_some(),
             is_fenced: broker.seats.is_fenced(),
+            gave_way: broker.seats.gave_way(),
             copies: match broker.part {
                 Part::Master(copies) => copies,
                 _ => Copies::Sync,
             },
             end: broker.store.max_offset().0,
-            slaves: broker.master.as_ref().map_or(0, |master| master.slaves()),
+            slaves: broker.master.iter().flat_map(MasterSide::slaves).collect(),
             in_sync: self.setup.in_sync,
-            known: slave.and_then(|slave| slave.known),
-            followed: match slave {
-                Some(slave) => slave.followed,
-                None => Some((broker.seats.epoch(), self.nodes[node].life)),
-            },
-            is_following: slave.is_some_and(
-                |slave| matches!(&slave.follow, Follow::Linked(linked) if linked.is_heard),
-            ),
+            known: slave.and_then(|slave| slave.known.clone()),
+            master: broker.told,
+            following: slave.and_then(|slave| match &slave.follow {
+                Follow::Linked(linked) => Some((linked.master, self.now_ms - linked.heard_at?)),
+                _ => None,
+            }),
+            has_heard: slave.is_some_and(|slave| slave.has_heard),
         })
-    }
-}
-
-impl From<&Status> for Known {
-    fn from(said: &Status) -> Self {
-        Self {
-            copies: said.copies,
-            in_sync: said.in_sync,
-            slaves: said.slaves,
-            end: said.end,
-        }
     }
 }

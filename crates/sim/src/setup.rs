@@ -70,7 +70,7 @@ impl Setup {
             freeze: one_in(2, &[60, 120]),
             slow: one_in(2, &[50, 100]),
             stranger: one_in(1, &[60, 120]),
-            promote: one_in(2, &[100, 200, 350]),
+            promote: one_in(3, &[60, 120, 250]),
             disk_loss: false,
         };
         faults.disk_loss = random.below(3) == 0;

@@ -10,8 +10,7 @@ use gantry_broker::slave::merge::{Adoption, Place, Table};
 use gantry_message::{Epoch, LogOffset};
 use gantry_replication::{Intake, TOKEN_LEN};
 use gantry_store::{Cut, Store};
-
-use crate::net::Known;
+use gantry_wire::bodies::HaMaster;
 
 /// How far it is with its master's log.
 pub(crate) enum Follow {
@@ -43,8 +42,8 @@ pub(crate) struct Linked {
     pub(crate) life: u64,
     pub(crate) epoch: Epoch,
     pub(crate) intake: Intake,
-    /// Something came.
-    pub(crate) is_heard: bool,
+    /// When something came, if it did.
+    pub(crate) heard_at: Option<u64>,
 }
 
 /// What comparing leads to.
@@ -126,15 +125,15 @@ pub(crate) struct SlaveSide {
     pub(crate) copying: Copying,
     /// The master's offsets when it was asked last, and whether the file says so.
     pub(crate) seen: (Table, bool),
-    pub(crate) known: Option<Known>,
-    /// Whose log it was found to have the beginning of, last: the promotion, and which start of that master.
-    pub(crate) followed: Option<(Epoch, u64)>,
+    pub(crate) known: Option<HaMaster>,
+    /// A master has sent something.
+    pub(crate) has_heard: bool,
     /// It has nothing in common with its master: its store has to be moved away.
     pub(crate) is_stranger: bool,
 }
 
 impl SlaveSide {
-    pub(crate) fn new(id: u64, seen: (Table, bool), now_ms: u64) -> Self {
+    pub(crate) fn new(id: u64, seen: (Table, bool), known: Option<HaMaster>, now_ms: u64) -> Self {
         Self {
             id,
             follow: Follow::Idle { until: now_ms },
@@ -144,8 +143,8 @@ impl SlaveSide {
                 until: now_ms + 200,
             },
             seen,
-            known: None,
-            followed: None,
+            known,
+            has_heard: false,
             is_stranger: false,
         }
     }

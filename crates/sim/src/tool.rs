@@ -1,24 +1,26 @@
-//! The administrator with `mqadmin promote` and `mqadmin rejoin`, one request a step.
+//! Administrators with `mqadmin promote` and `mqadmin rejoin`, one request a step.
 //!
 //! The order of the requests is that of `mqadmin::commands::promotion`; what a promotion would lose is asked of the same
-//! [`Situation`].
+//! [`Situation`]. Two may be at it at once, and each may be stopped between any two of its requests.
 
-use gantry_message::Epoch;
+use gantry_broker::seats::Seen;
+use gantry_message::{Epoch, LogOffset};
 use gantry_mqadmin::promotion::{Accepted, Known, Loss as Lost, OldMaster, Situation};
-use gantry_replication::Copies;
 
 use crate::broken::Broken;
 use crate::net::{NAMES, Reply, Request, Status, TOOL};
 use crate::truth::{Checked, Loss, Violation};
 use crate::world::{World, event};
 
-/// How long a slave may take to get the end of a drained master's log.
+/// How long a slave may take to get the end of a held master's log.
 const PATIENCE_MS: u64 = 1_500;
+/// A master whose slave heard it so lately is alive.
+const ALIVE_MS: u64 = 480;
 
-/// What the administrator is at.
+/// What the administrators are at.
 #[derive(Debug, Default)]
 pub(crate) struct Tool {
-    promotion: Option<Promotion>,
+    promotions: Vec<Promotion>,
     /// Found where nothing could be returned.
     pub(crate) violation: Option<Violation>,
     /// So many promotions in a row came to nothing.
@@ -31,8 +33,11 @@ struct Promotion {
     candidate: usize,
     accepted: Accepted,
     stage: Stage,
+    /// The tool stands still until then.
+    paused_until: u64,
     fleet: Option<Fleet>,
-    drained: Option<(usize, u64)>,
+    /// The old master that answers, and the newest promotion that it knew of.
+    master: Option<(usize, Epoch)>,
     epoch: Epoch,
     others: Vec<(String, i64)>,
     silent: Vec<String>,
@@ -40,19 +45,20 @@ struct Promotion {
     loss: Loss,
 }
 
+/// What is asked next.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Look,
-    Drain,
+    Check,
+    Hold,
     Wait {
         until: u64,
     },
-    /// The other slaves, from this one of them on.
-    Tell(usize),
-    Judge,
     Fence,
+    /// The other slaves, from this one of them on.
+    Detach(usize),
+    Judge,
     Promote,
-    Open,
 }
 
 /// Everybody of the name, as they answered.
@@ -63,93 +69,79 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// The longest log is the one that has everything only if all that are compared are beginnings of one: of the master that
-    /// was followed last. `mqadmin promote` does not ask for that; an administrator who looks at `haStatus` does.
-    fn is_of_one_log(&self) -> Result<(), String> {
-        let answers = self
-            .others
+    fn answers(&self) -> impl Iterator<Item = &Status> {
+        self.others
             .iter()
-            .filter_map(|(_, _, answer)| answer.as_ref());
-        let newest = answers
-            .filter(|status| !status.is_fenced)
-            .filter_map(|status| status.followed)
-            .max();
-        match (self.candidate.followed, newest) {
-            (None, _) => Err("the candidate has not followed anybody since it was started".into()),
-            (Some(ours), Some(newest)) if ours < newest => {
-                Err("the candidate has followed an older master than others".into())
-            }
-            _ => Ok(()),
-        }
+            .filter_map(|(_, _, answer)| answer.as_ref())
     }
 
     fn slaves(&self) -> impl Iterator<Item = &(u64, usize, Option<Status>)> {
         self.others.iter().filter(|(id, _, answer)| match answer {
-            Some(status) => status.is_slave,
+            Some(status) => status.is_slave && !self.gave_way_to_this(status),
             None => *id != 0,
         })
     }
 
-    fn masters(&self) -> Vec<usize> {
-        let is_master = |answer: &Option<Status>| {
-            answer
-                .as_ref()
-                .is_some_and(|status| !status.is_slave && !status.is_fenced)
-        };
-        let masters = self
-            .others
-            .iter()
-            .filter(|(_, _, answer)| is_master(answer));
-        masters.map(|(_, node, _)| *node).collect()
+    /// The master that has to be held and fenced.
+    fn living_master(&self) -> Result<Option<(usize, Epoch)>, String> {
+        let masters = self.others.iter().filter_map(|(_, node, answer)| {
+            let status = answer.as_ref()?;
+            (!status.is_slave && !status.is_fenced).then_some((*node, status.epoch))
+        });
+        let masters: Vec<_> = masters.collect();
+        if 1 < masters.len() {
+            return Err("two say that they are the master".into());
+        }
+        if let (None, Some((followed, silent))) = (masters.first(), self.candidate.following) {
+            let answers = |(_, node, answer): &(u64, usize, Option<Status>)| {
+                *node == followed && answer.is_some()
+            };
+            if silent < ALIVE_MS && !self.others.iter().any(answers) {
+                return Err("the master is alive for the candidate".into());
+            }
+        }
+        Ok(masters.first().copied())
     }
 
     fn next_epoch(&self) -> Epoch {
-        let answers = self
-            .others
-            .iter()
-            .filter_map(|(_, _, answer)| answer.as_ref());
-        let newest = answers
-            .chain([&self.candidate])
-            .map(|status| status.epoch)
-            .max();
+        let all = self.answers().chain([&self.candidate]);
+        let newest = all.map(|status| status.epoch).max();
         newest.unwrap_or_default().next(self.candidate.id)
     }
 
-    fn fenced_end(&self) -> Option<u64> {
-        let answers = self
-            .others
-            .iter()
-            .filter_map(|(_, _, answer)| answer.as_ref());
-        let mut fenced = answers.filter(|status| status.is_fenced);
-        fenced
-            .find(|status| {
-                self.candidate.epoch <= status.epoch && status.epoch.holder == self.candidate.id
-            })
-            .map(|status| status.end)
+    fn gave_way_to_this(&self, status: &Status) -> bool {
+        let is_this = status.epoch.holder == self.candidate.id;
+        status.gave_way && is_this && self.candidate.epoch <= status.epoch
     }
 
-    /// `slaves`: how many the old master had, as the administrator says (`--slaves`).
-    fn situation(&self, master: Option<usize>, slaves: Option<usize>) -> Situation {
+    fn unfinished_end(&self) -> Option<u64> {
+        let mut gave_way = self
+            .answers()
+            .filter(|status| self.gave_way_to_this(status));
+        gave_way.next().map(|status| status.end)
+    }
+
+    /// `slaves` and `in_sync`: how many the old master had, and waited for, as the administrator says (`--slaves`, `-k`).
+    fn situation(&self, (slaves, in_sync): (usize, u32), broken: Option<Broken>) -> Situation {
         let end = |status: &Status| i64::try_from(status.end).unwrap_or(i64::MAX);
-        let told = self.candidate.known;
+        let told = self.candidate.known.as_ref();
+        let ids = told.map_or(0, |known| known.slave_ids.len());
         let known = Known {
-            is_sync: told.is_none_or(|known| known.copies == Copies::Sync),
-            in_sync_replicas: told
-                .and_then(|known| usize::try_from(known.in_sync).ok())
-                .unwrap_or(1),
-            slaves: slaves.or(told.map(|known| known.slaves)),
-            acknowledged: 1,
-            end: told.map(|known| i64::try_from(known.end).unwrap_or(i64::MAX)),
-            followed: true,
-            gave_way: None,
-            unmet: None,
+            is_sync: told.is_none_or(|known| known.role != "ASYNC_MASTER"),
+            in_sync_replicas: usize::try_from(in_sync).unwrap_or(1),
+            // One that burnt down was a slave, too.
+            slaves: Some(slaves.max(ids)),
+            acknowledged: ids,
+            end: told.map(|known| known.max_offset),
+            followed: broken == Some(Broken::GoesByLengthsAlone)
+                || told.map_or(self.candidate.has_heard, |known| known.followed),
+            gave_way: self.candidate.gave_way.then_some(self.candidate.epoch),
+            unmet: told
+                .and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok())
+                .filter(|met| *met < self.candidate.epoch)
+                .filter(|_| self.candidate.epoch.holder != self.candidate.id)
+                .map(|_| self.candidate.epoch),
         };
-        let of = |node: usize| {
-            let one = self.others.iter().find(|(_, other, _)| *other == node);
-            one.and_then(|(_, _, answer)| answer.as_ref())
-                .map(|status| status.end)
-        };
-        let drained = master.and_then(of).or_else(|| self.fenced_end());
         Situation {
             candidate: end(&self.candidate),
             others: self
@@ -161,7 +153,7 @@ impl Fleet {
                 .filter(|(_, _, answer)| answer.is_none())
                 .map(|(_, node, _)| node.to_string())
                 .collect(),
-            master: match drained {
+            master: match self.unfinished_end() {
                 Some(end) => OldMaster::Drained {
                     end: i64::try_from(end).unwrap_or(i64::MAX),
                 },
@@ -175,8 +167,10 @@ impl Fleet {
 impl World {
     /// Somebody wants another master.
     pub(crate) fn begin_promotion(&mut self) {
-        if self.tool.promotion.is_some() {
-            return;
+        match self.tool.promotions.len() {
+            0 => {}
+            1 if self.random.chance(1, 2) => {}
+            _ => return,
         }
         let candidate = self.random.below(self.nodes.len());
         let accepted = match self.random.below(12) {
@@ -189,14 +183,15 @@ impl World {
     fn promote(&mut self, candidate: usize, accepted: Accepted) {
         event!(
             self,
-            "the administrator wants {candidate} to be the master, and accepts to lose {accepted:?}"
+            "an administrator wants {candidate} to be the master, and accepts to lose {accepted:?}"
         );
-        self.tool.promotion = Some(Promotion {
+        self.tool.promotions.push(Promotion {
             candidate,
             accepted,
             stage: Stage::Look,
+            paused_until: 0,
             fleet: None,
-            drained: None,
+            master: None,
             epoch: Epoch::NONE,
             others: Vec::new(),
             silent: Vec::new(),
@@ -205,15 +200,47 @@ impl World {
         });
     }
 
-    /// The administrator does one thing.
+    /// An administrator does one thing.
     pub(crate) fn administer(&mut self) -> Checked {
-        let Some(promotion) = self.tool.promotion.take() else {
+        if self.tool.promotions.is_empty() {
             return self.repair();
-        };
+        }
+        let which = self.random.below(self.tool.promotions.len());
+        let Promotion {
+            candidate,
+            stage,
+            paused_until,
+            ..
+        } = self.tool.promotions[which];
+        if !self.is_calm {
+            if self.now_ms < paused_until {
+                return Ok(());
+            }
+            match self.random.below(30) {
+                0 => {
+                    event!(
+                        self,
+                        "the tool that promotes {candidate} is stopped before {stage:?}"
+                    );
+                    self.tool.promotions.remove(which);
+                    return Ok(());
+                }
+                1 | 2 => {
+                    let until = self.now_ms + self.random.below(5_000) as u64;
+                    self.tool.promotions[which].paused_until = until;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        let promotion = self.tool.promotions.remove(which);
         match self.promotion_step(promotion) {
-            Ok(next) => self.tool.promotion = next,
+            Ok(next) => self.tool.promotions.extend(next),
             Err(why) => {
-                event!(self, "the promotion ends: {why}");
+                event!(
+                    self,
+                    "the promotion of {candidate} ends at {stage:?}: {why}"
+                );
                 self.tool.failures += 1;
             }
         }
@@ -221,88 +248,81 @@ impl World {
     }
 
     fn promotion_step(&mut self, mut now: Promotion) -> Result<Option<Promotion>, String> {
-        match now.stage {
+        now.stage = match now.stage {
             Stage::Look => {
                 let fleet = self.look_around(now.candidate)?;
-                if self.broken != Some(Broken::GoesByLengthsAlone) && now.accepted != Accepted::All
-                {
-                    fleet.is_of_one_log()?;
-                }
-                let masters = fleet.masters();
-                if 1 < masters.len() {
-                    return Err("two say that they are the master".into());
-                }
-                let master = masters.first().copied();
-                if master.is_none() && fleet.candidate.is_following {
-                    return Err("the master is alive for the candidate".into());
-                }
+                now.master = fleet.living_master()?;
                 now.epoch = fleet.next_epoch();
-                if master.is_none() {
-                    self.judge(
-                        &fleet.situation(None, Some(self.setup.slaves)),
-                        now.accepted,
-                    )?;
+                if now.master.is_none() {
+                    self.judge(&fleet.situation(self.said(), self.broken), now.accepted)?;
                 }
-                now.drained = master.map(|master| (master, 0));
                 now.fleet = Some(fleet);
-                now.stage = match master {
-                    Some(_) => Stage::Drain,
-                    None => Stage::Tell(0),
-                };
+                Stage::Check
             }
-            Stage::Drain => {
-                let (master, _) = now.drained.ok_or("nobody to drain")?;
-                match self.ask(TOOL, master, Request::ReadOnly(true)) {
-                    Ok(Reply::Ends(end)) => now.drained = Some((master, end)),
-                    other => return Err(format!("not drained: {other:?}")),
+            Stage::Check => {
+                let request = Request::CouldPromote(now.epoch, self.setup.copies);
+                match self.ask(TOOL, now.candidate, request) {
+                    Ok(Reply::Done) => {}
+                    other => return Err(format!("{other:?}")),
+                }
+                match now.master {
+                    Some(_) => Stage::Hold,
+                    None => Stage::Detach(0),
+                }
+            }
+            Stage::Hold => {
+                let (master, _) = now.master.ok_or("nobody to hold")?;
+                match self.ask(TOOL, master, Request::Hold(2 * PATIENCE_MS)) {
+                    Ok(Reply::Ends(end)) => now.end = end,
+                    other => return Err(format!("not held: {other:?}")),
                 }
                 let until = self.now_ms + PATIENCE_MS;
-                now.stage = Stage::Wait { until };
+                Stage::Wait { until }
             }
-            Stage::Wait { until } => {
-                let (_, end) = now.drained.ok_or("nobody to drain")?;
-                let has = self.ask(TOOL, now.candidate, Request::Status);
-                let is_any = self.broken == Some(Broken::GoesByLengthsAlone);
-                if matches!(&has, Ok(Reply::Status(status)) if end <= status.end && (status.is_following || is_any))
-                {
-                    now.stage = Stage::Tell(0);
-                } else if until <= self.now_ms {
-                    self.open(&now);
+            Stage::Wait { until } => match self.has_all(&now) {
+                true if self.broken == Some(Broken::PromotesUnfenced) => Stage::Promote,
+                true => Stage::Fence,
+                false if until <= self.now_ms => {
+                    self.let_go(&now);
                     return Err("the candidate does not get the end of the log".into());
                 }
+                false => now.stage,
+            },
+            Stage::Fence => {
+                if let Err(why) = self.fence(&mut now) {
+                    self.let_go(&now);
+                    return Err(why);
+                }
+                if self.broken == Some(Broken::PromotesUnfenced) {
+                    return Ok(None);
+                }
+                Stage::Detach(0)
             }
-            Stage::Tell(next) => {
-                let slaves: Vec<usize> = now
-                    .fleet
-                    .iter()
-                    .flat_map(Fleet::slaves)
-                    .map(|(_, node, _)| *node)
-                    .collect();
-                now.stage = Stage::Judge;
-                if let Some(slave) = slaves.get(next) {
-                    self.tell_slave(&mut now, *slave);
-                    now.stage = Stage::Tell(next + 1);
+            Stage::Detach(next) => {
+                let slaves = now.fleet.iter().flat_map(Fleet::slaves);
+                let slaves = slaves.map(|(_, node, answer)| {
+                    (
+                        *node,
+                        answer.as_ref().map_or(Epoch::NONE, |status| status.epoch),
+                    )
+                });
+                let slaves: Vec<_> = slaves.collect();
+                match (slaves.get(next), now.master) {
+                    (Some(slave), _) => match self.detach(&mut now, *slave) {
+                        // They hear of it soon; it is no matter who cannot be told.
+                        Err(_) if now.master.is_some() => Stage::Promote,
+                        told => {
+                            told?;
+                            Stage::Detach(next + 1)
+                        }
+                    },
+                    (None, Some(_)) => Stage::Promote,
+                    (None, None) => Stage::Judge,
                 }
             }
             Stage::Judge => {
-                let judged = self.judge_again(&mut now);
-                if let Err(why) = judged {
-                    self.open(&now);
-                    return Err(why);
-                }
-                now.stage = Stage::Fence;
-            }
-            Stage::Fence => {
-                if let Some((master, _)) = now.drained {
-                    match self.ask(TOOL, master, Request::Tell(now.epoch)) {
-                        Ok(Reply::Ends(_)) => {}
-                        other => {
-                            self.open(&now);
-                            return Err(format!("not fenced: {other:?}"));
-                        }
-                    }
-                }
-                now.stage = Stage::Promote;
+                self.judge_again(&mut now)?;
+                Stage::Promote
             }
             Stage::Promote => {
                 let request = Request::Promote {
@@ -316,14 +336,18 @@ impl World {
                     other => return Err(format!("not promoted: {other:?}")),
                 }
                 self.tool.failures = 0;
-                now.stage = Stage::Open;
+                if self.broken != Some(Broken::PromotesUnfenced) || now.master.is_none() {
+                    return Ok(None);
+                }
+                Stage::Fence
             }
-            Stage::Open => {
-                self.open(&now);
-                return Ok(None);
-            }
-        }
+        };
         Ok(Some(now))
+    }
+
+    /// What an administrator says of the old master: how many slaves it had, and how many it waited for.
+    fn said(&self) -> (usize, u32) {
+        (self.setup.slaves, self.setup.in_sync)
     }
 
     fn look_around(&mut self, candidate: usize) -> Result<Fleet, String> {
@@ -339,17 +363,14 @@ impl World {
             return Err("the name server does not answer".into());
         }
         let mut all = self.names[server].registered();
-        all.retain(|(id, _)| *id != own.id);
+        all.retain(|(id, node)| *id != own.id && *node != candidate);
         // A name server forgets a master that it does not hear; its slave does not.
-        let followed = self.nodes[candidate]
-            .broker
-            .as_ref()
-            .and_then(|broker| broker.told);
-        if let Some(master) = followed.filter(|master| all.iter().all(|(_, node)| node != master)) {
-            all.push((0, master));
-        }
+        let master = own
+            .master
+            .filter(|master| all.iter().all(|(_, node)| node != master));
+        all.extend(master.map(|master| (0, master)));
         let mut others = Vec::new();
-        for (id, node) in all.into_iter().filter(|(_, node)| *node != candidate) {
+        for (id, node) in all {
             let answer = match self.ask(TOOL, node, Request::Status) {
                 Ok(Reply::Status(status)) => Some(status),
                 _ => None,
@@ -362,39 +383,75 @@ impl World {
         })
     }
 
-    fn tell_slave(&mut self, now: &mut Promotion, slave: usize) {
-        if self.broken == Some(Broken::PromotesUntold) {
-            if let Ok(Reply::Status(status)) = self.ask(TOOL, slave, Request::Status) {
-                let end = i64::try_from(status.end).unwrap_or(i64::MAX);
-                now.others.push((slave.to_string(), end));
-            }
-            return;
+    /// Whether the candidate has the end of the master's log.
+    fn has_all(&mut self, now: &Promotion) -> bool {
+        let has = self.ask(TOOL, now.candidate, Request::Status);
+        let is_any = self.broken == Some(Broken::GoesByLengthsAlone);
+        matches!(has, Ok(Reply::Status(status))
+            if now.end <= status.end && (status.following.is_some() || is_any))
+    }
+
+    fn fence(&mut self, now: &mut Promotion) -> Result<(), String> {
+        let (master, epoch) = now.master.ok_or("nobody to fence")?;
+        let looks = self.broken != Some(Broken::FencesAnyEnd);
+        let seen = Seen {
+            epoch: Some(epoch),
+            is_master: Some(true),
+            end: looks.then_some(LogOffset(now.end)),
+        };
+        match self.ask(TOOL, master, Request::Agree(now.epoch, seen)) {
+            Ok(Reply::Ends(_)) => {}
+            other => return Err(format!("not fenced: {other:?}")),
         }
-        match self.ask(TOOL, slave, Request::Tell(now.epoch)) {
-            Ok(Reply::Ends(end)) => {
+        // Who takes the place of a master that was replaced has not what the newer one took meanwhile.
+        now.loss = match self.truth.leader == Some(master) {
+            true => Loss::None,
+            false => Loss::NotCopied,
+        };
+        Ok(())
+    }
+
+    /// A slave follows no master any more that an older promotion made.
+    fn detach(
+        &mut self,
+        now: &mut Promotion,
+        (slave, epoch): (usize, Epoch),
+    ) -> Result<(), String> {
+        let request = match self.broken {
+            Some(Broken::PromotesUntold) => Request::Status,
+            _ => Request::Agree(
+                now.epoch,
+                Seen {
+                    epoch: Some(epoch),
+                    is_master: Some(false),
+                    end: None,
+                },
+            ),
+        };
+        match self.ask(TOOL, slave, request) {
+            Ok(Reply::Ends(end) | Reply::Status(Status { end, .. })) => {
                 let end = i64::try_from(end).unwrap_or(i64::MAX);
                 now.others.push((slave.to_string(), end));
             }
+            // It answers, and is not what it was: somebody else promotes, or has promoted.
+            Ok(Reply::Refused(why)) => return Err(why),
             _ => now.silent.push(slave.to_string()),
         }
+        Ok(())
     }
 
     fn judge_again(&mut self, now: &mut Promotion) -> Result<(), String> {
         let fleet = now.fleet.as_ref().ok_or("nobody was asked")?;
-        let mut situation = fleet.situation(None, Some(self.setup.slaves));
+        let mut situation = fleet.situation(self.said(), self.broken);
         (situation.others, situation.silent) = (now.others.clone(), now.silent.clone());
+        // What it got meanwhile counts, too.
         let Ok(Reply::Status(own)) = self.ask(TOOL, now.candidate, Request::Status) else {
             return Err("the candidate does not answer".into());
         };
         now.end = own.end;
         situation.candidate = i64::try_from(own.end).unwrap_or(i64::MAX);
-        if let Some((_, end)) = now.drained {
-            let end = i64::try_from(end).unwrap_or(i64::MAX);
-            situation.master = OldMaster::Drained { end };
-        }
         self.judge(&situation, now.accepted)?;
         now.loss = match (situation.loss(), situation.master) {
-            _ if now.accepted == Accepted::All => Loss::Accepted,
             (Lost::Nothing, OldMaster::Drained { .. }) => Loss::None,
             (Lost::Nothing, OldMaster::Silent) => Loss::NotCopied,
             _ => Loss::Accepted,
@@ -413,11 +470,10 @@ impl World {
         Err(format!("it would lose something: {loss:?}"))
     }
 
-    /// Gives back what draining took.
-    fn open(&mut self, now: &Promotion) {
-        if let Some((master, _)) = now.drained {
-            // It is read only still, if this does not arrive; when all is well it is opened.
-            let _ = self.ask(TOOL, master, Request::ReadOnly(false));
+    /// A master that was held for nothing takes messages again; at the latest when its time is over.
+    fn let_go(&mut self, now: &Promotion) {
+        if let Some((master, _)) = now.master {
+            let _ = self.ask(TOOL, master, Request::Hold(0));
         }
     }
 
@@ -476,11 +532,6 @@ impl World {
                 self.begin_promotion();
             }
             return Ok(());
-        }
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].is_read_only {
-                let _ = self.ask(TOOL, node, Request::ReadOnly(false));
-            }
         }
         let has_master = leader.is_some_and(|leader| {
             self.nodes[leader]
@@ -552,7 +603,6 @@ impl World {
             let node = &mut self.nodes[lost];
             node.format(seed);
             (node.is_lost, node.up_at, node.durable) = (false, Some(self.now_ms), u64::MAX);
-            node.is_read_only = false;
         }
     }
 }

@@ -196,9 +196,11 @@ impl World {
         if self.nodes[node].is_frozen(now) || is_slow {
             return Ok(());
         }
+        self.let_go_in_time(node);
         self.take_requests(node)?;
         self.save_offsets(node);
         self.register(node)?;
+        self.look_for_rivals(node);
         self.serve(node)?;
         self.follow(node)?;
         self.copy_tables(node)?;
@@ -233,6 +235,21 @@ impl World {
             let table = broker.offsets_now();
             self.truth.offsets_written(node, &table);
         }
+    }
+
+    fn let_go_in_time(&mut self, node: usize) {
+        let now = self.now_ms;
+        let Some(broker) = &mut self.nodes[node].broker else {
+            return;
+        };
+        let seats = &broker.seats;
+        broker.holds.retain(|(hold, until)| {
+            let is_over = *until <= now;
+            if is_over {
+                seats.release(*hold);
+            }
+            !is_over
+        });
     }
 
     /// A broker whose part changed starts again within its process.
