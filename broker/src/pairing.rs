@@ -73,7 +73,7 @@ impl Pairing {
             configured_id: i64::try_from(self.seats.configured_id()).unwrap_or(i64::MAX),
             degraded: self.is_degraded(),
             epoch: Some(self.seats.epoch().to_string()),
-            gave_way: self.seats.gave_way(),
+            gave_way: self.seats.now().gave_way,
             is_fenced: self.seats.is_fenced(),
             following: self.follows().map(|status| following(status, &self.known)),
             in_sync_replicas: i32::try_from(config.store.in_sync_replicas).unwrap_or(i32::MAX),

@@ -45,9 +45,6 @@ pub struct Seats {
     changing: Mutex<()>,
     // Invariant: what is here is on disk, or follows from the configuration alone.
     seat: RwLock<Seat>,
-    /// A slave whose file says still that it is fenced: it was the master until the promotion that it knows of, and has
-    /// found no master of that one.
-    gave_way: AtomicBool,
     /// Set before the file is, so that nothing is stored while the disk takes its time.
     is_fenced: AtomicBool,
     /// `readOnly`
@@ -112,11 +109,9 @@ impl Seats {
         let path = root.join(FILE);
         let bytes = replace::read(&*disk, &path)
             .map_err(|error| Failure::caused(format!("{}: {error}", path.display()), &error))?;
-        let mut gave_way = false;
         let seat = match bytes.as_deref().map(Seat::decode) {
             None => Seat::configured(configured),
             Some(Some((saved, of))) if of == name.escape_default().to_string() => {
-                gave_way = saved.part == Part::Fenced;
                 Seat::at_start(saved, configured)
             }
             Some(Some((_, of))) => {
@@ -146,7 +141,6 @@ impl Seats {
             );
         }
         let is_fenced = AtomicBool::new(seat.part == Part::Fenced);
-        let gave_way = AtomicBool::new(gave_way && seat.part != Part::Fenced);
         let news = watch::Sender::new(seat.epoch);
         Ok(Arc::new(Self {
             disk,
@@ -155,7 +149,6 @@ impl Seats {
             configured,
             changing: Mutex::default(),
             seat: RwLock::new(seat),
-            gave_way,
             is_fenced,
             is_read_only: AtomicBool::new(false),
             held: Mutex::default(),
@@ -284,12 +277,6 @@ impl Seats {
         self.is_fenced.load(Ordering::Acquire)
     }
 
-    /// Whether this broker was the master until the promotion that it knows of and has found no master of that one: its log
-    /// ends where the master's did, and that promotion need not be finished.
-    pub fn gave_way(&self) -> bool {
-        self.is_fenced() || self.gave_way.load(Ordering::Acquire)
-    }
-
     /// Why a fenced master takes no messages.
     pub fn why_fenced(&self) -> Option<String> {
         self.is_fenced().then(|| why(&self.now()))
@@ -320,12 +307,12 @@ impl Seats {
     pub fn follow(&self, epoch: Epoch, by: &str) -> Result<(), SeatFault> {
         self.now().may_follow(epoch)?;
         self.hear(epoch, by)?;
-        if self.gave_way.load(Ordering::Acquire) {
-            let _turn = lock(&self.changing);
-            // What it stores from now on is not what it had as the master.
-            self.write(self.now())?;
+        let _turn = lock(&self.changing);
+        // What it stores from now on is not what it had as the master.
+        match self.now().met() {
+            Some(next) => self.write(next),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Somebody knows of this promotion. When it returns, that is on disk if it is news, a master writes nothing any more,
@@ -370,7 +357,7 @@ impl Seats {
             return Ok(before);
         }
         before.believe(epoch)?;
-        let Some(next) = before.hear(epoch, by) else {
+        let Some(next) = before.agree(epoch, by) else {
             return Err(SeatError::Old {
                 asked: epoch,
                 known: before.epoch,
@@ -407,7 +394,7 @@ impl Seats {
         Ok(next)
     }
 
-    /// A slave becomes the master: on disk when it returns, and so after the broker has started again. Blocks.
+    /// A slave, or a fenced master whose place nobody took, becomes the master: on disk when it returns, and so after the broker has started again. Blocks.
     pub fn promote(&self, epoch: Epoch, copies: Copies, by: &str) -> Result<Seat, SeatFault> {
         let _turn = lock(&self.changing);
         let before = self.now();
@@ -416,7 +403,7 @@ impl Seats {
             return Ok(before);
         }
         before.believe(epoch)?;
-        let next = before.promote(epoch, copies, by)?;
+        let next = before.promote(epoch, (copies, self.configured_id()), by)?;
         tracing::warn!(message_id = events::PROMOTED, %epoch, by, "promoted to {}", next.part.name());
         self.write(next.clone())?;
         Ok(next)
@@ -427,7 +414,7 @@ impl Seats {
         let _turn = lock(&self.changing);
         let before = self.now();
         before.believe(epoch)?;
-        before.promote(epoch, copies, by)?;
+        before.promote(epoch, (copies, self.configured_id()), by)?;
         let path = self.path.with_extension("epoch.try");
         let tried = replace::read(&*self.disk, &self.path)
             .and_then(|_| replace::file(&*self.disk, &path, &before.encode(&self.name)))
@@ -508,7 +495,6 @@ impl Seats {
     fn write(&self, next: Seat) -> Result<(), SeatFault> {
         let written = replace::file(&*self.disk, &self.path, &next.encode(&self.name));
         written.map_err(|error| self.fault(error))?;
-        self.gave_way.store(false, Ordering::Release);
         let mut seat = self.seat.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *seat, next);
         let moved = before.part != seat.part;

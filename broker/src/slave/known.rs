@@ -78,14 +78,18 @@ impl Known {
     }
 
     /// Takes in an answer; what is to be kept, if that is news.
-    pub(super) fn note(&self, said: &HaStatus, follows: Follows) -> Option<HaMaster> {
+    pub(super) fn note(
+        &self,
+        (master, said): (&str, &HaStatus),
+        follows: Follows,
+    ) -> Option<HaMaster> {
         // Who was the master a moment ago has nothing to say of the one that is.
         if said.is_fenced || said.role == BrokerRole::Slave.as_str() {
             return None;
         }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.master.as_ref();
-        let learned = learned(before, said, follows);
+        let learned = learned(before, (master, said), follows);
         let is_news = before != Some(&learned);
         state.master = Some(learned.clone());
         state.asked = Some(Instant::now());
@@ -107,7 +111,11 @@ impl File {
 
 /// What is known after one more answer of the master; `before` is of the one that was asked last.
 #[must_use]
-pub fn learned(before: Option<&HaMaster>, said: &HaStatus, follows: Follows) -> HaMaster {
+pub fn learned(
+    before: Option<&HaMaster>,
+    (master, said): (&str, &HaStatus),
+    follows: Follows,
+) -> HaMaster {
     // Another promotion: its master has all that was acknowledged before it.
     let before = before.filter(|before| before.epoch == said.epoch);
     let acknowledged = said.slaves.iter().filter(|slave| 0 <= slave.acknowledged);
@@ -122,6 +130,7 @@ pub fn learned(before: Option<&HaMaster>, said: &HaStatus, follows: Follows) -> 
     // Apache's slaves have no ids: at least as many as were there at once.
     let nameless = before.map_or(0, |before| before.nameless_slaves);
     HaMaster {
+        address: Some(master.to_owned()),
         asked_millis_ago: 0,
         epoch: said.epoch.clone(),
         followed: follows == Follows::Yes,
@@ -139,6 +148,8 @@ mod tests {
     use gantry_wire::bodies::HaSlave;
 
     use super::*;
+
+    const MASTER: &str = "10.0.0.1:10911";
 
     fn slave(id: i64, acknowledged: i64) -> HaSlave {
         HaSlave {
@@ -163,16 +174,22 @@ mod tests {
     fn who_acknowledged_once_is_not_forgotten() {
         let known = Known::default();
         known.note(
-            &said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]),
+            (
+                MASTER,
+                &said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]),
+            ),
             Follows::Yes,
         );
         let kept = known
-            .note(&said(200, vec![slave(1, 200)]), Follows::Yes)
+            .note((MASTER, &said(200, vec![slave(1, 200)])), Follows::Yes)
             .unwrap();
         assert_eq!(kept.slave_ids, [1, 2], "3 has said nothing");
-        assert_eq!(kept.max_offset, 200);
         assert_eq!(
-            known.note(&said(200, vec![slave(1, 200)]), Follows::Yes),
+            (kept.max_offset, kept.address.as_deref()),
+            (200, Some(MASTER))
+        );
+        assert_eq!(
+            known.note((MASTER, &said(200, vec![slave(1, 200)])), Follows::Yes),
             None,
             "no news"
         );
@@ -184,7 +201,7 @@ mod tests {
         let known = Known::default();
         let note = |follows| {
             known
-                .note(&said(100, vec![slave(1, 50)]), follows)
+                .note((MASTER, &said(100, vec![slave(1, 50)])), follows)
                 .map(|kept| kept.followed)
         };
         assert_eq!(note(Follows::Yes), Some(true));
@@ -195,7 +212,7 @@ mod tests {
     #[test]
     fn who_is_no_master_any_more_is_not_asked_what_it_was() {
         let known = Known::default();
-        known.note(&said(100, vec![slave(1, 50)]), Follows::Yes);
+        known.note((MASTER, &said(100, vec![slave(1, 50)])), Follows::Yes);
         let fenced = HaStatus {
             is_fenced: true,
             ..said(200, Vec::new())
@@ -205,7 +222,7 @@ mod tests {
             ..said(200, Vec::new())
         };
         for other in [fenced, rejoined] {
-            assert_eq!(known.note(&other, Follows::No), None);
+            assert_eq!(known.note((MASTER, &other), Follows::No), None);
         }
         let kept = known.now().unwrap();
         assert_eq!((kept.max_offset, kept.followed), (100, true));
@@ -214,12 +231,15 @@ mod tests {
     #[test]
     fn a_new_promotion_begins_anew() {
         let known = Known::default();
-        known.note(&said(100, vec![slave(1, 50), slave(2, 100)]), Follows::Yes);
+        known.note(
+            (MASTER, &said(100, vec![slave(1, 50), slave(2, 100)])),
+            Follows::Yes,
+        );
         let next = HaStatus {
             epoch: Some("2.1".to_owned()),
             ..said(300, vec![slave(4, 0)])
         };
-        let kept = known.note(&next, Follows::Yes).unwrap();
+        let kept = known.note((MASTER, &next), Follows::Yes).unwrap();
         assert_eq!(kept.slave_ids, [4]);
     }
 
@@ -227,11 +247,17 @@ mod tests {
     fn slaves_without_an_id_are_counted_when_they_are_there_together() {
         let known = Known::default();
         known.note(
-            &said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]),
+            (
+                MASTER,
+                &said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]),
+            ),
             Follows::Yes,
         );
         let kept = known
-            .note(&said(2, vec![slave(-1, 0), slave(7, 0)]), Follows::Yes)
+            .note(
+                (MASTER, &said(2, vec![slave(-1, 0), slave(7, 0)])),
+                Follows::Yes,
+            )
             .unwrap();
         assert_eq!((kept.nameless_slaves, &kept.slave_ids[..]), (2, &[7][..]));
     }
@@ -243,7 +269,10 @@ mod tests {
         let first = Known::default();
         let file = first.load(disk.clone(), folder).unwrap();
         let kept = first
-            .note(&said(100, vec![slave(1, 9), slave(2, 9)]), Follows::Yes)
+            .note(
+                (MASTER, &said(100, vec![slave(1, 9), slave(2, 9)])),
+                Follows::Yes,
+            )
             .unwrap();
         file.keep(&kept).unwrap();
         let second = Known::default();

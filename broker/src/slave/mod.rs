@@ -286,7 +286,7 @@ impl Copier {
         }
         let body = told(reply)?;
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
-        if let Some(known) = self.known.note(&said, self.follows) {
+        if let Some(known) = self.known.note((master, &said), self.follows) {
             let file = self.known_file.share();
             blocking(move || file.keep(&known).map_err(|error| error.to_string())).await?;
         }

@@ -11,6 +11,7 @@
 //! epoch=3.1             the newest promotion that this broker knows of: what it obeys, or its own
 //! part=SYNC_MASTER      or ASYNC_MASTER, SLAVE, FENCED
 //! brokerId=0
+//! gaveWay=no            yes: see Seat::gave_way
 //! by=10.0.0.9:41822     who told of it
 //! crc=89abcdef
 //! ```
@@ -49,6 +50,9 @@ pub struct Seat {
     pub epoch: Epoch,
     /// What it is.
     pub part: Part,
+    /// It was the master until this promotion began: whoever promotes fenced it, having seen that it was the master, and its
+    /// log ends where the master's did. It has found no master of that promotion, which need not be finished.
+    pub gave_way: bool,
     /// Who told of the epoch, for people.
     pub by: String,
 }
@@ -56,8 +60,8 @@ pub struct Seat {
 /// Why a seat does not change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeatError {
-    /// Only a slave is promoted.
-    #[error("this broker is {part} at epoch {epoch}; only a slave is promoted")]
+    /// A master is not promoted.
+    #[error("this broker is {part} at epoch {epoch}; only a slave or a fenced master is promoted")]
     NoSlave {
         /// What it is.
         part: &'static str,
@@ -148,6 +152,7 @@ impl Seat {
         Self {
             epoch: Epoch::NONE,
             part,
+            gave_way: false,
             by: String::new(),
         }
     }
@@ -194,17 +199,45 @@ impl Seat {
                 Part::Master(_) | Part::Fenced => Part::Fenced,
                 slave @ Part::Slave(_) => slave,
             },
+            gave_way: false,
             by: short(by),
         })
     }
 
-    /// A slave becomes the master of this epoch, which must be its own: nobody else can have been promoted in it.
-    pub fn promote(&self, epoch: Epoch, copies: Copies, by: &str) -> Result<Self, SeatError> {
-        let Part::Slave(id) = self.part else {
-            return Err(SeatError::NoSlave {
-                part: self.part.name(),
-                epoch: self.epoch,
-            });
+    /// As [`Seat::hear`], told by whoever promotes and has seen that this is the seat: a master gives way, and one that gave
+    /// way to a replica gives way to the same one again.
+    #[must_use]
+    pub fn agree(&self, epoch: Epoch, by: &str) -> Option<Self> {
+        let gave_way = self.is_master() || self.gave_way && epoch.holder == self.epoch.holder;
+        self.hear(epoch, by).map(|next| Self { gave_way, ..next })
+    }
+
+    /// It has found a master of its promotion, and is about to follow it.
+    #[must_use]
+    pub fn met(&self) -> Option<Self> {
+        self.gave_way.then(|| Self {
+            gave_way: false,
+            ..self.clone()
+        })
+    }
+
+    /// A slave becomes the master of this epoch, which must be its own: nobody else can have been promoted in it. So does
+    /// a fenced master, under the id that its configuration has, when nobody took its place.
+    pub fn promote(
+        &self,
+        epoch: Epoch,
+        (copies, configured_id): (Copies, u64),
+        by: &str,
+    ) -> Result<Self, SeatError> {
+        let id = match self.part {
+            Part::Slave(id) => id,
+            Part::Fenced => configured_id,
+            Part::Master(_) => {
+                return Err(SeatError::NoSlave {
+                    part: self.part.name(),
+                    epoch: self.epoch,
+                });
+            }
         };
         if epoch.holder != id {
             return Err(SeatError::NotOurs { asked: epoch, id });
@@ -218,6 +251,7 @@ impl Seat {
         Ok(Self {
             epoch,
             part: Part::Master(copies),
+            gave_way: false,
             by: short(by),
         })
     }
@@ -250,6 +284,7 @@ impl Seat {
         Ok(Self {
             epoch,
             part: Part::Slave(id),
+            gave_way: false,
             by: short(by),
         })
     }
@@ -274,8 +309,9 @@ impl Seat {
         };
         let (epoch, part, by) = (self.epoch, self.part.name(), &self.by);
         let name = name.escape_default();
+        let gave_way = if self.gave_way { "yes" } else { "no" };
         let text = format!(
-            "{FIRST_LINE}\nname={name}\nepoch={epoch}\npart={part}\nbrokerId={id}\nby={by}\n"
+            "{FIRST_LINE}\nname={name}\nepoch={epoch}\npart={part}\nbrokerId={id}\ngaveWay={gave_way}\nby={by}\n"
         );
         checked::with_crc(text)
     }
@@ -290,6 +326,11 @@ impl Seat {
         let epoch = value("epoch")?.parse().ok()?;
         let part = value("part")?;
         let id: u64 = value("brokerId")?.parse().ok()?;
+        let gave_way = match value("gaveWay")? {
+            "yes" => true,
+            "no" => false,
+            _ => return None,
+        };
         let by = value("by")?.to_owned();
         let part = match (part, id) {
             ("SYNC_MASTER", 0) => Part::Master(Copies::Sync),
@@ -298,7 +339,13 @@ impl Seat {
             ("SLAVE", 1..) => Part::Slave(id),
             _ => return None,
         };
-        Some((Self { epoch, part, by }, name))
+        let seat = Self {
+            epoch,
+            part,
+            gave_way,
+            by,
+        };
+        Some((seat, name))
     }
 }
 
@@ -324,6 +371,7 @@ mod tests {
         Seat {
             epoch: epoch(number, holder),
             part,
+            gave_way: false,
             by: "somebody".into(),
         }
     }
@@ -336,7 +384,10 @@ mod tests {
             Part::Slave(7),
             Part::Fenced,
         ] {
-            let seat = seat(4, 1, part);
+            let seat = Seat {
+                gave_way: part == Part::Fenced,
+                ..seat(4, 1, part)
+            };
             let bytes = seat.encode("broker-a");
             assert_eq!(Seat::decode(&bytes), Some((seat, "broker-a".to_owned())));
             for at in 0..bytes.len() - 1 {
@@ -380,13 +431,45 @@ mod tests {
     }
 
     #[test]
+    fn a_master_gives_way_to_one_replica_until_it_meets_another_master() {
+        let master = seat(2, 1, MASTER);
+        let gave_way = |seat: Option<Seat>| {
+            let seat = seat.unwrap();
+            (seat.epoch, seat.gave_way)
+        };
+        let fenced = master.agree(epoch(3, 4), "x").unwrap();
+        assert_eq!((fenced.part, fenced.gave_way), (Part::Fenced, true));
+        assert_eq!(
+            gave_way(master.hear(epoch(3, 4), "x")),
+            (epoch(3, 4), false)
+        );
+        let slave = Seat::at_start(fenced, Part::Slave(1));
+        assert_eq!((slave.part, slave.gave_way), (Part::Slave(1), true));
+        // To the same one in another try, and to nobody in other promotions, which have other masters.
+        assert_eq!(gave_way(slave.agree(epoch(4, 4), "x")), (epoch(4, 4), true));
+        assert_eq!(
+            gave_way(slave.agree(epoch(4, 5), "x")),
+            (epoch(4, 5), false)
+        );
+        assert_eq!(gave_way(slave.hear(epoch(4, 4), "x")), (epoch(4, 4), false));
+        assert_eq!(gave_way(slave.met()), (epoch(3, 4), false));
+        assert_eq!(slave.met().unwrap().met(), None);
+        assert!(
+            !seat(2, 1, Part::Slave(1))
+                .agree(epoch(3, 4), "x")
+                .unwrap()
+                .gave_way
+        );
+    }
+
+    #[test]
     fn a_slave_is_promoted_in_its_own_epoch_and_in_no_older_one() {
         let slave = seat(2, 3, Part::Slave(1));
-        let promoted = slave.promote(epoch(3, 1), Copies::Sync, "x").unwrap();
+        let promoted = slave.promote(epoch(3, 1), (Copies::Sync, 0), "x").unwrap();
         assert_eq!((promoted.epoch, promoted.part), (epoch(3, 1), MASTER));
         // It heard of its own promotion from the others, before it was asked itself.
         let told = slave.hear(epoch(3, 1), "x").unwrap();
-        assert!(told.promote(epoch(3, 1), Copies::Sync, "x").is_ok());
+        assert!(told.promote(epoch(3, 1), (Copies::Sync, 0), "x").is_ok());
         for (asked, expected) in [
             (
                 epoch(3, 2),
@@ -403,18 +486,26 @@ mod tests {
                 },
             ),
         ] {
-            assert_eq!(slave.promote(asked, Copies::Sync, "x"), Err(expected));
+            assert_eq!(slave.promote(asked, (Copies::Sync, 0), "x"), Err(expected));
         }
-        for part in [MASTER, Part::Fenced] {
-            let refused = seat(2, 1, part).promote(epoch(3, 1), Copies::Sync, "x");
+        for part in [MASTER, Part::Master(Copies::Async)] {
+            let refused = seat(2, 1, part).promote(epoch(3, 1), (Copies::Sync, 0), "x");
             assert!(
                 matches!(refused, Err(SeatError::NoSlave { .. })),
                 "{part:?}"
             );
         }
+        // Nobody took its place.
+        let fenced = seat(2, 1, Part::Fenced);
+        let back = fenced.promote(epoch(3, 0), (Copies::Sync, 0), "x").unwrap();
+        assert_eq!((back.epoch, back.part), (epoch(3, 0), MASTER));
+        for (asked, own) in [(epoch(2, 0), 0), (epoch(3, 1), 0), (epoch(3, 0), 1)] {
+            let refused = fenced.promote(asked, (Copies::Sync, own), "x");
+            assert!(refused.is_err(), "{asked} {own}");
+        }
         // The configuration's master has no epoch that somebody could be promoted in.
         let first = Seat::configured(Part::Slave(0));
-        assert!(first.promote(Epoch::NONE, Copies::Sync, "x").is_err());
+        assert!(first.promote(Epoch::NONE, (Copies::Sync, 0), "x").is_err());
     }
 
     #[test]

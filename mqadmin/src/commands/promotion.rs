@@ -74,6 +74,12 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         )));
     }
     let master = fleet.living_master()?;
+    if let Some(master) = master.filter(|_| fleet.candidate.gave_way) {
+        return Err(Failure::Said(format!(
+            "{} was replaced, and {} is the master since: mqadmin rejoin -b {0} first",
+            fleet.address, master.address
+        )));
+    }
     let wanted = Wanted {
         role: fleet.role(session)?,
         ..wanted
@@ -248,7 +254,30 @@ async fn count_slaves(
     wanted: &Wanted,
 ) -> Result<(Loss, i64), Failure> {
     let mut now = fleet.situation(session, None)?;
+    if let Some(old) = fleet.gave_way() {
+        // It could be promoted itself: not any more.
+        let seen = old
+            .answer
+            .as_ref()
+            .map(epoch_of)
+            .unwrap_or(Ok(Epoch::NONE))?;
+        let pinned = session
+            .client
+            .detach(&old.address, wanted.epoch, seen)
+            .await;
+        let end = asked(&old.address, pinned)?.max_offset;
+        now.master = OldMaster::Drained { end };
+    }
     (now.others, now.silent) = detach_slaves(session, fleet, wanted.epoch).await?;
+    if let Some(slave) = fleet
+        .successor()
+        .filter(|slave| now.silent.contains(&slave.address))
+    {
+        return Err(Failure::Said(format!(
+            "{} can be promoted any time, and does not answer now: promote again",
+            slave.address
+        )));
+    }
     // What it got meanwhile counts, too.
     let candidate = session.client.ha_status(&fleet.address).await?;
     now.candidate = candidate.max_offset;
@@ -335,10 +364,15 @@ fn advise(
             )?;
         }
     }
-    step(
-        session,
-        format_args!("make its configuration say so: brokerRole={role} and brokerId=0"),
-    )?;
+    if fleet.candidate.configured_id != 0 {
+        step(
+            session,
+            format_args!("make its configuration say so: brokerRole={role} and brokerId=0"),
+        )?;
+    }
+    if fleet.candidate.gave_way {
+        return Ok(());
+    }
     let old = master.map(|master| master.address.as_str());
     let old = old.or_else(|| fleet.old_master()).unwrap_or("ADDRESS");
     let statuses = fleet.others.iter().filter(|other| other.address == old);
@@ -357,6 +391,20 @@ fn advise(
     )
 }
 
+impl Replica {
+    /// Whether it has followed the master of that promotion, or of a later one.
+    fn has_met(&self, epoch: Epoch) -> bool {
+        let follows = self
+            .answer
+            .as_ref()
+            .ok()
+            .and_then(|status| status.following.as_ref());
+        let met = follows.and_then(|follows| follows.known.as_ref()?.epoch.as_deref());
+        met.and_then(|met| met.parse::<Epoch>().ok())
+            .is_some_and(|met| epoch <= met)
+    }
+}
+
 impl Fleet {
     /// Asks everybody of the slave's name.
     async fn look(session: &Session<'_>, address: String) -> Result<Self, Failure> {
@@ -364,10 +412,9 @@ impl Fleet {
         let HaStatus {
             role, broker_name, ..
         } = &candidate;
-        if role != "SLAVE" || candidate.is_fenced {
-            let part = if candidate.is_fenced { "FENCED" } else { role };
+        if role != "SLAVE" && !candidate.is_fenced {
             return Err(Failure::Said(format!(
-                "{address} is {part} of {broker_name}; only a slave is promoted"
+                "{address} is {role} of {broker_name}; only a slave or a fenced master is promoted"
             )));
         }
         if candidate.read_only {
@@ -381,18 +428,30 @@ impl Fleet {
             .into_iter()
             .flat_map(|BrokerData { broker_addrs, .. }| broker_addrs)
             .map(|(id, address)| (*id, address.clone()))
-            .filter(|(id, known)| *id != candidate.broker_id && *known != address)
+            // In the place of a fenced one another may be registered.
+            .filter(|(id, known)| {
+                *known != address && (*id != candidate.broker_id || candidate.is_fenced)
+            })
             .collect();
-        // A name server forgets a master that it does not hear; its slave does not.
-        let followed = candidate.following.as_ref();
-        if let Some(master) = followed.and_then(|follows| follows.master.clone())
-            && addresses.iter().all(|(_, known)| *known != master)
-        {
-            addresses.push((0, master));
+        // A name server forgets a master that it does not hear, and one that is fenced; its slave does not.
+        let follows = candidate.following.as_ref();
+        let known = follows.and_then(|follows| follows.known.as_ref());
+        let masters = [
+            follows.and_then(|follows| follows.master.clone()),
+            known.and_then(|known| known.address.clone()),
+        ];
+        for master in masters.into_iter().flatten() {
+            if master != address && addresses.iter().all(|(_, known)| *known != master) {
+                addresses.push((0, master));
+            }
         }
         let mut others = Vec::new();
         for (id, address) in addresses {
             let answer = session.client.ha_status(&address).await;
+            // Another broker may have its address by now.
+            if matches!(&answer, Ok(status) if status.broker_name != *broker_name) {
+                continue;
+            }
             others.push(Replica {
                 id,
                 address,
@@ -413,6 +472,14 @@ impl Fleet {
                 status.role == "SLAVE" && !status.is_fenced && !self.gave_way_to_this(status)
             }
             Err(_) => other.id != 0,
+        })
+    }
+
+    /// The master that gave way to this slave.
+    fn gave_way(&self) -> Option<&Replica> {
+        self.others.iter().find(|other| {
+            let status = other.answer.as_ref();
+            status.is_ok_and(|status| self.gave_way_to_this(status))
         })
     }
 
@@ -456,12 +523,9 @@ impl Fleet {
 
     /// Where the old master is, or was.
     fn old_master(&self) -> Option<&str> {
-        let answers = |other: &&Replica| {
-            let status = other.answer.as_ref();
-            status.is_ok_and(|status| self.gave_way_to_this(status))
-        };
-        let gave_way = self.others.iter().find(answers);
-        let old = gave_way.or_else(|| self.others.iter().find(|other| other.id == 0));
+        let old = self
+            .gave_way()
+            .or_else(|| self.others.iter().find(|other| other.id == 0));
         old.map(|old| old.address.as_str())
             .or_else(|| self.candidate.following.as_ref()?.master.as_deref())
     }
@@ -525,6 +589,16 @@ impl Fleet {
     /// What the slave is to be: as told, else as its master was.
     fn role(&self, session: &Session<'_>) -> Result<String, Failure> {
         const ROLES: [&str; 2] = ["ASYNC_MASTER", "SYNC_MASTER"];
+        if self.candidate.is_fenced {
+            let own = &self.candidate.role;
+            return match session.arguments.text('r') {
+                Some(role) if role != own => Err(Failure::Said(format!(
+                    "--role {role}: the configuration of {} says {own}, which counts",
+                    self.address
+                ))),
+                _ => Ok(own.clone()),
+            };
+        }
         if let Some(role) = session.arguments.text('r') {
             return match ROLES.iter().find(|known| **known == role) {
                 Some(role) => Ok((*role).to_owned()),
@@ -595,14 +669,27 @@ impl Fleet {
         })
     }
 
-    /// Where the log of the master ends that gave way to this slave.
+    /// Where the log of the old master ends, if that is known without it: of one that gave way to this slave, or, if it is
+    /// this one itself, while nobody took its place.
     fn unfinished_end(&self) -> Option<i64> {
-        let answers = self
-            .others
-            .iter()
-            .filter_map(|other| other.answer.as_ref().ok());
-        let mut gave_way = answers.filter(|status| self.gave_way_to_this(status));
-        gave_way.next().map(|status| status.max_offset)
+        let gave_way = self.gave_way().and_then(|old| old.answer.as_ref().ok());
+        let end = gave_way.map(|status| status.max_offset);
+        end.or_else(|| self.successor().map(|_| self.candidate.max_offset))
+    }
+
+    /// Of a candidate that was the master: the slave that it gave way to, if that one was not promoted.
+    fn successor(&self) -> Option<&Replica> {
+        let epoch = epoch_of(&self.candidate).ok()?;
+        let holder = i64::try_from(epoch.holder).ok()?;
+        if !self.candidate.gave_way || self.slaves().any(|slave| slave.has_met(epoch)) {
+            return None;
+        }
+        self.slaves().find(|slave| {
+            let status = slave.answer.as_ref();
+            status.is_ok_and(|status| {
+                status.broker_id == holder && epoch_of(status).is_ok_and(|theirs| theirs <= epoch)
+            })
+        })
     }
 }
 
@@ -632,12 +719,17 @@ fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> 
     if accepted.covers(loss) {
         return Ok(());
     }
-    let (how, accept) = match loss {
-        Loss::Bytes { at, count } if at != "the old master" => (
+    let gave_way = fleet.old_master().filter(|_| fleet.gave_way().is_some());
+    let (how, accept) = match (loss, gave_way) {
+        (Loss::Bytes { count, .. }, Some(old)) => (
+            format!("promote {old} instead, which was the master, or accept it"),
+            count.to_string(),
+        ),
+        (Loss::Bytes { at, count }, _) if at != "the old master" => (
             format!("promote {at} instead, or accept it"),
             count.to_string(),
         ),
-        Loss::Bytes { count, .. } => ("it has to be accepted".to_owned(), count.to_string()),
+        (Loss::Bytes { count, .. }, _) => ("it has to be accepted".to_owned(), count.to_string()),
         _ => (
             "it has to be said, or accepted".to_owned(),
             "all".to_owned(),

@@ -198,7 +198,12 @@ fn a_slave_by_configuration_that_was_the_master_says_so_until_it_follows_one() {
             assert_eq!(seat(&reply), expected("1.1", "ASYNC_MASTER"));
             let (broker, client) = again(broker).await;
             assert!(!client.status().await.gave_way, "the master");
-            let reply = client.ask_for(request::TELL_EPOCH, &TELL).await;
+            let seen = TellEpoch {
+                if_epoch: Some("1.1"),
+                if_part: Some("MASTER"),
+                ..TELL
+            };
+            let reply = client.ask_for(request::TELL_EPOCH, &seen).await;
             assert_eq!(seat(&reply), expected("3.2", "FENCED"));
             let (broker, client) = again(broker).await;
             let status = client.status().await;
@@ -211,9 +216,9 @@ fn a_slave_by_configuration_that_was_the_master_says_so_until_it_follows_one() {
             let (seats, known) = (broker.seats.clone(), broker.seats.epoch());
             tokio::task::spawn_blocking(move || {
                 assert!(seats.follow(Epoch::NONE.next(1), "an older one").is_err());
-                assert!(seats.gave_way());
+                assert!(seats.now().gave_way);
                 seats.follow(known, "the master of that promotion").unwrap();
-                assert!(!seats.gave_way());
+                assert!(!seats.now().gave_way);
             })
             .await
             .unwrap();
@@ -222,6 +227,37 @@ fn a_slave_by_configuration_that_was_the_master_says_so_until_it_follows_one() {
             let client = Client::connect(&broker).await;
             let status = client.status().await;
             assert_eq!((status.role.as_str(), status.gave_way), ("SLAVE", false));
+            Some(broker)
+        },
+    );
+}
+
+#[test]
+fn a_fenced_master_is_promoted_where_nobody_took_its_place() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            let reply = client.ask_for(request::TELL_EPOCH, &TELL).await;
+            assert_eq!(seat(&reply), expected("3.2", "FENCED"));
+            let (broker, client) = again(broker).await;
+            let back = Promote {
+                epoch: "4.0",
+                ..PROMOTE
+            };
+            for (epoch, words) in [
+                ("3.0", "not newer than 3.2"),
+                ("4.2", "brokerId 2, this one has 0"),
+            ] {
+                let refused = client
+                    .ask_for(request::PROMOTE, &Promote { epoch, ..back })
+                    .await;
+                let remark = refused.remark.unwrap_or_default();
+                assert!(refused.code != 0 && remark.contains(words), "{remark}");
+            }
+            let reply = client.ask_for(request::PROMOTE, &back).await;
+            assert_eq!(seat(&reply), expected("4.0", "ASYNC_MASTER"));
+            let (broker, client) = again(broker).await;
+            assert_eq!(client.send("").await.code, response::SUCCESS);
             Some(broker)
         },
     );

@@ -283,8 +283,12 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     fleet.fill(1)?;
     fleet.has_all(0)?;
     let mut wire = fleet.brokers[1].wire()?;
-    wire.call(TELL_EPOCH, &[("gantryEpoch", "2.3")], &[])?
-        .success()?;
+    let seen = [
+        ("gantryEpoch", "2.3"),
+        ("ifEpoch", "1.1"),
+        ("ifPart", "MASTER"),
+    ];
+    wire.call(TELL_EPOCH, &seen, &[])?.success()?;
     let gave_way = "was the master until promotion 2.3, and has not met the master of that one";
     until("the old master to be a slave", || {
         let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[1].address()])?;
@@ -293,13 +297,11 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     fleet.brokers[1].kill()?;
     fleet.brokers[1].start()?;
     ensure!(fleet.status(1)?.contains(gave_way), "over a start, too");
-    // Others are sent to the slave that it gave way to.
+    // Whoever tries another one is told of the slave that it gave way to.
     let hint = format!("promote {} again", fleet.brokers[0].address());
-    for other in [1, 2] {
-        let address = fleet.brokers[other].address();
-        let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER", "-s", "2"])?;
-        ensure!(said.contains(&hint), "{said}");
-    }
+    let address = fleet.brokers[2].address();
+    let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER", "-s", "3"])?;
+    ensure!(said.contains(&hint), "{said}");
     let said = fleet.promote(0, &[])?;
     ensure!(
         said.contains("it has all that was acknowledged with its copies"),
@@ -313,6 +315,47 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     }
     ensure!(!fleet.status(1)?.contains("was the master"));
     Ok(())
+}
+
+/// As above, and the slave that was to be the master is lost: the fenced one takes its place back once it is sure that nobody
+/// else has it.
+#[test]
+fn a_fenced_master_is_the_master_again_where_nobody_took_its_place() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("takes-back", Make::Gantry, 1)?;
+    let mut wire = fleet.brokers[0].wire()?;
+    let seen = [
+        ("gantryEpoch", "1.1"),
+        ("ifEpoch", "0.0"),
+        ("ifPart", "MASTER"),
+    ];
+    wire.call(TELL_EPOCH, &seen, &[])?.success()?;
+    until("the master to be fenced", || {
+        let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[0].address()])?;
+        Ok(String::from_utf8_lossy(&status.stdout).contains("FENCED, promotion 1.1"))
+    })?;
+    ensure!(fleet.answer(0)? == REFUSED);
+    fleet.brokers[1].kill()?;
+    let address = fleet.brokers[0].address();
+    let said = fleet.refused(&["promote", "-b", &address])?;
+    ensure!(
+        said.contains("it was the master until promotion 1.1, and has not met who may have taken"),
+        "{said}"
+    );
+    fleet.brokers[1].start()?;
+    until("the slave to be registered", || {
+        Ok(fleet
+            .succeeds(&["clusterList"])?
+            .contains(&fleet.brokers[1].address()))
+    })?;
+    let said = fleet.refused(&["promote", "-b", &address, "-r", "ASYNC_MASTER"])?;
+    ensure!(said.contains("says SYNC_MASTER, which counts"), "{said}");
+    let said = fleet.promote(0, &[])?;
+    ensure!(said.contains("since promotion 2.0; it has all"), "{said}");
+    fleet.acknowledges(0)?;
+    fleet.fill(0)?;
+    fleet.has_all(1)?;
+    fleet.same_log(0, 1)
 }
 
 /// While it is frozen it is replaced; thawed, it acknowledges nothing.

@@ -29,6 +29,8 @@ bodies! {
     /// What a slave knows of its master, from asking it every ten seconds.
     #[derive(Eq)]
     HaMaster "HaMaster" {
+        /// Where it was asked.
+        address: Option<String>, "address";
         /// How long ago it was asked; -1: not since the slave was started.
         asked_millis_ago: i64 = -1, "askedMillisAgo";
         /// The promotion that made it the master.
@@ -79,8 +81,8 @@ bodies! {
         is_fenced: bool, "fenced";
         /// Of a slave.
         following: Option<HaFollowing>, "follows";
-        /// It was the master until the promotion `epoch`, and has found no master of that one: its log ends where the
-        /// master's did. So is every fenced broker, and one that is a slave since, as its configuration says.
+        /// It was the master until the promotion `epoch` began, in which it was fenced as the master, and has found no master
+        /// of that one: its log ends where the master's did. It may be a slave since, as its configuration says.
         gave_way: bool, "gaveWay";
         in_sync_replicas: i32, "inSyncReplicas";
         max_offset: i64, "maxOffset";
