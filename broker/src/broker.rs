@@ -5,7 +5,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
@@ -67,7 +67,7 @@ use crate::{
         self, Board, BrokerSource, ObjectParts, ObjectSource, ReplicationSource, RequestSource,
         Source, StoreSource,
     },
-    pairing::{self, Pairing},
+    pairing::{self, Following, Pairing},
     registration::{self, Registration},
     replicas::{Door, Replicas},
     rivals,
@@ -304,8 +304,8 @@ impl Broker {
             })
             .map_err(|error| Failure::other(format!("I/O threads: {error}")))?
         };
-        let slave = match config.store.broker_role {
-            BrokerRole::Slave => Some(state.start_slave(&disk, &registration, &pairing).await?),
+        let copier = match config.store.broker_role {
+            BrokerRole::Slave => Some(state.load_copier(&disk).await?),
             _ => None,
         };
         // A master that was replaced would take the new one's place at Apache's name servers.
@@ -313,21 +313,23 @@ impl Broker {
             notify::status("Registering at the name servers");
             registration.start();
         }
-        let follow = match &slave {
-            Some(_) => {
-                let (live, store) = (live.clone(), state.store.clone());
-                Some(Follow::start(
-                    live,
-                    store,
-                    registration.clone(),
-                    seats.clone(),
-                )?)
-            }
-            None => None,
-        };
-        if let Some(follow) = &follow {
+        let (mut follow, mut slave) = (None, None);
+        if let Some(copier) = copier {
+            let (live, store) = (live.clone(), state.store.clone());
+            let following = Follow::start(live, store, registration.clone(), seats.clone())?;
+            let view = following.follower().view();
             // Set once: nobody else has it yet.
-            let _ = pairing.following.set(follow.follower().view());
+            let _ = pairing.following.set(view.clone());
+            let link = Following {
+                pairing: pairing.clone(),
+                view,
+            };
+            let whereabouts = slave::Whereabouts {
+                told: registration.masters(),
+                link: Box::new(link),
+            };
+            slave = Some(Slave::start(copier, whereabouts));
+            follow = Some(following);
         }
         let standing = Standing::new(
             live.clone(),
@@ -591,12 +593,8 @@ impl State {
         })
     }
 
-    async fn start_slave(
-        &self,
-        disk: &Arc<dyn Disk>,
-        registration: &Registration,
-        pairing: &Arc<Pairing>,
-    ) -> Result<Slave, Failure> {
+    /// What a slave knows of its master's tables from before.
+    async fn load_copier(&self, disk: &Arc<dyn Disk>) -> Result<slave::Copier, Failure> {
         let config = self.live.now();
         let tables = slave::Tables {
             topics: self.topics.clone(),
@@ -610,16 +608,10 @@ impl State {
         let (disk, place) = (disk.clone(), (config.broker_address(), self.known.clone()));
         let copier =
             tokio::task::spawn_blocking(move || slave::Copier::load(disk, &folder, tables, place));
-        let copier = copier
+        copier
             .await
             .map_err(|error| Failure::other(format!("the tables of the slave: {error}")))?
-            .map_err(|error| Failure::other(error.to_string()))?;
-        let pairing = pairing.clone();
-        let whereabouts = slave::Whereabouts {
-            told: registration.masters(),
-            followed: Box::new(move || pairing.followed()),
-        };
-        Ok(Slave::start(copier, whereabouts))
+            .map_err(|error| Failure::other(error.to_string()))
     }
 
     fn dispatch(
@@ -905,18 +897,9 @@ fn warn_if_open(config: &BrokerConfig) {
     }
 }
 
-fn bind_address(config: &BrokerConfig) -> Result<IpAddr, Failure> {
-    match config.server.bind_address.as_deref().map(str::trim) {
-        None | Some("" | "*") => Ok(Ipv6Addr::UNSPECIFIED.into()),
-        Some(text) => text
-            .parse()
-            .map_err(|_| Failure::config(format!("bindAddress: {text} is no address"))),
-    }
-}
-
 /// Binds the port for slaves.
 fn bind_ha(config: &BrokerConfig, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::new(bind_address(config)?, config.store.ha_listen_port);
+    let address = SocketAddr::new(config.server.bind_address.0, config.store.ha_listen_port);
     let listener = sockets.listen("ha", address, HA_BACKLOG, server::listen);
     listener.map_err(|error| {
         let (ip, port) = (address.ip(), address.port());
@@ -930,7 +913,7 @@ fn bind(
     config: &mut BrokerConfig,
     sockets: &mut Sockets,
 ) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
-    let ip = bind_address(config)?;
+    let ip = config.server.bind_address.0;
     let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
     let mut listeners = Vec::new();
     let main = config.server.listen_port;
@@ -958,7 +941,8 @@ fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| {
-            Failure::config(format!(
+            // A name server of names that is away while the host boots comes back: another try helps.
+            Failure::other(format!(
                 "brokerIP1: {announced} is no address and no host name known here"
             ))
         })

@@ -6,7 +6,7 @@
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,6 +15,7 @@ use std::{
 
 use gantry_config::{Loaded, Severity, options};
 use gantry_disk::{Disk, OsDisk};
+use gantry_manual::{Opt, Value};
 use gantry_net::{
     client::{Connection, Options, Reply},
     server,
@@ -33,22 +34,23 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use crate::config::{BrokerConfig, address::Network, boot, name_server_list};
+use crate::config::{BrokerConfig, address::Network, boot, name_server_list, place};
 
 /// How long a name server, or the broker itself, may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Fewer descriptors are soon used up by connections.
 const FILES_MIN: u64 = 65_536;
-/// What the packages set: several maps for each queue that is read.
-const MAPS_MIN: u64 = 655_360;
+/// What a broker maps beside its log; with 50 000 queues it had 108 maps in all.
+const MAPS_OF_ITS_OWN: u64 = 1_000;
 /// The store lives in the page cache, which a swapping host takes away.
 const SWAPPINESS_MAX: u64 = 10;
 /// No clock that is right says less: 2026.
 const NOW_MIN: Duration = Duration::from_secs(1_767_225_600);
 
-const HELP: &str = "usage: mqbroker doctor [-c FILE] [-n NAMESRV] [--output text|json]
-Says whether this host is fit for the broker that the file describes, one line a finding.
-ends with 0 if nothing keeps it from serving, 1 if something does, 78 if the configuration is bad
+const HELP: &str = "usage: mqbroker doctor [-c FILE] [-n NAMESRV] [--strict] [--output text|json]
+Says whether this host is fit for the broker that the file describes, one line a finding; json: an array of objects with
+check, verdict (ok, warning, error), text and advice.
+ends with 0 if nothing keeps it from serving, 1 if something does or this line is wrong, 78 if the configuration is bad
 ";
 
 /// How bad a finding is.
@@ -142,19 +144,36 @@ impl Findings {
     }
 }
 
+/// The options of the command: those of the daemon that say which configuration is meant, and one of its own.
+pub fn options() -> Vec<Opt> {
+    let mut options = options::described();
+    options.retain(|option| ["configFile", "namesrvAddr", "strict", "help"].contains(&option.long));
+    options.push(Opt {
+        short: None,
+        long: "output",
+        value: Value::OneOf(&["text", "json"]),
+        about: "how findings are printed".to_owned(),
+    });
+    options
+}
+
 /// Runs the command if the arguments (without the program's name) ask for it.
 pub fn run_if_asked(arguments: impl IntoIterator<Item = String>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter();
     if arguments.next().as_deref() != Some("doctor") {
         return None;
     }
-    let (text, code) = match run(arguments.collect()) {
-        Ok(done) => done,
-        Err(misuse) => (format!("{misuse}\n{HELP}"), 1),
+    // A closed stdout or stderr is nobody's concern; the exit code says it too.
+    let code = match run(arguments.collect()) {
+        Ok((text, code)) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            code
+        }
+        Err(misuse) => {
+            let _ = write!(io::stderr(), "mqbroker doctor: {misuse}\n{HELP}");
+            1
+        }
     };
-    let mut out = std::io::stdout();
-    // A closed stdout is nobody's concern; the exit code says it too.
-    let _ = out.write_all(text.as_bytes());
     Some(ExitCode::from(code))
 }
 
@@ -165,26 +184,24 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
     {
         return Ok((HELP.to_owned(), 0));
     }
-    let mut is_json = false;
-    if let Some(place) = arguments.iter().position(|word| word == "--output") {
-        let mut taken = arguments.drain(place..(place + 2).min(arguments.len()));
-        is_json = match taken.nth(1).as_deref() {
-            Some("json") => true,
-            Some("text") => false,
-            _ => return Err("--output: text or json".to_owned()),
-        };
-    }
-    let options = options::parse(arguments).map_err(|error| error.to_string())?;
+    let is_json = match take_output(&mut arguments).as_deref() {
+        None | Some("text") => false,
+        Some("json") => true,
+        Some(_) => return Err("--output: text or json".to_owned()),
+    };
+    let options = startup::parse(&boot::PROGRAM, arguments)?;
     let state = options.config_file.as_deref().and_then(unit_state);
-    let loaded = startup::load(&boot::PROGRAM, &options, |name| {
+    let mut loaded = startup::load(&boot::PROGRAM, &options, |name| {
         let set = std::env::var(name).ok();
         set.or_else(|| state.clone().filter(|_| name == "STATE_DIRECTORY"))
     });
+    let is_readable = !loaded.refused();
+    (boot::PROGRAM.look)(&mut loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let findings = runtime.block_on(examine(&loaded));
+    let findings = runtime.block_on(examine(&loaded, is_readable));
     let code = match findings.worst() {
         _ if loaded.refused() => 78,
         Verdict::Error => 1,
@@ -196,6 +213,18 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
         findings.text()
     };
     Ok((text, code))
+}
+
+/// Takes `--output VALUE` or `--output=VALUE` out of the words; a value that is missing is empty.
+fn take_output(words: &mut Vec<String>) -> Option<String> {
+    let is_output = |word: &String| word == "--output" || word.starts_with("--output=");
+    let place = words.iter().position(is_output)?;
+    let word = words.remove(place);
+    Some(match word.split_once('=') {
+        Some((_, value)) => value.to_owned(),
+        None if place < words.len() => words.remove(place),
+        None => String::new(),
+    })
 }
 
 /// Where the unit of a configuration file of the packages keeps its store (`StateDirectory=`): a doctor that is called
@@ -210,10 +239,11 @@ fn unit_state(file: &str) -> Option<String> {
     Some(format!("/var/lib/gantry/{name}"))
 }
 
-async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
+/// Without a configuration that can be read there is nothing to compare the host with.
+async fn examine(loaded: &Loaded<BrokerConfig>, is_readable: bool) -> Findings {
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
-    if loaded.refused() {
+    if !is_readable {
         return findings;
     }
     let config = &loaded.config;
@@ -222,6 +252,7 @@ async fn examine(loaded: &Loaded<BrokerConfig>) -> Findings {
     clock(config, &mut findings);
     limits(&mut findings);
     kernel(config, &mut findings);
+    store(config, is_running, &mut findings);
     disk(config, &mut findings);
     name_servers(config, is_running, &mut findings).await;
     findings
@@ -284,37 +315,43 @@ fn address(config: &BrokerConfig, findings: &mut Findings) {
 /// Returns whether the broker of this configuration runs.
 async fn ports(config: &BrokerConfig, findings: &mut Findings) -> bool {
     const CHECK: &str = "port";
-    let bound = config.server.bind_address.as_deref().map(str::trim);
-    let ip = bound
-        .and_then(|text| text.parse::<IpAddr>().ok())
-        .unwrap_or(IpAddr::from(std::net::Ipv6Addr::UNSPECIFIED));
-    let is_running = answers(config, ip).await;
-    let mut ports = vec![
-        (ip, config.server.listen_port, "listenPort"),
-        (ip, config.store.ha_listen_port, "haListenPort"),
-    ];
-    ports.extend(config.vip_port().map(|port| (ip, port, "listenPort - 2")));
-    let local = IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
-    let metrics = config.metrics_port.filter(|port| *port != 0);
-    ports.extend(metrics.map(|port| (local, port, "metricsPort")));
-    for (ip, port, key) in ports {
-        match server::listen(SocketAddr::new(ip, port), 1) {
-            Ok(_) => findings.ok(CHECK, format!("{port} ({key}) is free")),
-            Err(_) if is_running => {
-                findings.ok(
-                    CHECK,
-                    format!("{port} ({key}) is this broker's, which runs"),
-                );
+    let is_running = answers(config, config.server.bind_address.0).await;
+    for port in config.ports() {
+        let (ip, number, name) = (port.ip, port.number, port.name);
+        let error = match server::listen(SocketAddr::new(ip, number), 1) {
+            Ok(_) => {
+                findings.ok(CHECK, format!("{number} ({name}) is free"));
+                continue;
             }
-            Err(error) => findings.add(
-                CHECK,
-                Verdict::Error,
-                format!("{port} ({key}) on {ip}: {error}"),
-                format!("end who listens there (ss -ltnp), or change {key}"),
-            ),
-        }
+            Err(_) if is_running => {
+                let text = format!("{number} ({name}) is this broker's, which runs");
+                findings.ok(CHECK, text);
+                continue;
+            }
+            Err(error) => error,
+        };
+        // Without metrics that nobody asked for it serves all the same.
+        let verdict = match port.key {
+            "metricsPort" if config.metrics_port.is_none() => Verdict::Warning,
+            _ => Verdict::Error,
+        };
+        let text = format!("{number} ({name}) on {ip}: {error}");
+        findings.add(CHECK, verdict, text, port_advice(&error, port.key));
     }
     is_running
+}
+
+fn port_advice(error: &io::Error, key: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            let network = Network::of_this_host(None);
+            format!("no interface has this address: set bindAddress to one of {network}, or to *")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("only root takes ports below 1024: change {key}")
+        }
+        _ => format!("end who listens there (ss -ltnp), or change {key}"),
+    }
 }
 
 /// Whether a broker that keeps this broker's name answers at its port.
@@ -407,14 +444,23 @@ fn limits(findings: &mut Findings) {
     }
 }
 
+/// Each file of the log is one map once it is read, and the log may fill its disk.
+fn maps_of(log_bytes_max: u64, file_bytes: u64) -> u64 {
+    MAPS_OF_ITS_OWN + log_bytes_max / file_bytes.max(1)
+}
+
 fn kernel(config: &BrokerConfig, findings: &mut Findings) {
     let backlog = u64::from(config.server.server_socket_backlog);
+    let usage = existing(Path::new(&config.store.store_path_root_dir))
+        .and_then(|folder| OsDisk.usage(&folder).ok());
+    let log = usage.map_or(0, |usage| usage.total);
+    let maps = maps_of(log, config.store.mapped_file_size_commit_log);
     let wishes: [(&'static str, &str, std::ops::RangeInclusive<u64>, u64); 3] = [
         (
             "vm.max_map_count",
             "vm/max_map_count",
-            MAPS_MIN..=u64::MAX,
-            MAPS_MIN,
+            maps..=u64::MAX,
+            maps,
         ),
         ("vm.swappiness", "vm/swappiness", 0..=SWAPPINESS_MAX, 1),
         (
@@ -437,7 +483,7 @@ fn kernel(config: &BrokerConfig, findings: &mut Findings) {
                 "kernel",
                 Verdict::Warning,
                 format!("{name} is {value}"),
-                format!("sysctl -w {name}={wanted}; the package gantry-common sets it"),
+                format!("sysctl -w {name}={wanted}, and the same in a file of /etc/sysctl.d"),
             );
         }
     }
@@ -446,6 +492,33 @@ fn kernel(config: &BrokerConfig, findings: &mut Findings) {
 /// A packages' store before the first start: systemd makes it (`StateDirectory=`) and gives it to the user.
 fn is_made_by_unit(root: &Path) -> bool {
     root.parent() == Some(Path::new("/var/lib/gantry")) && !root.exists()
+}
+
+/// A store has one broker.
+fn store(config: &BrokerConfig, is_running: bool, findings: &mut Findings) {
+    const CHECK: &str = "store";
+    let root = &config.store.store_path_root_dir;
+    match place::user(config) {
+        Ok(None) => findings.ok(CHECK, format!("{root} is in use by nobody")),
+        Ok(Some(user)) if is_running => {
+            findings.ok(
+                CHECK,
+                format!("{root} is in use by {user}: this broker, which runs"),
+            );
+        }
+        Err(error) => findings.add(
+            CHECK,
+            Verdict::Warning,
+            format!("{root}: who uses it cannot be told: {error}"),
+            "run the doctor as the broker's user",
+        ),
+        Ok(Some(user)) => findings.add(
+            CHECK,
+            Verdict::Error,
+            format!("{root} is in use by {user}, which does not answer as this broker"),
+            "a store has one broker: stop that one, or change storePathRootDir",
+        ),
+    }
 }
 
 fn disk(config: &BrokerConfig, findings: &mut Findings) {
@@ -593,6 +666,8 @@ fn route(
 
 #[cfg(test)]
 mod tests {
+    use gantry_config::{Host, Settings};
+
     use super::*;
 
     #[test]
@@ -624,6 +699,15 @@ mod tests {
         ] {
             assert_eq!(unit_state(file).as_deref(), state, "{file}");
         }
+    }
+
+    #[test]
+    fn the_kernel_s_own_limit_of_maps_is_enough_for_any_disk_but_not_for_tiny_files() {
+        const OF_THE_KERNEL: u64 = 65_530;
+        let file_of_a_log = BrokerConfig::defaults(&Host::described());
+        let file_of_a_log = file_of_a_log.store.mapped_file_size_commit_log;
+        assert!(maps_of(50 << 40, file_of_a_log) < OF_THE_KERNEL);
+        assert!(OF_THE_KERNEL < maps_of(1 << 40, 65_536));
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn read_again(broker: &Broker) {
         loop {
             let generation = broker.config_generation();
             let fresh = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
-            startup::announce(boot::PROGRAM.name, &fresh.findings);
+            startup::announce_again(boot::PROGRAM.name, &fresh);
             if let Some(error) = fresh.first_error() {
                 tracing::error!(
                     message_id = events::NOT_RELOADED,

@@ -10,7 +10,7 @@ use std::{
 use gantry_config::Setting;
 use gantry_message::Millis;
 use gantry_replication::{FollowState, FollowStatus, FollowView, LinkStatus};
-use gantry_store::{AppendError, Store};
+use gantry_store::{AppendError, Store, Watermark};
 use gantry_wire::bodies::{HaFollowing, HaSlave, HaStatus};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     config::BrokerConfig,
     live::LiveConfig,
     seats::{READ_ONLY, Seats},
-    slave::Known,
+    slave::{Known, Link},
     tables::Topics,
 };
 
@@ -73,6 +73,7 @@ impl Pairing {
             configured_id: i64::try_from(self.seats.configured_id()).unwrap_or(i64::MAX),
             degraded: self.is_degraded(),
             epoch: Some(self.seats.epoch().to_string()),
+            gave_way: self.seats.gave_way(),
             is_fenced: self.seats.is_fenced(),
             following: self.follows().map(|status| following(status, &self.known)),
             in_sync_replicas: i32::try_from(config.store.in_sync_replicas).unwrap_or(i32::MAX),
@@ -117,6 +118,28 @@ impl Pairing {
             }
             _ => None,
         }
+    }
+}
+
+/// A slave's link to its master, for who copies the tables.
+pub struct Following {
+    /// Whose.
+    pub pairing: Arc<Pairing>,
+    /// What its follower does.
+    pub view: FollowView,
+}
+
+impl Link for Following {
+    fn followed(&self) -> Option<String> {
+        self.pairing.followed()
+    }
+
+    fn begun(&self) -> &Watermark {
+        self.view.begun()
+    }
+
+    fn candidacies(&self) -> &Watermark {
+        self.pairing.seats.candidacies()
     }
 }
 
@@ -173,6 +196,7 @@ fn following(status: FollowStatus, known: &Known) -> HaFollowing {
         FollowState::Ended => Some("the follower has ended".to_owned()),
     };
     HaFollowing {
+        copied_millis_ago: known.copied().map_or(-1, ago),
         ended_links: number(status.ended_links),
         is_following: status.state == FollowState::Following,
         heard_millis_ago: status.heard.map_or(-1, ago),

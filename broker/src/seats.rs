@@ -19,7 +19,7 @@ use gantry_disk::{Disk, replace};
 use gantry_message::{Epoch, LogOffset};
 use gantry_replication::{Copies, FollowView, Part, Seat, SeatError};
 use gantry_service::{Failure, events};
-use gantry_store::Store;
+use gantry_store::{Store, Watermark};
 use tokio::sync::watch;
 
 use crate::config::{BrokerConfig, BrokerRole};
@@ -45,6 +45,9 @@ pub struct Seats {
     changing: Mutex<()>,
     // Invariant: what is here is on disk, or follows from the configuration alone.
     seat: RwLock<Seat>,
+    /// A slave whose file says still that it is fenced: it was the master until the promotion that it knows of, and has
+    /// found no master of that one.
+    gave_way: AtomicBool,
     /// Set before the file is, so that nothing is stored while the disk takes its time.
     is_fenced: AtomicBool,
     /// `readOnly`
@@ -56,6 +59,8 @@ pub struct Seats {
     follower: OnceLock<FollowView>,
     changed: watch::Sender<bool>,
     news: watch::Sender<Epoch>,
+    /// Grows with each question whether this slave could be promoted.
+    candidacies: Watermark,
 }
 
 /// Why a seat did not change.
@@ -107,9 +112,11 @@ impl Seats {
         let path = root.join(FILE);
         let bytes = replace::read(&*disk, &path)
             .map_err(|error| Failure::caused(format!("{}: {error}", path.display()), &error))?;
+        let mut gave_way = false;
         let seat = match bytes.as_deref().map(Seat::decode) {
             None => Seat::configured(configured),
             Some(Some((saved, of))) if of == name.escape_default().to_string() => {
+                gave_way = saved.part == Part::Fenced;
                 Seat::at_start(saved, configured)
             }
             Some(Some((_, of))) => {
@@ -139,6 +146,7 @@ impl Seats {
             );
         }
         let is_fenced = AtomicBool::new(seat.part == Part::Fenced);
+        let gave_way = AtomicBool::new(gave_way && seat.part != Part::Fenced);
         let news = watch::Sender::new(seat.epoch);
         Ok(Arc::new(Self {
             disk,
@@ -147,6 +155,7 @@ impl Seats {
             configured,
             changing: Mutex::default(),
             seat: RwLock::new(seat),
+            gave_way,
             is_fenced,
             is_read_only: AtomicBool::new(false),
             held: Mutex::default(),
@@ -154,6 +163,7 @@ impl Seats {
             follower: OnceLock::new(),
             changed: watch::Sender::new(false),
             news,
+            candidacies: Watermark::default(),
         }))
     }
 
@@ -274,6 +284,12 @@ impl Seats {
         self.is_fenced.load(Ordering::Acquire)
     }
 
+    /// Whether this broker was the master until the promotion that it knows of and has found no master of that one: its log
+    /// ends where the master's did, and that promotion need not be finished.
+    pub fn gave_way(&self) -> bool {
+        self.is_fenced() || self.gave_way.load(Ordering::Acquire)
+    }
+
     /// Why a fenced master takes no messages.
     pub fn why_fenced(&self) -> Option<String> {
         self.is_fenced().then(|| why(&self.now()))
@@ -292,6 +308,24 @@ impl Seats {
     /// For who waits for another promotion. Whoever hears of one here finds [`Seats::is_misled`] as it is after it.
     pub fn news(&self) -> watch::Receiver<Epoch> {
         self.news.subscribe()
+    }
+
+    /// For who makes a slave ready to be promoted.
+    pub fn candidacies(&self) -> &Watermark {
+        &self.candidacies
+    }
+
+    /// A slave has found a master of that epoch, and is about to follow it: whether it may. What it hears by that is on disk
+    /// when it returns. Blocks.
+    pub fn follow(&self, epoch: Epoch, by: &str) -> Result<(), SeatFault> {
+        self.now().may_follow(epoch)?;
+        self.hear(epoch, by)?;
+        if self.gave_way.load(Ordering::Acquire) {
+            let _turn = lock(&self.changing);
+            // What it stores from now on is not what it had as the master.
+            self.write(self.now())?;
+        }
+        Ok(())
     }
 
     /// Somebody knows of this promotion. When it returns, that is on disk if it is news, a master writes nothing any more,
@@ -399,6 +433,7 @@ impl Seats {
             .and_then(|_| replace::file(&*self.disk, &path, &before.encode(&self.name)))
             .and_then(|()| self.disk.remove(&path));
         tried.map_err(|error| self.fault(error))?;
+        self.candidacies.advance(self.candidacies.value() + 1);
         Ok(before)
     }
 
@@ -473,6 +508,7 @@ impl Seats {
     fn write(&self, next: Seat) -> Result<(), SeatFault> {
         let written = replace::file(&*self.disk, &self.path, &next.encode(&self.name));
         written.map_err(|error| self.fault(error))?;
+        self.gave_way.store(false, Ordering::Release);
         let mut seat = self.seat.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *seat, next);
         let moved = before.part != seat.part;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use gantry_broker::config::address::{Interface, Network};
 use gantry_broker::config::{BrokerConfig, BrokerRole, FlushDiskType, boot};
 use gantry_config::{
-    Host, Kind, Loaded, Settings, Severity, Source, UnknownKeys, document, plan_update, print,
+    Bind, Host, Kind, Loaded, Settings, Severity, Source, UnknownKeys, document, plan_update, print,
 };
 
 fn host() -> Host {
@@ -252,7 +252,19 @@ fn what_cannot_be_right_is_refused_by_name() {
         ),
         (
             "haListenPort=10909",
-            "b.conf:1: haListenPort=10909: listenPort=10911 takes 10911 and 10909",
+            "b.conf:1: haListenPort=10909: the port of listenPort - 2",
+        ),
+        (
+            "metricsPort=10911",
+            "b.conf:1: metricsPort=10911: the port of listenPort",
+        ),
+        (
+            "listenPort=5559\nmetricsPort=5557",
+            "b.conf:2: metricsPort=5557: the port of listenPort - 2",
+        ),
+        (
+            "bindAddress=127.0.0.1\nmetricsPort=10912",
+            "b.conf:2: metricsPort=10912: the port of haListenPort",
         ),
         (
             "namesrvAddr=localhost",
@@ -261,6 +273,14 @@ fn what_cannot_be_right_is_refused_by_name() {
         (
             "brokerIP1=10.0.0.1:10911",
             "b.conf:1: brokerIP1=10.0.0.1:10911: must be an IP address or a host name, without a port",
+        ),
+        (
+            "brokerIP2=300.0.0.1",
+            "b.conf:1: brokerIP2=300.0.0.1: must be an IP address or a host name, without a port",
+        ),
+        (
+            "haMasterAddress=nonsense",
+            "b.conf:1: haMasterAddress=nonsense: must be host:port, the master's haListenPort (for example 192.168.0.1:10912)",
         ),
         (
             "deleteWhen=24",
@@ -295,6 +315,14 @@ fn what_cannot_be_right_is_refused_by_name() {
             "b.conf:1: bindAddress=localhost: must be an IPv4 or IPv6 address, or * for all",
         ),
         (
+            "bindAddress=",
+            "b.conf:1: bindAddress=: must be an IPv4 or IPv6 address, or * for all",
+        ),
+        (
+            "bindAddress= ",
+            "b.conf:1: bindAddress=: must be an IPv4 or IPv6 address, or * for all",
+        ),
+        (
             "overloadResponseCode=3",
             "b.conf:1: overloadResponseCode=3: must be one of 14, 2",
         ),
@@ -308,6 +336,22 @@ fn what_cannot_be_right_is_refused_by_name() {
         assert_eq!(complaints(&loaded), [expected], "{text}");
         assert!(loaded.refused(), "{text}");
     }
+}
+
+#[test]
+fn ports_on_different_addresses_do_not_meet_and_the_usual_one_may_be_taken() {
+    for text in ["bindAddress=10.0.0.9\nmetricsPort=10911", "metricsPort=0"] {
+        assert_eq!(
+            complaints(&load("b.conf", text)),
+            Vec::<&str>::new(),
+            "{text}"
+        );
+    }
+    let loaded = load("b.conf", "listenPort=5556");
+    let usual =
+        "default: metricsPort=5557: the port of haListenPort, which goes first; set metricsPort";
+    assert_eq!(complaints(&loaded), [usual]);
+    assert!(!loaded.refused());
 }
 
 #[test]
@@ -330,7 +374,7 @@ fn the_configuration_of_packages_serves_this_machine_only() {
     let loaded = load("broker.toml", &text);
     assert_eq!(complaints(&loaded), Vec::<&str>::new());
     let config = &loaded.config;
-    assert_eq!(config.server.bind_address.as_deref(), Some("127.0.0.1"));
+    assert_eq!(config.server.bind_address, Bind([127, 0, 0, 1].into()));
     assert_eq!(config.broker_address(), "127.0.0.1:10911");
     assert!(!config.server.admin_open);
     // One setting opens it, and the announced address follows.

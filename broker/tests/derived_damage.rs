@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use gantry_broker::broker::Broker;
 use gantry_broker::config::BrokerConfig;
-use gantry_config::{Host, Settings};
+use gantry_config::{Bind, Host, Settings};
 use gantry_message::RecordView;
 use gantry_net::client::{Connection, Options, Reply};
 use gantry_wire::FieldSink;
@@ -54,7 +54,7 @@ fn config(root: &Path) -> BrokerConfig {
     let mut config = BrokerConfig::defaults(&Host::described());
     config.broker_name = "broker-a".to_owned();
     config.broker_ip1 = Some("127.0.0.1".to_owned());
-    config.server.bind_address = Some("127.0.0.1".to_owned());
+    config.server.bind_address = Bind([127, 0, 0, 1].into());
     config.server.listen_port = 0;
     config.server.io_threads = 1;
     config.store.ha_listen_port = 0;

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
+use gantry_disk::{Disk, OsDisk};
+
 struct Said {
     text: String,
     code: i32,
@@ -18,13 +20,26 @@ impl Said {
     }
 }
 
+fn run(command: &str, file: &Path, more: &[&str]) -> std::process::Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    program.args([command, "-c"]).arg(file).args(more);
+    program.env_remove("NAMESRV_ADDR");
+    program.output().unwrap()
+}
+
 fn doctor(file: &Path, more: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
-    command.args(["doctor", "-c"]).arg(file).args(more);
-    command.env_remove("NAMESRV_ADDR");
-    let output = command.output().unwrap();
+    let output = run("doctor", file, more);
     Said {
         text: String::from_utf8(output.stdout).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+/// What `--check-config` complains of.
+fn check_config(file: &Path) -> Said {
+    let output = run("--check-config", file, &[]);
+    Said {
+        text: String::from_utf8(output.stderr).unwrap(),
         code: output.status.code().unwrap(),
     }
 }
@@ -59,7 +74,7 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let away = nobody.local_addr().unwrap();
     drop(nobody);
-    let lines = format!("listenPort={port}\nnamesrvAddr={away}\n");
+    let lines = format!("listenPort={port}\nmetricsPort=0\nnamesrvAddr={away}\n");
     let file = write(folder.path(), &lines);
     let said = doctor(&file, &[]);
     assert_eq!(said.code, 1, "{}", said.text);
@@ -78,8 +93,9 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
 
     // Without them nothing keeps it from serving; that it is registered nowhere is a warning.
     drop(held);
-    let file = write(folder.path(), &format!("listenPort={port}\n"));
-    let said = doctor(&file, &["--output", "json"]);
+    let lines = format!("listenPort={port}\nmetricsPort=0\n");
+    let file = write(folder.path(), &lines);
+    let said = doctor(&file, &["--output=json"]);
     assert_eq!(said.code, 0, "{}", said.text);
     let findings: serde_json::Value = serde_json::from_str(&said.text).unwrap();
     let findings = findings.as_array().unwrap();
@@ -95,6 +111,29 @@ fn a_taken_port_and_a_name_server_that_is_away_are_errors_with_advice() {
 }
 
 #[test]
+fn the_usual_metrics_port_and_an_address_of_another_host_are_looked_at_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    // Somebody has it: we, or somebody else on this machine.
+    let _usual = TcpListener::bind(("127.0.0.1", 5557));
+    let file = write(folder.path(), &format!("listenPort={port}\n"));
+    let said = doctor(&file, &[]);
+    let words = ["port", "5557 (metricsPort)", "ss -ltnp", "metricsPort"];
+    assert!(said.has("warning", &words), "{}", said.text);
+    assert_eq!(said.code, 0, "{}", said.text);
+
+    // 192.0.2.0/24 is for documentation.
+    let lines = format!("listenPort={port}\nmetricsPort=0\nbindAddress=192.0.2.1\n");
+    let file = write(folder.path(), &lines);
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    let words = ["port", "192.0.2.1", "no interface has", "set bindAddress"];
+    assert!(said.has("error", &words), "{}", said.text);
+    assert!(!said.text.contains("ss -ltnp"), "{}", said.text);
+}
+
+#[test]
 fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(folder.path(), "listenPort=many\n");
@@ -105,15 +144,108 @@ fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
         "{}",
         said.text
     );
-    let said = doctor(&file, &["--output", "xml"]);
-    assert_eq!(said.code, 1);
-    assert!(
-        said.text.contains("usage: mqbroker doctor"),
-        "{}",
-        said.text
-    );
+    for more in [&["--output", "xml"][..], &["--output"], &["-x"], &["word"]] {
+        let output = run("doctor", &file, more);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        assert!(said.contains("usage: mqbroker doctor"), "{more:?}: {said}");
+        assert!(output.stdout.is_empty(), "{more:?}");
+    }
     let said = doctor(&file, &["--help"]);
     assert_eq!(said.code, 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_and_a_name_that_nobody_knows_are_found_before_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let in_the_way = folder.path().join("file");
+    std::fs::write(&in_the_way, "").unwrap();
+    let file = in_the_way.display();
+    for (line, words) in [
+        (
+            format!("storePathRootDir={file}/store"),
+            ["storePathRootDir", "is a file, not a folder"],
+        ),
+        (
+            "storePathRootDir=/proc/nope".to_owned(),
+            ["storePathRootDir=/proc/nope", "keeps no files"],
+        ),
+        (
+            format!("storePathCommitLog={file}"),
+            ["storePathCommitLog", "is a file, not a folder"],
+        ),
+        (
+            "brokerIP1=no-such-host.invalid".to_owned(),
+            ["brokerIP1=no-such-host.invalid", "no name that is known"],
+        ),
+        (
+            "brokerIP2=no-such-host.invalid".to_owned(),
+            ["brokerIP2=no-such-host.invalid", "no name that is known"],
+        ),
+    ] {
+        let lines = format!("listenPort={port}\nmetricsPort=0\n{line}\n");
+        let file = write(folder.path(), &lines);
+        let checked = check_config(&file);
+        assert_eq!(checked.code, 78, "{}", checked.text);
+        assert!(checked.has("mqbroker: error:", &words), "{}", checked.text);
+        let said = doctor(&file, &[]);
+        assert_eq!(said.code, 78, "{}", said.text);
+        assert!(said.has("error    configuration", &words), "{}", said.text);
+        // With values that can be relied on it looks at the rest all the same.
+        if line.starts_with("brokerIP") {
+            assert!(said.has("ok", &["port", "is free"]), "{}", said.text);
+        }
+    }
+    // A name server of names may come back, a file in the way does not go: this is what a start says.
+    let file = write(folder.path(), &format!("storePathRootDir={file}\n"));
+    let mut start = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    let output = start.arg("-c").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("is a file, not a folder"), "{said}");
+}
+
+#[test]
+fn a_relative_store_is_named_with_the_folder_that_it_would_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "storePathRootDir=some/store\n");
+    let checked = check_config(&file);
+    let here = std::env::current_dir().unwrap().join("some/store");
+    let words = ["storePathRootDir=some/store", here.to_str().unwrap()];
+    assert!(
+        checked.has("mqbroker: warning:", &words),
+        "{}",
+        checked.text
+    );
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(!here.exists());
+}
+
+#[test]
+fn whoever_uses_the_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let lines = format!("listenPort={port}\nmetricsPort=0\n");
+    let file = write(folder.path(), &lines);
+    let store = folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let lock = OsDisk.lock(&store.join("lock")).unwrap().unwrap();
+    let user = format!("in use by process {}", std::process::id());
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert!(said.has("error    store", &[&user]), "{}", said.text);
+    // To the configuration it is no fault: it is checked while its broker runs.
+    let checked = check_config(&file);
+    assert_eq!(checked.code, 0, "{}", checked.text);
+    assert!(checked.has("mqbroker: note:", &[&user]), "{}", checked.text);
+
+    drop(lock);
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert!(said.has("ok       store", &["nobody"]), "{}", said.text);
 }
 
 #[test]
@@ -139,5 +271,17 @@ fn an_address_that_others_cannot_reach_and_a_file_in_the_future_are_found() {
         said.has("warning", &["clock", "in the future"]),
         "{}",
         said.text
+    );
+}
+
+#[test]
+fn a_mistyped_command_starts_no_broker() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    let output = program.arg("docter").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("docter is no option") && said.contains("doctor, store"),
+        "{said}"
     );
 }

@@ -24,6 +24,12 @@ pub fn overview() -> String {
     text
 }
 
+/// What `mqadmin --version` prints, in the words of the daemons.
+pub fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("mqadmin {version} (Gantry, RocketMQ 4.9 protocol)\n")
+}
+
 /// What of the list this version has, for a note beside it.
 pub fn available() -> String {
     let here = |own: bool| {
@@ -70,7 +76,9 @@ pub fn manual(kind: Kind) -> String {
         section: 1,
         about: "looks at clusters of RocketMQ 4.x and changes them".into(),
         version: env!("CARGO_PKG_VERSION"),
-        synopsis: vec!["COMMAND [OPTIONS]".into(), "help COMMAND".into()],
+        synopsis: ["COMMAND [OPTIONS]", "help COMMAND", "--version"]
+            .map(String::from)
+            .into(),
         description: vec![
             "Works with name servers and brokers of Gantry and of Apache RocketMQ 4.x. Commands, options and output are those of \
              Apache's tool. Results go to stdout, what went wrong to stderr."

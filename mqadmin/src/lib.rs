@@ -26,6 +26,7 @@ pub fn run(words: &[String], environment: &Environment, out: &mut dyn Write) -> 
     match words {
         [] => overview(out),
         [word] if matches!(word.as_str(), "help" | "-h" | "--help") => overview(out),
+        [word] if word == "--version" => print(out, &help::version()),
         [generate, kind] if generate == "--generate" => match Kind::named(kind) {
             Some(kind) if kind != Kind::Settings => print(out, &help::manual(kind)),
             _ => {

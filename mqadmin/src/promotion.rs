@@ -5,6 +5,8 @@
 //! are beginnings of each other. Those that count have promised to follow the old master no more, so that nothing is
 //! acknowledged behind them. A master that was drained before is better than any of that: where its log ends is known.
 
+use gantry_message::Epoch;
+
 /// What happened to the old master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldMaster {
@@ -33,6 +35,10 @@ pub struct Known {
     pub end: Option<i64>,
     /// This slave followed it then: its log was the beginning of the master's. Another log may be as long.
     pub followed: bool,
+    /// This slave was the master itself until this promotion, and has not met the master of it since.
+    pub gave_way: Option<Epoch>,
+    /// This slave knows of this promotion, later than the one of the master that it followed, and has not met its master.
+    pub unmet: Option<Epoch>,
 }
 
 /// All that is known before a promotion.
@@ -124,13 +130,20 @@ impl Situation {
     /// Why the slaves that answer need not have everything.
     fn cannot_tell(&self) -> Option<String> {
         let known = &self.known;
+        if let Some(epoch) = known.gave_way {
+            return Some(format!(
+                "it was the master until promotion {epoch}, and has not met who may have taken messages in that one"
+            ));
+        }
         if !known.followed {
             return Some(
                 "this slave did not follow its master when it asked last: its log may be another one".to_owned(),
             );
         }
         if !known.is_sync {
-            return None;
+            return known.unmet.map(|epoch| {
+                format!("it has not met who may have taken messages in promotion {epoch}")
+            });
         }
         let answering = 1 + self.others.len();
         let seen = known.acknowledged.max(answering + self.silent.len());
@@ -183,6 +196,8 @@ mod tests {
                 acknowledged: 1,
                 end: Some(5_000),
                 followed: true,
+                gave_way: None,
+                unmet: None,
             },
         }
     }
@@ -214,6 +229,24 @@ mod tests {
         let mut other = situation(1, 1);
         other.known.followed = false;
         assert!(matches!(other.loss(), Loss::Unknown(why) if why.contains("another one")));
+    }
+
+    #[test]
+    fn who_may_have_been_the_master_since_nobody_vouches_for() {
+        let epoch = Epoch::NONE.next(2);
+        let mut before = situation(1, 1);
+        before.known.gave_way = Some(epoch);
+        assert!(matches!(before.loss(), Loss::Unknown(why) if why.contains("until promotion 1.2")));
+        let mut unmet = situation(1, 1);
+        unmet.known.unmet = Some(epoch);
+        assert_eq!(
+            unmet.loss(),
+            Loss::Nothing,
+            "nothing is acknowledged without its only slave"
+        );
+        unmet.known.is_sync = false;
+        unmet.candidate = 5_000;
+        assert!(matches!(unmet.loss(), Loss::Unknown(why) if why.contains("promotion 1.2")));
     }
 
     #[test]

@@ -341,6 +341,16 @@ fn helps_are_those_of_rocketmq() {
 }
 
 #[test]
+fn the_version_is_said_as_the_daemons_say_it() {
+    let output = mqadmin().arg("--version").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("mqadmin {version} (Gantry, RocketMQ 4.9 protocol)\n");
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn what_is_read_is_printed_as_rocketmq_prints_it() {
     let stage = Stage::set();
     let exact: [(&str, &[&str]); 8] = [

@@ -1,9 +1,13 @@
 //! The key table of the name server: its own keys here, and what every daemon has (`server`, `tls`).
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use gantry_config::{ServerSettings, TlsSettings, settings};
+use gantry_config::{Loaded, Port, ServerSettings, TlsSettings, settings};
 use gantry_service::Program;
+
+/// The port for metrics that is taken when none is configured (decision 23).
+pub const METRICS_PORT: u16 = 5_558;
 
 const NO_LOOKUP: &str = "this version looks topics up nowhere else";
 
@@ -82,8 +86,24 @@ pub const PROGRAM: Program<NamesrvConfig> = Program {
         "systemctl(1)",
     ],
     override_file: NamesrvConfig::override_file,
-    settle: |_| {},
+    settle,
+    look: |_| {},
 };
+
+/// Settles what follows from other values.
+pub fn settle(loaded: &mut Loaded<NamesrvConfig>) {
+    let server = &loaded.config.server;
+    let mut ports = vec![Port::of(
+        "listenPort",
+        server.bind_address.0,
+        server.listen_port,
+    )];
+    let metrics = loaded.config.metrics_port.unwrap_or(METRICS_PORT);
+    if metrics != 0 {
+        ports.push(Port::of("metricsPort", Ipv4Addr::LOCALHOST.into(), metrics));
+    }
+    loaded.ports_apart(&ports);
+}
 
 impl NamesrvConfig {
     /// Where changes made at run time are kept.

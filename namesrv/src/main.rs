@@ -80,7 +80,7 @@ fn read_again(server: &NameServer, settings: &Live<NamesrvConfig>) {
     notify::reloading();
     let options = arguments();
     let fresh = startup::load(&PROGRAM, &options, |name| std::env::var(name).ok());
-    startup::announce(PROGRAM.name, &fresh.findings);
+    startup::announce_again(PROGRAM.name, &fresh);
     let mut status = String::new();
     if let Some(error) = fresh.first_error() {
         tracing::error!(

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use gantry_net::server::Counts;
-use gantry_service::http::{self, Page};
+use gantry_service::http::{self, HungUp, Page};
 use gantry_service::metrics::{self, Families, flag, float, verdict};
 use gantry_wire::codes::{request, response};
 
@@ -19,8 +19,6 @@ use crate::config::NamesrvConfig;
 use crate::handlers::{Table, Uptime};
 use crate::live::Live;
 
-/// The port that is taken when none is configured (decision 23).
-pub(crate) const DEFAULT_PORT: u16 = 5558;
 /// Series of a scrape; brokers are many times fewer.
 const SERIES_MAX: usize = 200_000;
 
@@ -45,6 +43,7 @@ pub(crate) struct Board {
     pub(crate) connections: Arc<Counts>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) is_stopping: AtomicBool,
+    pub(crate) hung_up: HungUp,
 }
 
 impl Board {
@@ -52,6 +51,7 @@ impl Board {
         let mut out = Families::at_most(SERIES_MAX);
         metrics::process(&mut out);
         metrics::log(&mut out);
+        self.hung_up.collect(&mut out);
         self.own(&mut out);
         self.requests(&mut out);
         self.routes(&mut out);
@@ -167,6 +167,7 @@ impl Board {
 
 /// Serves a board until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) -> io::Result<()> {
+    let hung_up = board.hung_up.clone();
     let pages = move |path: &str| match path {
         "/metrics" => Some(board.metrics()),
         // Whoever gets an answer has seen that it lives; the table's lock is looked at on the way.
@@ -177,5 +178,5 @@ pub(crate) async fn serve(listener: TcpListener, board: Arc<Board>) -> io::Resul
         "/ready" => Some(board.ready()),
         _ => None,
     };
-    http::serve(listener, Arc::new(pages)).await
+    http::serve(listener, Arc::new(pages), hung_up).await
 }

@@ -4,7 +4,7 @@
 //! and hang up, then the sweep ends. Nothing is left to write: the tables on disk are durable with every change.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use gantry_config::ServerSettings;
 use gantry_disk::Disk;
 use gantry_net::server::{Limits, Server, listen};
-use gantry_service::{Failure, Sockets, http};
+use gantry_service::http::{self, HungUp};
+use gantry_service::{Failure, Sockets};
 use tokio::task::JoinHandle;
 
-use crate::config::NamesrvConfig;
+use crate::config::{METRICS_PORT, NamesrvConfig};
 use crate::dispatch::{Dispatch, Handlers};
 use crate::handlers::{Config, KvRequests, Lookups, Registrations, Table, TopicChanges, Uptime};
 use crate::kv::Kv;
@@ -50,7 +51,7 @@ impl NameServer {
         let config = settings.get();
         let listener = bind(&config.server, &mut sockets)?;
         let address = listener.local_addr().map_err(Failure::from_error)?;
-        let pages = http::bind(&mut sockets, config.metrics_port, metrics::DEFAULT_PORT)?;
+        let pages = http::bind(&mut sockets, config.metrics_port, METRICS_PORT)?;
         let started = Instant::now();
         let requests = Arc::new(Requests::default());
         let kv = Arc::new(
@@ -91,6 +92,7 @@ impl NameServer {
             connections: server.counts().clone(),
             requests,
             is_stopping: AtomicBool::new(false),
+            hung_up: HungUp::default(),
         });
         let pages = pages.map(|listener| tokio::spawn(metrics::serve(listener, board.clone())));
         let standing = Arc::new(Standing::new(routes.clone(), settings));
@@ -165,14 +167,7 @@ async fn sweep(handlers: Arc<Handlers>, routes: Table, clock: Uptime) {
 }
 
 fn bind(server: &ServerSettings, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
-    let text = server.bind_address.as_deref().map_or("", str::trim);
-    let ip = match text {
-        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        text => text.parse().map_err(|_| {
-            Failure::config(format!("bindAddress={text}: must be an IP address or *"))
-        })?,
-    };
-    let address = SocketAddr::new(ip, server.listen_port);
+    let address = SocketAddr::new(server.bind_address.0, server.listen_port);
     let backlog = i32::try_from(server.server_socket_backlog).unwrap_or(i32::MAX);
     let listener = sockets.listen("remoting", address, backlog, listen);
     listener.map_err(|error| {

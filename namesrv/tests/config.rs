@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gantry_config::{Host, Loaded, Settings, Severity, UnknownKeys, document};
-use gantry_namesrv::config::NamesrvConfig;
+use gantry_config::{Bind, Host, Loaded, Settings, Severity, UnknownKeys, document};
+use gantry_namesrv::config::{NamesrvConfig, settle};
 
 fn host() -> Host {
     Host {
@@ -19,6 +19,7 @@ fn host() -> Host {
 fn load(name: &str, text: &str) -> Loaded<NamesrvConfig> {
     let mut loaded = Loaded::defaults(&host(), UnknownKeys::Refuse);
     loaded.file(name, text.as_bytes());
+    settle(&mut loaded);
     loaded.judge();
     loaded
 }
@@ -44,7 +45,7 @@ fn the_configuration_of_packages_serves_this_machine_only() {
     let loaded = load("namesrv.toml", &text);
     assert_eq!(complaints(&loaded), Vec::<&str>::new());
     let server = &loaded.config.server;
-    assert_eq!(server.bind_address.as_deref(), Some("127.0.0.1"));
+    assert_eq!(server.bind_address, Bind([127, 0, 0, 1].into()));
     assert!(!server.admin_open);
 }
 
@@ -84,6 +85,28 @@ fn changes_at_run_time_are_kept_beside_the_kv_table() {
         config.override_file(),
         Path::new("/var/lib/n/gantry-override.properties")
     );
+}
+
+#[test]
+fn ports_that_meet_and_an_empty_address_are_refused_by_name() {
+    for (text, expected) in [
+        (
+            "metricsPort=9876",
+            "n.conf:1: metricsPort=9876: the port of listenPort",
+        ),
+        (
+            "listenPort=5558",
+            "default: metricsPort=5558: the port of listenPort, which goes first; set metricsPort",
+        ),
+        (
+            "bindAddress=",
+            "n.conf:1: bindAddress=: must be an IPv4 or IPv6 address, or * for all",
+        ),
+    ] {
+        let loaded = load("n.conf", text);
+        assert_eq!(complaints(&loaded), [expected], "{text}");
+        assert_eq!(loaded.refused(), !text.starts_with("listenPort"), "{text}");
+    }
 }
 
 fn compare(file: &Path, expected: &str) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_config::{Host, Settings};
+use gantry_config::{Bind, Host, Settings};
 use gantry_disk::OsDisk;
 use gantry_namesrv::NameServer;
 use gantry_namesrv::config::NamesrvConfig;
@@ -89,7 +89,7 @@ impl Drop for Running {
 fn config(folder: &Path) -> NamesrvConfig {
     let mut config = NamesrvConfig::defaults(&Host::described());
     config.server.listen_port = 0;
-    config.server.bind_address = Some("127.0.0.1".into());
+    config.server.bind_address = Bind([127, 0, 0, 1].into());
     config.metrics_port = Some(0);
     config.kv_config_path = folder.join("kvConfig.json").to_str().unwrap().to_owned();
     config

@@ -11,7 +11,7 @@ mod slave;
 
 use std::{io::Read, net::TcpStream, path::Path, time::Duration};
 
-use gantry_config::{Host, Settings};
+use gantry_config::{Bind, Host, Settings};
 use gantry_message::{RecordView, batch};
 use gantry_net::client::{Connection, Options, Pending, Reply};
 use gantry_wire::{
@@ -31,7 +31,7 @@ fn config(folder: &Path) -> BrokerConfig {
     let mut config = BrokerConfig::defaults(&Host::described());
     config.broker_name = "broker-a".to_owned();
     config.broker_ip1 = Some("127.0.0.1".to_owned());
-    config.server.bind_address = Some("127.0.0.1".to_owned());
+    config.server.bind_address = Bind([127, 0, 0, 1].into());
     config.server.listen_port = 0;
     config.store.ha_listen_port = 0;
     config.server.io_threads = 1;

@@ -2,13 +2,17 @@
 //!
 //! Same rules as RocketMQ's start, but where that changes a value without a word, this says so.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 
-use gantry_config::{Loaded, Severity, Source};
-use gantry_service::Program;
+use gantry_config::{Loaded, Port, Severity, Source, options};
+use gantry_service::{Program, startup::Command};
 
 use super::address::{Network, announced};
-use super::{BrokerConfig, BrokerRole};
+use super::{BrokerConfig, BrokerRole, place};
+use crate::host_command;
+
+/// The port for metrics that is taken when none is configured (decision 23).
+pub const METRICS_PORT: u16 = 5_557;
 
 /// Name of the file in the store's `config` folder that holds changes made at run time.
 pub const OVERRIDE_FILE: &str = "gantry-override.properties";
@@ -23,13 +27,15 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         "It listens on listenPort (10911) and on the port two below, which clients use as the \"VIP channel\". Logs go to the \
          journal under systemd, else to ~/logs/rocketmqlogs/broker.log.",
         "The package runs one broker as mqbroker.service. Several run as mqbroker@NAME.service, each with a file of its own \
-         below /etc/gantry/broker and with ports of its own: values of listenPort that are more than two apart. As shipped it \
-         listens on this machine only; bindAddress opens it.",
+         below /etc/gantry/broker and with ports of its own: values of listenPort that are more than two apart. No instance may be \
+         called broker or namesrv, whose state folders are taken. As shipped it listens on this machine only; bindAddress opens it.",
         "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",
         "\"mqbroker doctor -c FILE\" looks at configuration, addresses, ports, clock, limits, kernel settings, disk and name \
-         servers, and says for each finding what to change; it ends with 1 if something keeps the broker from serving.",
+         servers, and says for each finding what to change. It ends with 0 if nothing keeps the broker from serving, with 1 if \
+         something does, with 78 if the configuration is bad. With \"--output json\" it prints an array of objects, one a \
+         finding: check, verdict (ok, warning or error), text, and advice, which is empty where there is nothing to change.",
     ],
     files: &[
         (
@@ -50,14 +56,18 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         ),
     ],
     commands: &[
-        (
-            "doctor [-c FILE]",
-            "say whether this host is fit for the broker that the file describes (--output json, --help)",
-        ),
-        (
-            "store COMMAND DIR",
-            "check, show, save or repair a store that no broker uses (--help explains)",
-        ),
+        Command {
+            name: "doctor",
+            usage: "[-c FILE] [--output json]",
+            about: "say whether this host is fit for the broker that the file describes",
+            options: host_command::options,
+        },
+        Command {
+            name: "store",
+            usage: "COMMAND DIR",
+            about: "check, show, save or repair a store that no broker uses",
+            options: || Vec::from([options::help_option()]),
+        },
     ],
     see_also: &[
         "mqbroker.toml(5)",
@@ -68,6 +78,7 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
     ],
     override_file: BrokerConfig::override_file,
     settle: settle_here,
+    look: look_here,
 };
 
 impl BrokerConfig {
@@ -105,6 +116,22 @@ impl BrokerConfig {
             .filter(|port| 0 < *port)
     }
 
+    /// Everything that it listens on, in the order in which it is bound.
+    pub fn ports(&self) -> Vec<Port> {
+        let (ip, local) = (self.server.bind_address.0, Ipv4Addr::LOCALHOST.into());
+        let mut ports = vec![Port::of("listenPort", ip, self.server.listen_port)];
+        ports.extend(self.vip_port().map(|number| Port {
+            name: "listenPort - 2",
+            ..Port::of("listenPort", ip, number)
+        }));
+        ports.push(Port::of("haListenPort", ip, self.store.ha_listen_port));
+        let metrics = self.metrics_port.unwrap_or(METRICS_PORT);
+        if metrics != 0 {
+            ports.push(Port::of("metricsPort", local, metrics));
+        }
+        ports
+    }
+
     /// Folder for log files.
     pub fn log_folder(&self) -> std::path::PathBuf {
         let folder = std::path::PathBuf::from(&self.server.log_dir);
@@ -118,6 +145,36 @@ impl BrokerConfig {
 fn settle_here(loaded: &mut Loaded<BrokerConfig>) {
     let network = Network::of_this_host(loaded.config.namesrv_addr.as_deref());
     settle(loaded, &network);
+    place::settle(loaded);
+}
+
+/// Asks for the names that others are told, and who works on the store.
+fn look_here(loaded: &mut Loaded<BrokerConfig>) {
+    let (one, two) = (
+        loaded.config.broker_ip1.clone(),
+        loaded.config.broker_ip2.clone(),
+    );
+    let second = two.filter(|two| Some(two) != one.as_ref());
+    for (key, host) in [("brokerIP1", one), ("brokerIP2", second)] {
+        let Some(host) = host.filter(|host| !is_known(host)) else {
+            continue;
+        };
+        let source = loaded.source(key);
+        let text = format!("{source}: {key}={host}: no address, and no name that is known here");
+        loaded.find(Severity::Error, text);
+    }
+    // Whoever may not look is not told.
+    if let Ok(Some(user)) = place::user(&loaded.config) {
+        let root = &loaded.config.store.store_path_root_dir;
+        let text = format!("storePathRootDir={root}: in use by {user}");
+        loaded.find(Severity::Note, text);
+    }
+}
+
+fn is_known(host: &str) -> bool {
+    // Any port: names are looked up together with one.
+    let found = format!("{host}:1").to_socket_addrs();
+    found.is_ok_and(|mut addresses| addresses.next().is_some())
 }
 
 /// Settles everything that follows from other values or from the network.
@@ -167,19 +224,9 @@ fn ports(loaded: &mut Loaded<BrokerConfig>) {
     if loaded.source("haListenPort") == Source::Default {
         loaded.config.store.ha_listen_port = port + 1;
         loaded.derived("haListenPort", "listenPort + 1");
-    } else if [port, port - 2].contains(&loaded.config.store.ha_listen_port) {
-        let (source, ha) = (
-            loaded.source("haListenPort"),
-            loaded.config.store.ha_listen_port,
-        );
-        loaded.find(
-            Severity::Error,
-            format!(
-                "{source}: haListenPort={ha}: listenPort={port} takes {port} and {}",
-                port - 2
-            ),
-        );
     }
+    let ports = loaded.config.ports();
+    loaded.ports_apart(&ports);
 }
 
 /// Two of the three ports are found in no file, and firewalls must know them.
@@ -223,10 +270,7 @@ fn addresses(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
 
 /// The one address that it listens on, if it is one.
 fn only_address(config: &BrokerConfig) -> Option<IpAddr> {
-    let text = config.server.bind_address.as_deref()?.trim();
-    text.parse()
-        .ok()
-        .filter(|address: &IpAddr| !address.is_unspecified())
+    Some(config.server.bind_address.0).filter(|address| !address.is_unspecified())
 }
 
 fn disk_ratios(loaded: &mut Loaded<BrokerConfig>) {

@@ -7,6 +7,7 @@ pub mod address;
 pub mod boot;
 pub mod outgoing;
 pub(crate) mod parts;
+pub mod place;
 pub mod store;
 
 use gantry_config::{ServerSettings, TlsSettings, choices, settings};
@@ -313,20 +314,22 @@ fn host_address(text: &str) -> Result<(), &'static str> {
     let is_name = bare
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
-    if bare.is_empty() || is_name || bare.parse::<std::net::IpAddr>().is_ok() {
+    // `300.1.1.1` is a name to nobody but the one who mistyped it.
+    let is_number = bare.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if bare.is_empty() || (is_name && !is_number) || bare.parse::<std::net::IpAddr>().is_ok() {
         return Ok(());
     }
     Err("an IP address or a host name, without a port")
 }
 
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && host_address(host).is_ok() && port.parse::<u16>().is_ok()
+    })
+}
+
 fn name_servers(text: &str) -> Result<(), &'static str> {
-    let good = name_server_list(text).all(|address| match address.rsplit_once(':') {
-        Some((host, port)) => {
-            !host.is_empty() && host_address(host).is_ok() && port.parse::<u16>().is_ok()
-        }
-        None => false,
-    });
-    if good {
+    if name_server_list(text).all(is_host_and_port) {
         Ok(())
     } else {
         Err("host:port;host:port (for example 127.0.0.1:9876;192.168.0.1:9876)")

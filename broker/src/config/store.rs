@@ -199,7 +199,7 @@ settings! {
         /// Bytes sent to a slave at once.
         ha_transfer_batch_size: u32 = 32_768, "haTransferBatchSize" [.without_effect(AS_MUCH)];
         /// Address of the master, for a slave that should not ask the name server.
-        ha_master_address: Option<String> = None, "haMasterAddress" [.important()];
+        ha_master_address: Option<String> = None, "haMasterAddress" [.important().check(master)];
         /// A slave acknowledges what it has synced, not what it has stored.
         slave_ack_after_flush: bool = false, "slaveAckAfterFlush" [.ours()];
         /// Bytes a slave may be behind and still count for SYNC_MASTER.
@@ -285,6 +285,14 @@ fn no_tilde(text: &str) -> Result<(), &'static str> {
         return Err("the path of a folder (~ is not understood)");
     }
     Ok(())
+}
+
+fn master(text: &str) -> Result<(), &'static str> {
+    if text.trim().is_empty() || super::is_host_and_port(text.trim()) {
+        Ok(())
+    } else {
+        Err("host:port, the master's haListenPort (for example 192.168.0.1:10912)")
+    }
 }
 
 fn peers(text: &str) -> Result<(), &'static str> {

@@ -146,12 +146,9 @@ impl Scout {
             connection: &connection,
         };
         let found = asked.found(config)?;
-        let seat = self.seats.now();
-        seat.may_follow(found.epoch)
-            .map_err(|error| format!("{master}: {error}"))?;
         self.seats
-            .hear(found.epoch, &format!("the master at {master}"))
-            .map_err(|error| error.to_string())?;
+            .follow(found.epoch, &format!("the master at {master}"))
+            .map_err(|error| format!("{master}: {error}"))?;
         let (ours, size) = (self.store.max_offset(), self.store.segment_size());
         if let Some(theirs) = found.segment_size.filter(|&theirs| theirs != size) {
             return Err(format!(

@@ -30,7 +30,7 @@ use std::{
 
 use gantry_service::{
     Failure, Sockets,
-    http::{self, Page},
+    http::{self, HungUp, Page},
     metrics::{self, Families, float, verdict},
 };
 use gantry_store::Stage;
@@ -42,13 +42,11 @@ pub use requests::RequestSource;
 pub use store::StoreSource;
 
 use crate::{
-    config::BrokerConfig,
+    config::{BrokerConfig, boot::METRICS_PORT},
     live::LiveConfig,
     standing::{self, Standing},
 };
 
-/// The port that is taken when none is configured (decision 23).
-const DEFAULT_PORT: u16 = 5557;
 /// Labels that a RocketMQ 5 broker puts on all it exports: what it is, its cluster, its name.
 const NATIVE_LABELS: [&str; 3] = ["node_type", "cluster", "node_id"];
 /// A broker is not well when something has not got on for so long.
@@ -89,7 +87,7 @@ pub(crate) fn check_compat(text: &str) -> Result<(), &'static str> {
 
 /// Binds the port for metrics, if there shall be any.
 pub fn bind(config: &BrokerConfig, sockets: &mut Sockets) -> Result<Option<TcpListener>, Failure> {
-    http::bind(sockets, config.metrics_port, DEFAULT_PORT)
+    http::bind(sockets, config.metrics_port, METRICS_PORT)
 }
 
 /// What can be asked for, from the first moment of a start to the last of a stop.
@@ -104,6 +102,7 @@ pub struct Board {
     is_stopping: AtomicBool,
     /// Series that there was no room for, over all scrapes.
     dropped: AtomicU64,
+    hung_up: HungUp,
 }
 
 struct Serving {
@@ -122,6 +121,7 @@ impl Board {
             serving: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
+            hung_up: HungUp::default(),
         })
     }
 
@@ -153,6 +153,7 @@ impl Board {
         let mut families = Families::at_most(usize::try_from(max).unwrap_or(usize::MAX));
         metrics::process(&mut families);
         metrics::log(&mut families);
+        self.hung_up.collect(&mut families);
         self.recovery(&mut families);
         if let Some(serving) = self.serving.get() {
             serving
@@ -248,13 +249,14 @@ impl Board {
 
 /// Serves a board until it is dropped.
 pub async fn serve(listener: TcpListener, board: Arc<Board>) -> io::Result<()> {
+    let hung_up = board.hung_up.clone();
     let pages = move |path: &str| match path {
         "/metrics" => Some(board.metrics()),
         "/health" => Some(board.health()),
         "/ready" => Some(board.ready()),
         _ => None,
     };
-    http::serve(listener, Arc::new(pages)).await
+    http::serve(listener, Arc::new(pages), hung_up).await
 }
 
 #[cfg(test)]

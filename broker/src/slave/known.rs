@@ -30,6 +30,8 @@ struct State {
     master: Option<HaMaster>,
     /// When this process asked last.
     asked: Option<Instant>,
+    /// When the copy of its tables began that was whole.
+    copied: Option<Instant>,
 }
 
 /// Whether the slave follows the master that it asks.
@@ -53,6 +55,18 @@ impl Known {
             asked_millis_ago: asked.map_or(-1, |ago| i64::try_from(ago).unwrap_or(i64::MAX)),
             ..state.master.clone()?
         })
+    }
+
+    /// When the tables were asked for that are here; nothing, if this process has not copied them.
+    pub fn copied(&self) -> Option<std::time::Instant> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.copied.map(Instant::into_std)
+    }
+
+    /// All tables were copied.
+    pub(super) fn note_copied(&self, begun: Instant) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.copied = Some(begun);
     }
 
     /// Reads what was known before the start. Blocks.

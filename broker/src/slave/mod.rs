@@ -1,6 +1,6 @@
 //! What a slave does besides following the log: it keeps its master's tables.
 //!
-//! Every ten seconds, and sooner for a reason (a new queue in the log, a new master), it asks for topics (21, at the second listener as Java's
+//! Every ten seconds, and sooner for a reason (a new queue in the log, a new master, a promotion of its own), it asks for topics (21, at the second listener as Java's
 //! slave does), consumer offsets (43), delay positions (45) and groups (201), and makes them its own, in memory and on
 //! disk, so that it can take the master's place. What an answer means is decided in `copy` and `merge`, which are pure.
 //! Offsets are not just copied: what groups committed here while the master was away is sent to it (15).
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use gantry_disk::Disk;
 use gantry_message::{QueueId, QueueOffset};
 use gantry_net::client::{Connection, Options, Reply};
-use gantry_store::Store;
+use gantry_store::{Store, Watermark};
 use gantry_wire::{
     FieldSink, HeaderEncode,
     bodies::{ConsumerOffsets, HaStatus},
@@ -75,9 +75,19 @@ pub struct Tables {
 pub struct Whereabouts {
     /// As the name servers say.
     pub told: watch::Receiver<Master>,
+    /// As the log comes.
+    pub link: Box<dyn Link>,
+}
+
+/// The link that the log comes by.
+pub trait Link: Send + Sync {
     /// The master whose log is followed now. The name servers may not know it: `haMasterAddress` names it, and its main
     /// port has been asked whether its log is ours.
-    pub followed: Box<dyn Fn() -> Option<String> + Send>,
+    fn followed(&self) -> Option<String>;
+    /// Grows when it comes about.
+    fn begun(&self) -> &Watermark;
+    /// Grows when this slave is about to be promoted, and waited for.
+    fn candidacies(&self) -> &Watermark;
 }
 
 /// The copying at work.
@@ -110,13 +120,14 @@ async fn run(
 ) {
     let store = copier.tables.store.clone();
     let mut known = store.queues_made().value();
+    let (mut begun, mut candidacies) = (0, 0);
     let mut due = Instant::now() + FIRST;
     let mut earliest = Instant::now();
     loop {
         tokio::select! {
             () = time::sleep_until(due) => {
                 let master = whereabouts.look();
-                copier.follows = match (whereabouts.followed)() {
+                copier.follows = match whereabouts.link.followed() {
                     Some(_) => Follows::Yes,
                     None => Follows::No,
                 };
@@ -128,6 +139,14 @@ async fn run(
                 }
                 due = Instant::now() + PERIOD;
                 earliest = Instant::now() + PAUSE_MIN;
+            }
+            () = whereabouts.link.begun().beyond(begun) => {
+                begun = whereabouts.link.begun().value();
+                due = due.min(earliest.max(Instant::now()));
+            }
+            () = whereabouts.link.candidacies().beyond(candidacies) => {
+                candidacies = whereabouts.link.candidacies().value();
+                due = Instant::now();
             }
             // The log has brought a queue that was not there: its topic may not be known yet.
             () = store.queues_made().beyond(known) => {
@@ -148,7 +167,7 @@ impl Whereabouts {
     fn look(&mut self) -> Option<String> {
         let told = self.told.borrow_and_update().address.clone();
         told.filter(|address| !address.is_empty())
-            .or_else(&self.followed)
+            .or_else(|| self.link.followed())
     }
 }
 
@@ -229,6 +248,7 @@ impl Copier {
 
     /// One round; what could not be copied is said in the log, once.
     pub async fn copy(&mut self, master: &str) {
+        let begun = Instant::now();
         let results = [
             ("topics", self.copy_topics(master).await),
             ("consumer offsets", self.copy_offsets(master).await),
@@ -236,6 +256,9 @@ impl Copier {
             ("subscription groups", self.copy_groups(master).await),
             ("slaves", self.look_at(master).await),
         ];
+        if results.iter().all(|(_, result)| result.is_ok()) {
+            self.known.note_copied(begun);
+        }
         for ((what, result), said) in results.into_iter().zip(&mut self.troubles) {
             match result {
                 Ok(()) if said.take().is_some() => {

@@ -220,6 +220,35 @@ fn run(test: impl AsyncFnOnce(&Path, Master)) {
     runtime.block_on(async { test(folder.path(), Master::start()).await });
 }
 
+/// A link as a test wants it.
+struct Linked {
+    master: Option<String>,
+    begun: Arc<Watermark>,
+    candidacies: Arc<Watermark>,
+}
+
+impl Link for Linked {
+    fn followed(&self) -> Option<String> {
+        self.master.clone()
+    }
+
+    fn begun(&self) -> &Watermark {
+        &self.begun
+    }
+
+    fn candidacies(&self) -> &Watermark {
+        &self.candidacies
+    }
+}
+
+fn link(master: Option<String>) -> Box<Linked> {
+    Box::new(Linked {
+        master,
+        begun: Arc::default(),
+        candidacies: Arc::default(),
+    })
+}
+
 impl Copier {
     fn at(&self, of: &str) -> Option<u64> {
         let (topic, group) = of.split_once('@').unwrap();
@@ -453,7 +482,7 @@ fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
             slave,
             Whereabouts {
                 told: masters,
-                followed: Box::new(|| None),
+                link: link(None),
             },
         );
         let before = topics.generation();
@@ -485,13 +514,47 @@ fn the_tables_of_a_master_that_is_only_followed_are_copied() {
         let address = master.address.clone();
         let whereabouts = Whereabouts {
             told: masters,
-            followed: Box::new(move || Some(address.clone())),
+            link: link(Some(address)),
         };
         let running = Slave::start(slave, whereabouts);
         // Spares the time of the first copy.
         told.send_modify(|_| {});
         topics.changes().beyond(before).await;
         assert!(topics.get("T").is_some());
+        running.stop().await;
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
+#[test]
+fn a_link_and_a_promotion_make_it_ask_at_once() {
+    run(async |folder, master| {
+        let slave = open(folder);
+        let (topics, known) = (slave.tables.topics.clone(), slave.known.clone());
+        let linked = link(Some(master.address.clone()));
+        let (begun, candidacies) = (linked.begun.clone(), linked.candidacies.clone());
+        let (_told, masters) = watch::channel(crate::registration::Master::default());
+        let whereabouts = Whereabouts {
+            told: masters,
+            link: linked,
+        };
+        let before = topics.generation();
+        let running = Slave::start(slave, whereabouts);
+        for (counter, reason) in [(5, &begun), (6, &candidacies), (7, &begun)] {
+            let before = topics.generation();
+            let asked = known.copied();
+            let text = TOPICS.replace("\"counter\":4", &format!("\"counter\":{counter}"));
+            master.answer(request::GET_ALL_TOPIC_CONFIG, &text);
+            reason.advance(reason.value() + 1);
+            // Sooner than the next round would be.
+            let change = time::timeout(PERIOD / 2, topics.changes().beyond(before));
+            change.await.expect("it does not wait for the next round");
+            assert_eq!(topics.version().counter, counter);
+            while known.copied() == asked {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(before < topics.generation());
         running.stop().await;
         master.server.stop(TIMEOUT).await;
     });

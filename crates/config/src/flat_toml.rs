@@ -9,9 +9,17 @@ use crate::entry::{Entry, SyntaxError, Written};
 
 /// All entries in file order.
 pub fn parse(text: &str) -> Result<Vec<Entry>, SyntaxError> {
-    let table = DeTable::parse(text).map_err(|error| SyntaxError {
-        line: line_at(text, error.span().map_or(0, |span| span.start)),
-        misdeed: error.message().to_owned(),
+    let table = DeTable::parse(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        let message = error.message();
+        // The parser does not name it, and the line alone does not say which of its two places is meant.
+        let key = text
+            .get(span.clone())
+            .filter(|_| message == "duplicate key");
+        SyntaxError {
+            line: line_at(text, span.start),
+            misdeed: key.map_or_else(|| message.to_owned(), |key| format!("{message} {key}")),
+        }
     })?;
     let mut entries = Vec::new();
     flatten(text, "", table.get_ref(), &mut entries)?;

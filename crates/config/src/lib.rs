@@ -12,6 +12,7 @@ pub mod foreign;
 pub mod load;
 mod nearest;
 pub mod options;
+pub mod ports;
 pub mod print;
 pub mod properties;
 pub mod server;
@@ -22,7 +23,8 @@ pub mod update;
 pub use entry::{Entry, SyntaxError, Written};
 pub use load::{Finding, Loaded, Place, Severity, Source, UnknownKeys};
 pub use options::{Action, OptionError, Options};
-pub use server::{LogLevel, SerializeType, ServerSettings};
+pub use ports::Port;
+pub use server::{Bind, LogLevel, SerializeType, ServerSettings};
 pub use settings::{
     Bounds, Change, Expected, Host, Kind, Row, Rule, Setting, Settings, Verdict, assign,
 };

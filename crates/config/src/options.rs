@@ -1,8 +1,9 @@
 //! The command line of a daemon: RocketMQ's options as commons-cli takes them (`-n a`, `-na`, `--namesrvAddr a`,
 //! `--namesrvAddr=a`, unambiguous beginnings of long names, `-pm`), and ours beside them.
 //!
-//! Arguments that belong to no option are ignored, as RocketMQ does (blogs start brokers with
-//! `autoCreateTopicEnable=true` behind the options), but the caller is told about them.
+//! Settings that belong to no option are ignored, as RocketMQ does (blogs start brokers with
+//! `autoCreateTopicEnable=true` behind the options), but the caller is told about them. Any other word is
+//! [`Options::stray`]: a command that was mistyped must not start a daemon.
 
 use std::fmt;
 use std::fmt::Write;
@@ -41,6 +42,14 @@ pub struct Options {
     pub strict: bool,
     /// Arguments that belong to no option.
     pub ignored: Vec<String>,
+}
+
+impl Options {
+    /// A word that is neither part of an option nor a setting: nobody means that.
+    pub fn stray(&self) -> Option<&str> {
+        let words = self.ignored.iter().map(String::as_str);
+        words.into_iter().find(|word| !word.contains('='))
+    }
 }
 
 /// A command line that is not understood.
@@ -313,6 +322,16 @@ pub fn described() -> Vec<Opt> {
         about: row.doc.to_owned(),
     };
     ROWS.iter().map(described).collect()
+}
+
+/// `-h`, for commands that have no other option of these.
+pub fn help_option() -> Opt {
+    Opt {
+        short: Some('h'),
+        long: "help",
+        value: Value::None,
+        about: "print help".to_owned(),
+    }
 }
 
 /// The text of `-h`.

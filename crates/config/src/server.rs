@@ -3,7 +3,9 @@
 //! The first section is RocketMQ's `NettyServerConfig`; the limits are ours. Each limit is refused politely and
 //! counted where it is enforced; this module only states it.
 
-use crate::{Host, Settings, settings};
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::{Bounds, Expected, Host, Kind, Setting, Settings, settings};
 
 crate::choices! {
     /// How much is logged.
@@ -31,6 +33,38 @@ crate::choices! {
     }
 }
 
+/// The address that a daemon listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind(pub IpAddr);
+
+impl Bind {
+    /// All addresses, IPv4 and IPv6.
+    pub const ALL: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+}
+
+impl Setting for Bind {
+    const KIND: Kind = Kind::Text;
+    const BOUNDS: Bounds = Bounds::Any;
+
+    /// Nothing at all is no address: whoever means all of them says so.
+    fn read(text: &str, _: Bounds) -> Result<Self, Expected> {
+        match text.trim() {
+            "*" => Ok(Self::ALL),
+            text => text
+                .parse()
+                .map(Self)
+                .map_err(|_| Expected("an IPv4 or IPv6 address, or * for all".into())),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            &Self::ALL => "*".into(),
+            Self(ip) => ip.to_string(),
+        }
+    }
+}
+
 const NETTY: &str = "belongs to the Java implementation's network library";
 const NO_POOLS: &str = "requests are served on the I/O threads; there is no pool to size";
 
@@ -40,8 +74,8 @@ settings! {
         section "Listening";
         /// Port for clients. A broker also listens on the port two below (for clients that use the "VIP channel").
         listen_port: u16 = 8888, "listenPort" [.between(1, 65_535).important()];
-        /// Address to listen on; empty or `*`: all addresses, IPv4 and IPv6.
-        bind_address: Option<String> = None, "bindAddress" [.check(bind_address).ours()];
+        /// Address to listen on; `*`: all addresses, IPv4 and IPv6.
+        bind_address: Bind = Bind::ALL, "bindAddress" [.ours()];
         /// Length of the queue of connections that were not accepted yet.
         server_socket_backlog: u32 = 1024, "serverSocketBacklog" [.between(1, 65_535)];
         /// Seconds after which a connection without traffic is closed.
@@ -118,11 +152,7 @@ settings! {
 impl ServerSettings {
     /// Whether strangers may administer the daemon: it listens beyond loopback, and admin requests need no key.
     pub fn is_insecure(&self) -> bool {
-        let bound = self.bind_address.as_deref().map(str::trim);
-        let loopback = bound
-            .and_then(|text| text.parse::<std::net::IpAddr>().ok())
-            .is_some_and(|ip| ip.is_loopback());
-        !loopback && self.admin_open
+        !self.bind_address.0.is_loopback() && self.admin_open
     }
 
     /// Defaults with the daemon's own port and black list.
@@ -140,12 +170,4 @@ fn folder(text: &str) -> Result<(), &'static str> {
         return Err("the path of a folder (~ is not understood)");
     }
     Ok(())
-}
-
-fn bind_address(text: &str) -> Result<(), &'static str> {
-    let text = text.trim();
-    if text.is_empty() || text == "*" || text.parse::<std::net::IpAddr>().is_ok() {
-        return Ok(());
-    }
-    Err("an IPv4 or IPv6 address, or * for all")
 }

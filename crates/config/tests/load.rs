@@ -306,6 +306,10 @@ fn toml_has_the_same_keys_and_says_its_types() {
             "power = 1979-05-27",
             "k.toml:1: power: a date or time is not a value of any key",
         ),
+        (
+            "power = 1\nstopAt = 90\npower = 2",
+            "k.toml:3: duplicate key power",
+        ),
     ];
     for (text, expected) in bad {
         let loaded = from_file("k.toml", text);

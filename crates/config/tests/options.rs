@@ -90,6 +90,21 @@ fn options_are_taken_in_every_form_that_rocketmq_takes() {
 }
 
 #[test]
+fn a_word_that_is_no_setting_is_a_stray_one() {
+    let cases: &[(&[&str], Option<&str>)] = &[
+        (&["-n", "a:1", "autoCreateTopicEnable=true"], None),
+        (&["docter", "-c", "x"], Some("docter")),
+        (&["a=b", "-c", "x", "doctor"], Some("doctor")),
+        (&["--check-config", "x"], None),
+        (&["--check-config", "x", "y"], Some("y")),
+        (&["--", "-n"], Some("-n")),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(options(line).unwrap().stray(), *expected, "{line:?}");
+    }
+}
+
+#[test]
 fn what_is_not_an_option_is_refused() {
     let cases: &[(&[&str], &str)] = &[
         (&["-x"], "Unrecognized option: -x"),

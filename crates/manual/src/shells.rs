@@ -33,6 +33,11 @@ pub fn bash(manual: &Manual) -> String {
             bash_options(&mut out, "            ", &command.options);
             out.push_str("            ;;\n");
         }
+        if !manual.options.is_empty() {
+            out.push_str("        *)\n");
+            bash_options(&mut out, "            ", &manual.options);
+            out.push_str("            ;;\n");
+        }
         out.push_str("        esac\n    fi\n");
     }
     let _ = write!(
@@ -98,12 +103,16 @@ pub fn zsh(manual: &Manual) -> String {
     if !manual.options.is_empty() {
         zsh_options(&mut out, "  ", &manual.options);
     }
-    out.push_str(
-        "  return\nfi\nlocal command=$words[2]\nshift words\n(( CURRENT-- ))\ncase $command in\n",
-    );
+    out.push_str("  return\nfi\nlocal command=$words[2]\ncase $command in\n");
     for command in &manual.commands {
         let _ = writeln!(out, "{})", command.name);
+        out.push_str("  shift words\n  (( CURRENT-- ))\n");
         zsh_options(&mut out, "  ", &command.options);
+        out.push_str("  ;;\n");
+    }
+    if !manual.options.is_empty() {
+        out.push_str("*)\n");
+        zsh_options(&mut out, "  ", &manual.options);
         out.push_str("  ;;\n");
     }
     out.push_str("esac\n");
@@ -159,7 +168,12 @@ pub fn fish(manual: &Manual) -> String {
             fish_quoted(&command.about)
         );
     }
-    fish_options(&mut out, name, first, &manual.options);
+    let names: Vec<&str> = manual.commands.iter().map(|command| command.name).collect();
+    let no_command = match names.as_slice() {
+        [] => String::new(),
+        names => format!("not __fish_seen_subcommand_from {}", names.join(" ")),
+    };
+    fish_options(&mut out, name, &no_command, &manual.options);
     for command in &manual.commands {
         let condition = format!("__fish_seen_subcommand_from {}", command.name);
         fish_options(&mut out, name, &condition, &command.options);
@@ -239,7 +253,10 @@ mod tests {
             &["-t", "--topic", "-h", "--help"],
         );
         check(&with_commands, &["route", "-t", ""], &[]);
-        check(&with_commands, &["unknown", ""], &[]);
+        check(&with_commands, &["--l"], &["--level"]);
+        check(&with_commands, &["-c", ""], &["files"]);
+        check(&with_commands, &["--level", "h"], &["high"]);
+        check(&with_commands, &["-c", "x", "--l"], &["--level"]);
         check(&single, &["--l"], &["--level"]);
         check(&single, &["--level", "h"], &["high"]);
         check(&single, &["-c", ""], &["files"]);
@@ -251,6 +268,7 @@ mod tests {
         assert!(zsh.starts_with("#compdef tool\n"), "{zsh}");
         for line in [
             "    'route:shows a route'\n",
+            "*)\n  _arguments \\\n    '(-c --configFile)-c",
             "    '(-t --topic)--topic[the topic'\\''s name\\: it'\\''s \\[any\\]]:NAME: '",
             "    '(-c --configFile)-c[.properties or .toml]:FILE:_files'",
             "    '(--level)--level[how much]:word:(low high)'",
@@ -260,9 +278,9 @@ mod tests {
         let fish = fish(&example());
         for line in [
             "complete -c tool -n __fish_use_subcommand -a route -d 'shows a route'\n",
-            "complete -c tool -n '__fish_use_subcommand' -s c -l configFile -r -F -d '.properties or .toml'\n",
+            "complete -c tool -n 'not __fish_seen_subcommand_from route' -s c -l configFile -r -F -d '.properties or .toml'\n",
             "complete -c tool -n '__fish_seen_subcommand_from route' -s t -l topic -x -d 'the topic\\'s name: it\\'s [any]'\n",
-            "complete -c tool -n '__fish_use_subcommand' -l level -x -a 'low high' -d 'how much'\n",
+            "complete -c tool -n 'not __fish_seen_subcommand_from route' -l level -x -a 'low high' -d 'how much'\n",
         ] {
             assert!(fish.contains(line), "{line} in {fish}");
         }

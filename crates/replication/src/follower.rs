@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use gantry_message::{Epoch, LogOffset};
-use gantry_store::{CopyError, Cut, Store};
+use gantry_store::{CopyError, Cut, Store, Watermark};
 
 use crate::intake::{Intake, IntakeError};
 use crate::{HELLO, Patience, Refusal, Token, Wire};
@@ -96,6 +96,12 @@ impl FollowView {
         state.follows < state.obeys
     }
 
+    /// Grows whenever it begins to follow a master.
+    #[must_use]
+    pub fn begun(&self) -> &Watermark {
+        &self.0.begun
+    }
+
     /// From now on no master is followed that a promotion before this one made: a link to one ends, and nothing more is
     /// told to it.
     pub fn obey(&self, epoch: Epoch) {
@@ -114,6 +120,8 @@ impl FollowView {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Advanced by the follower's thread.
+    begun: Watermark,
 }
 
 #[derive(Debug)]
@@ -200,6 +208,7 @@ impl Follower {
                 is_over: false,
             }),
             changed: Condvar::new(),
+            begun: Watermark::default(),
         });
         let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new()
@@ -399,6 +408,8 @@ impl Link<'_> {
                         state.status.state = FollowState::Following;
                         let (master, from) = (&state.status.master, self.intake.stored());
                         tracing::info!(master, %from, wire = wire.name(), "following the master");
+                        drop(state);
+                        self.shared.begun.advance(self.shared.begun.value() + 1);
                     }
                 }
                 Err(End::Closed) if !is_heard => return End::TurnedAway,

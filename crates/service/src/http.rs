@@ -1,26 +1,32 @@
 //! A page server for machines that look at a daemon: one request a connection, GET and HEAD, no bodies.
 //!
 //! It cannot hurt the daemon: connections, the size of a request and the time from accept to close are bounded, and
-//! pages are made one at a time on a thread of their own, where they may wait for a disk. It owns no page; [`serve`] is given a
+//! whoever connects and says nothing makes room for who comes later. Pages are made one at a time on a thread of their own, where they may wait for a disk. It owns no page; [`serve`] is given a
 //! function from path to page. It is meant for loopback: no TLS, no names, no users.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{Semaphore, oneshot},
+    sync::oneshot,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
-use crate::{Failure, Sockets};
+use crate::{Failure, Sockets, metrics::Families};
 
-/// Connections that are served at once; more wait in the kernel's queue.
+/// Connections that are served at once; one more takes the place of the oldest, of one that has not asked if there is any.
 const CONNECTIONS_MAX: usize = 16;
 /// Longest head of a request.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -77,9 +83,11 @@ pub fn bind(
             tracing::info!("metrics: http://127.0.0.1:{port}/metrics");
             Ok(Some(listener))
         }
-        Err(error) if configured.is_some() => Err(Failure::config(format!(
-            "metricsPort: cannot listen on 127.0.0.1 port {port}: {error}"
-        ))),
+        // Whoever has it may go: not the configuration must change, another try helps.
+        Err(error) if configured.is_some() => {
+            let reason = format!("cannot listen on 127.0.0.1 port {port}: {error} (metricsPort)");
+            Err(Failure::caused(reason, &error))
+        }
         Err(error) => {
             tracing::warn!(port, %error, "no metrics: the port is taken; set metricsPort, 0 for none");
             Ok(None)
@@ -87,16 +95,37 @@ pub fn bind(
     }
 }
 
+/// Connections that were closed before their answer was out.
+#[derive(Clone, Debug, Default)]
+pub struct HungUp(Arc<AtomicU64>);
+
+impl HungUp {
+    /// Adds their number to a scrape.
+    pub fn collect(&self, out: &mut Families) {
+        out.counter(
+            "gantry_metrics_connections_dropped_total",
+            "Connections for pages like this that were closed before their answer was out: too slow, or in the way of later ones.",
+            &[],
+            self.0.load(Ordering::Relaxed),
+        );
+    }
+
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves until it is dropped. Must run on a tokio runtime.
-pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, pages: Arc<Pages>, hung_up: HungUp) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let maker = start_maker(pages)?;
+    let (mut tasks, mut open) = (JoinSet::new(), Open::default());
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else {
-            return Ok(());
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
         };
-        let stream = match listener.accept().await {
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "a metrics connection was not accepted");
@@ -104,14 +133,40 @@ pub async fn serve(listener: TcpListener, pages: Arc<Pages>) -> io::Result<()> {
                 continue;
             }
         };
-        let maker = maker.clone();
-        tokio::spawn(async move {
+        if open.make_room() {
+            hung_up.count();
+        }
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let (maker, hung_up, asked) = (maker.clone(), hung_up.clone(), has_asked.clone());
+        let task = tasks.spawn(async move {
             // Who is too slow, or goes away, gets nothing: it will ask again.
-            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection(stream, maker)).await {
-                tracing::debug!(%error, "a metrics connection ended");
+            match timeout(CONNECTION_TIME, connection(stream, maker, &asked)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a metrics connection ended"),
+                Err(_) => hung_up.count(),
             }
-            drop(place);
         });
+        open.0.push_back((has_asked, task));
+    }
+}
+
+/// The connections that are served, the oldest first, and whether they have asked for something.
+#[derive(Default)]
+struct Open(VecDeque<(Arc<AtomicBool>, AbortHandle)>);
+
+impl Open {
+    /// Makes room for one more. Returns whether another had to go for it.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|(_, task)| !task.is_finished());
+        if self.0.len() < CONNECTIONS_MAX {
+            return false;
+        }
+        let silent = |(has_asked, _): &(Arc<AtomicBool>, _)| !has_asked.load(Ordering::Relaxed);
+        let goes = self.0.iter().position(silent).unwrap_or(0);
+        if let Some((_, task)) = self.0.remove(goes) {
+            task.abort();
+        }
+        true
     }
 }
 
@@ -141,8 +196,14 @@ fn start_maker(pages: Arc<Pages>) -> io::Result<mpsc::Sender<Asked>> {
     Ok(maker)
 }
 
-async fn connection(mut stream: TcpStream, maker: mpsc::Sender<Asked>) -> io::Result<()> {
-    let (head, body) = match read_request(&mut stream).await? {
+async fn connection(
+    mut stream: TcpStream,
+    maker: mpsc::Sender<Asked>,
+    has_asked: &AtomicBool,
+) -> io::Result<()> {
+    let request = read_request(&mut stream).await?;
+    has_asked.store(true, Ordering::Relaxed);
+    let (head, body) = match request {
         Ok(Request { path, head_only }) => {
             let (to, made) = oneshot::channel();
             // Without the thread no answer comes either.
@@ -246,6 +307,7 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::FAILED;
 
     /// Sends the bytes to a server with one page and returns all that comes back.
     fn ask(bytes: &[u8]) -> String {
@@ -263,7 +325,7 @@ mod tests {
                     body: vec![b"a ".to_vec(), b"1\n".to_vec()],
                 })
             });
-            let server = tokio::spawn(serve(listener, pages));
+            let server = tokio::spawn(serve(listener, pages, HungUp::default()));
             let mut stream = TcpStream::connect(address).await.unwrap();
             // In pieces: a head need not come at once. The server may have answered before the last of them.
             for piece in bytes.chunks(700) {
@@ -284,17 +346,20 @@ mod tests {
         let taken = listen(&mut sockets, 0).unwrap();
         let port = taken.local_addr().unwrap().port();
         let failure = bind(&mut sockets, Some(port), 0).unwrap_err();
-        assert_eq!(failure.code(), 78);
-        let text = format!("metricsPort: cannot listen on 127.0.0.1 port {port}: ");
+        let in_use = Some(nix::libc::EADDRINUSE);
+        assert_eq!((failure.code(), failure.errno()), (FAILED, in_use));
+        let text = format!("cannot listen on 127.0.0.1 port {port}: ");
         assert!(failure.to_string().starts_with(&text), "{failure}");
+        assert!(failure.to_string().ends_with("(metricsPort)"), "{failure}");
         assert!(bind(&mut sockets, Some(0), port).unwrap().is_none());
         let nobody_asked = bind(&mut sockets, None, port).unwrap();
         assert!(nobody_asked.is_none());
     }
 
-    /// Connections that say nothing take their places and nothing else: whoever comes behind them waits for one to go.
+    /// Connections that say nothing, or do not listen, hold up nobody: the oldest of them makes room. One that has asked is
+    /// spared as long as one is there that has not.
     #[test]
-    fn silent_connections_hold_up_no_more_than_their_places() {
+    fn silent_connections_make_room_for_who_asks() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -302,21 +367,50 @@ mod tests {
         runtime.block_on(async {
             let listener = listen(&mut Sockets::none(), 0).unwrap();
             let address = listener.local_addr().unwrap();
-            let pages: Arc<Pages> = Arc::new(|_| None);
-            let server = tokio::spawn(serve(listener, pages));
+            let (held, release) = std::sync::mpsc::channel::<()>();
+            let release = std::sync::Mutex::new(release);
+            let pages: Arc<Pages> = Arc::new(move |path| {
+                if path == "/slow" {
+                    let _ = release.lock().unwrap().recv();
+                }
+                None
+            });
+            let hung_up = HungUp::default();
+            let server = tokio::spawn(serve(listener, pages, hung_up.clone()));
+            let connect = async || TcpStream::connect(address).await.unwrap();
+            let ask = async |path: &str| {
+                let mut stream = connect().await;
+                let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                stream
+            };
+            let answer = async |mut stream: TcpStream| {
+                let mut said = Vec::new();
+                stream.read_to_end(&mut said).await.unwrap();
+                String::from_utf8(said).unwrap()
+            };
+            let early = ask("/slow").await;
             let mut silent = Vec::new();
-            for _ in 0..CONNECTIONS_MAX {
-                silent.push(TcpStream::connect(address).await.unwrap());
+            for _ in 0..2 * CONNECTIONS_MAX {
+                let mut stream = connect().await;
+                stream.write_all(b"GET / HT").await.unwrap();
+                silent.push(stream);
             }
-            let mut last = TcpStream::connect(address).await.unwrap();
-            last.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-            // It gets its answer when a place is free, and not before the others' time is over otherwise.
-            let mut said = Vec::new();
-            let early = timeout(Duration::from_millis(50), last.read_to_end(&mut said)).await;
-            assert!(early.is_err(), "there was no place for it");
-            silent.clear();
-            last.read_to_end(&mut said).await.unwrap();
-            assert!(said.starts_with(b"HTTP/1.1 404"), "{said:?}");
+            let late = ask("/").await;
+            drop(held);
+            for stream in [late, early] {
+                assert!(answer(stream).await.starts_with("HTTP/1.1 404"));
+            }
+            // Those that went are hung up on, the others still have their places.
+            let went = CONNECTIONS_MAX + 2;
+            assert_eq!(hung_up.0.load(Ordering::Relaxed), went as u64);
+            for mut stream in silent.drain(..went) {
+                let mut said = [0];
+                assert!(matches!(stream.read(&mut said).await, Ok(0) | Err(_)));
+            }
+            let mut stays = silent.pop().unwrap();
+            stays.write_all(b"TP/1.1\r\n\r\n").await.unwrap();
+            assert!(answer(stays).await.starts_with("HTTP/1.1 404"));
             server.abort();
         });
     }

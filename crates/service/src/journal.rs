@@ -3,30 +3,139 @@
 //! `tracing-journald` prefixes every field of an event but its message, and takes fields without a prefix for a whole
 //! layer alone: so each event that has a number has a layer.
 //!
-//! It sends at once, on the thread that logs, and waits while the journal's socket is full
-//! (`docs/decisions/0003-journal-lines-are-sent-at-once.md`).
+//! It sends at once, and waits while the journal's socket is full. So an event is [`Kept`] for a thread that may wait, and
+//! made again there for a subscriber of its own (`docs/decisions/0003-journal-lines-wait-for-a-thread.md`). Spans are not
+//! kept: none is logged.
 
+use std::fmt::{self, Write as _};
 use std::io;
 
 use tracing::field::{Field, Value, Visit};
-use tracing::span::{Attributes, Id, Record};
 use tracing::{Callsite, Event, Metadata, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context, Layer, Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::events;
 
+/// An event has no more fields.
+const FIELDS_MAX: usize = 32;
+
 /// The way to the journal.
-pub(crate) struct Journal {
+pub(crate) struct Journal(Layered<Numbered, Registry>);
+
+impl Journal {
+    /// Connects to the journal, as the program with this name.
+    pub(crate) fn connect(identifier: &str) -> io::Result<Self> {
+        let numbered = Numbered::connect(identifier)?;
+        Ok(Self(tracing_subscriber::registry().with(numbered)))
+    }
+
+    /// Sends an event; waits while the journal does not read.
+    pub(crate) fn send(&self, kept: &Kept) {
+        let Some((first, _)) = kept.values.first() else {
+            return;
+        };
+        let mut values: [(&Field, Option<&dyn Value>); FIELDS_MAX] = [(first, None); FIELDS_MAX];
+        for (place, (field, text)) in values.iter_mut().zip(&kept.values) {
+            *place = (field, Some(text));
+        }
+        let values = kept.metadata.fields().value_set(&values);
+        self.0.event(&Event::new(kept.metadata, &values));
+    }
+}
+
+/// An event that outlives the call that made it: what it said, as text.
+pub(crate) struct Kept {
+    metadata: &'static Metadata<'static>,
+    values: Vec<(Field, String)>,
+}
+
+impl Kept {
+    /// Keeps an event, cut to about so many bytes.
+    pub(crate) fn of(event: &Event<'_>, bytes_max: usize) -> Self {
+        let mut texts = Texts {
+            values: Vec::with_capacity(event.metadata().fields().len()),
+            room: bytes_max,
+        };
+        event.record(&mut texts);
+        Self {
+            metadata: event.metadata(),
+            values: texts.values,
+        }
+    }
+
+    /// Says before an event that so many like it were left out.
+    pub(crate) fn left_out(event: &Event<'_>, count: u64) -> Self {
+        let text = format!("{count} lines like the next one were left out");
+        let place = event.metadata().name().to_owned();
+        let number = events::SUPPRESSED.to_owned();
+        Self::note([("message", text), (Number::FIELD, number), ("place", place)])
+    }
+
+    /// Says that so many lines found no room.
+    pub(crate) fn dropped(count: u64) -> Self {
+        Self::note([("message", format!("{count} log lines were dropped"))])
+    }
+
+    fn note<const N: usize>(values: [(&str, String); N]) -> Self {
+        let metadata = note();
+        let field = |(name, text): (&str, String)| Some((metadata.fields().field(name)?, text));
+        Self {
+            metadata,
+            values: values.into_iter().filter_map(field).collect(),
+        }
+    }
+}
+
+/// What a line about lines that are missing is.
+fn note() -> &'static Metadata<'static> {
+    tracing::callsite! {
+        name: "left_out",
+        kind: tracing::metadata::Kind::EVENT,
+        level: tracing::Level::WARN,
+        fields: message, message_id, place
+    }
+    .metadata()
+}
+
+/// Collects what an event says, as far as there is room.
+struct Texts {
+    values: Vec<(Field, String)>,
+    room: usize,
+}
+
+impl Texts {
+    fn push(&mut self, field: &Field, mut text: String) {
+        text.truncate(text.floor_char_boundary(self.room));
+        self.room -= text.len();
+        self.values.push((field.clone(), text));
+    }
+}
+
+impl Visit for Texts {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{value:?}");
+        self.push(field, text);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, value.to_owned());
+    }
+}
+
+/// Chooses among layers by the number that an event says.
+struct Numbered {
     /// Of lines that are no event with a number.
     plain: tracing_journald::Layer,
     events: Vec<(&'static str, tracing_journald::Layer)>,
 }
 
-impl Journal {
-    /// Connects to the journal, as the program with this name.
-    pub(crate) fn connect(identifier: &str) -> io::Result<Self> {
+impl Numbered {
+    fn connect(identifier: &str) -> io::Result<Self> {
         let layer = || {
             let priorities = PriorityMappings {
                 info: Priority::Informational,
@@ -57,63 +166,12 @@ impl Journal {
         }
         number.0.unwrap_or(&self.plain)
     }
-
-    pub(crate) fn send<S>(&self, event: &Event<'_>, context: Context<'_, S>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        self.layer(event).on_event(event, context);
-    }
-
-    /// Says before an event that so many like it were left out.
-    pub(crate) fn send_left_out<S>(&self, event: &Event<'_>, count: u64, context: Context<'_, S>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        let metadata = left_out();
-        let fields = metadata.fields();
-        let named = |name| fields.field(name);
-        let (Some(message), Some(number), Some(place)) =
-            (named("message"), named(Number::FIELD), named("place"))
-        else {
-            return;
-        };
-        let text = format!("{count} lines like the next one were left out");
-        let values: [(&Field, Option<&dyn Value>); 3] = [
-            (&message, Some(&text)),
-            (&number, Some(&events::SUPPRESSED)),
-            (&place, Some(&event.metadata().name())),
-        ];
-        let values = fields.value_set(&values);
-        // By `warn!` it would come through the whole subscriber again.
-        self.send(&Event::new(metadata, &values), context);
-    }
-
-    /// A span's fields are kept with the span, for whichever layer sends an event in it.
-    pub(crate) fn open<S>(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        self.plain.on_new_span(attributes, id, context);
-    }
-
-    pub(crate) fn record<S>(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>)
-    where
-        S: Subscriber + for<'span> LookupSpan<'span>,
-    {
-        self.plain.on_record(id, values, context);
-    }
 }
 
-/// What a line about lines that were left out is.
-fn left_out() -> &'static Metadata<'static> {
-    tracing::callsite! {
-        name: "left_out",
-        kind: tracing::metadata::Kind::EVENT,
-        level: tracing::Level::WARN,
-        fields: message, message_id, place
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Numbered {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        self.layer(event).on_event(event, context);
     }
-    .metadata()
 }
 
 /// Finds the layer of the number that an event says.
@@ -127,7 +185,7 @@ impl Number<'_> {
 }
 
 impl Visit for Number<'_> {
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == Self::FIELD {

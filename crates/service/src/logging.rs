@@ -1,9 +1,9 @@
 //! Logs: into the journal under systemd, else into `<logDir>/<name>.log` in RocketMQ's form
 //! (`2026-11-23 15:04:05 INFO main - message`), else, if no file can be made, to stderr.
 //!
-//! Nobody who logs ever waits for a disk: lines of files go through a bounded queue to one thread; what does not fit is
-//! counted, and the number is logged when there is room again. The journal gets each line at once. A place that is heard too often is silenced for a while
-//! (`limiter`), audits excepted. Bodies and secrets are never logged, by anybody.
+//! Nobody who logs ever waits, for a disk or for the journal: lines go through a bounded queue to one thread; what does not
+//! fit is counted, and the number is logged when there is room again. A place that is heard too often is silenced for a
+//! while (`limiter`), audits excepted. Bodies and secrets are never logged, by anybody.
 
 use std::fmt::Write as _;
 use std::io;
@@ -18,18 +18,16 @@ use std::time::{Duration, Instant};
 use gantry_config::LogLevel;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 
 use crate::events;
-use crate::journal::Journal;
+use crate::journal::{Journal, Kept};
 use crate::limiter::{Limiter, Verdict};
 use crate::rotating::{FILE_BYTES, RotatingFile};
 
-/// Lines that may wait for the disk.
+/// Lines that may wait for the disk or the journal.
 const QUEUE_LINES: usize = 4_096;
 /// A longer line is cut.
 const LINE_BYTES: usize = 16 << 10;
@@ -99,7 +97,7 @@ pub const AUDIT: &str = "gantry::audit";
 #[derive(Debug)]
 pub struct Logging {
     destination: Destination,
-    writer: Option<Writer>,
+    writer: Writer,
 }
 
 #[derive(Debug)]
@@ -121,17 +119,20 @@ pub fn start(plan: &Plan) -> Logging {
     };
     let (destination, writer) = match journal {
         Some(journal) => {
-            install(registry.with(Limited::new(journal)));
-            (Destination::Journal, None)
+            let writer = start_writer(Output::Journal(Box::new(journal)));
+            let queue = Arc::clone(&writer.queue);
+            install(registry.with(Limited::new(Events { queue })));
+            (Destination::Journal, writer)
         }
         None => {
             let (output, destination) = open(plan);
-            let (writer, queue) = start_writer(output);
+            let writer = start_writer(output);
+            let queue = Arc::clone(&writer.queue);
             install(registry.with(Limited::new(Lines { queue })));
             (destination, writer)
         }
     };
-    log_panics(writer.as_ref().map(|writer| Arc::clone(&writer.queue)));
+    log_panics(Arc::clone(&writer.queue));
     if let Destination::Stderr(reason) = &destination {
         tracing::warn!("no log file: {reason}");
     }
@@ -149,22 +150,19 @@ impl Logging {
 
     /// Lines that found no room, since the start.
     pub fn dropped(&self) -> u64 {
-        self.writer
-            .as_ref()
-            .map_or(0, |writer| writer.queue.dropped.load(Ordering::Relaxed))
+        self.writer.queue.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        if let Some(writer) = &mut self.writer {
-            writer.queue.flush(LAST_WORDS);
-            // A blocking send could wait for a disk that never answers; then the thread ends with the process.
-            if writer.queue.sender.try_send(Item::Stop).is_ok()
-                && let Some(thread) = writer.thread.take()
-            {
-                let _ = thread.join();
-            }
+        // A thread that waits for a disk or a journal that never answers ends with the process.
+        let Writer { queue, thread } = &mut self.writer;
+        if queue.flush(LAST_WORDS)
+            && queue.sender.try_send(Item::Stop).is_ok()
+            && let Some(thread) = thread.take()
+        {
+            let _ = thread.join();
         }
     }
 }
@@ -211,6 +209,7 @@ pub(crate) fn in_journal() -> bool {
 enum Output {
     File(RotatingFile),
     Stderr,
+    Journal(Box<Journal>),
 }
 
 impl Output {
@@ -218,7 +217,22 @@ impl Output {
         match self {
             Self::File(file) => file.write(lines),
             Self::Stderr => io::Write::write_all(&mut io::stderr(), lines),
+            // It gets events.
+            Self::Journal(_) => Ok(()),
         }
+    }
+
+    fn send(&self, event: &Kept) {
+        if let Self::Journal(journal) = self {
+            journal.send(event);
+        }
+    }
+
+    /// Says that so many lines found no room.
+    fn say_dropped(&mut self, count: u64) -> io::Result<()> {
+        self.send(&Kept::dropped(count));
+        let note = format!("{count} log lines were dropped");
+        self.write(format_line(Level::WARN, &note).as_bytes())
     }
 }
 
@@ -234,7 +248,10 @@ fn open(plan: &Plan) -> (Output, Destination) {
 }
 
 enum Item {
+    /// For a file or stderr.
     Line(String),
+    /// For the journal.
+    Event(Kept),
     Flush(Sender<()>),
     Stop,
 }
@@ -264,17 +281,16 @@ impl Queue {
         }
     }
 
-    /// Waits until everything before is written, at most this long.
-    fn flush(&self, patience: Duration) {
+    /// Waits until everything before is written, at most this long. Returns whether it is.
+    fn flush(&self, patience: Duration) -> bool {
         let (done, wait) = channel();
-        if self.sender.try_send(Item::Flush(done)).is_ok() {
-            // Time is up, or the writer is gone: either way the process goes on.
-            let _ = wait.recv_timeout(patience);
-        }
+        let is_asked = self.sender.try_send(Item::Flush(done)).is_ok();
+        // If time is up, or the writer is gone, the process goes on.
+        is_asked && wait.recv_timeout(patience).is_ok()
     }
 }
 
-fn start_writer(output: Output) -> (Option<Writer>, Arc<Queue>) {
+fn start_writer(output: Output) -> Writer {
     let (sender, receiver) = sync_channel(QUEUE_LINES);
     let queue = Arc::new(Queue {
         sender,
@@ -287,13 +303,7 @@ fn start_writer(output: Output) -> (Option<Writer>, Arc<Queue>) {
         .name("log-writer".into())
         .spawn(work)
         .ok();
-    (
-        Some(Writer {
-            queue: Arc::clone(&queue),
-            thread,
-        }),
-        queue,
-    )
+    Writer { queue, thread }
 }
 
 fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
@@ -306,10 +316,12 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         while let Some(item) = next {
             match item {
                 Item::Line(line) => lines.extend_from_slice(line.as_bytes()),
+                Item::Event(event) => output.send(&event),
                 Item::Flush(done) => waiting.push(done),
                 Item::Stop => stop = true,
             }
-            next = if lines.len() < LINE_BYTES {
+            // Lines are written together; events go one by one.
+            next = if lines.len() < LINE_BYTES && !matches!(output, Output::Journal(_)) {
                 items.try_recv().ok()
             } else {
                 None
@@ -322,10 +334,8 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         }
         let dropped = queue.dropped.load(Ordering::Relaxed);
         if reported < dropped {
-            let note = format!("{} log lines were dropped", dropped - reported);
             // Said again with the next lines, if not now.
-            let line = format_line(Level::WARN, &note);
-            if output.write(line.as_bytes()).is_ok() {
+            if output.say_dropped(dropped - reported).is_ok() {
                 reported = dropped;
             }
         }
@@ -344,15 +354,9 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
 }
 
 /// Where events go.
-trait Sink<S>: Send + Sync + 'static {
+trait Sink: Send + Sync + 'static {
     /// Takes an event before which so many like it were left out.
-    fn take(&self, event: &Event<'_>, left_out: u64, context: Context<'_, S>);
-
-    /// A span begins.
-    fn open(&self, _: &Attributes<'_>, _: &Id, _: Context<'_, S>) {}
-
-    /// A span has got more fields.
-    fn record(&self, _: &Id, _: &Record<'_>, _: Context<'_, S>) {}
+    fn take(&self, event: &Event<'_>, left_out: u64);
 }
 
 /// Silences what is heard too often.
@@ -370,22 +374,14 @@ impl<O> Limited<O> {
     }
 }
 
-impl<S: Subscriber, O: Sink<S>> Layer<S> for Limited<O> {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        self.output.open(attributes, id, context);
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        self.output.record(id, values, context);
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+impl<S: Subscriber, O: Sink> Layer<S> for Limited<O> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         if [BANNER, AUDIT].contains(&metadata.target()) {
-            return self.output.take(event, 0, context);
+            return self.output.take(event, 0);
         }
         match self.limiter.look(metadata.callsite(), Instant::now()) {
-            Verdict::Write(before) => self.output.take(event, before, context),
+            Verdict::Write(before) => self.output.take(event, before),
             Verdict::LeaveOut => {
                 SUPPRESSED.fetch_add(1, Ordering::Relaxed);
             }
@@ -393,20 +389,17 @@ impl<S: Subscriber, O: Sink<S>> Layer<S> for Limited<O> {
     }
 }
 
-impl<S: Subscriber + for<'span> LookupSpan<'span>> Sink<S> for Journal {
-    fn take(&self, event: &Event<'_>, left_out: u64, context: Context<'_, S>) {
+/// Keeps events for the journal.
+struct Events {
+    queue: Arc<Queue>,
+}
+
+impl Sink for Events {
+    fn take(&self, event: &Event<'_>, left_out: u64) {
         if 0 < left_out {
-            self.send_left_out(event, left_out, context.clone());
+            self.queue.put(Item::Event(Kept::left_out(event, left_out)));
         }
-        self.send(event, context);
-    }
-
-    fn open(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        Journal::open(self, attributes, id, context);
-    }
-
-    fn record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        Journal::record(self, id, values, context);
+        self.queue.put(Item::Event(Kept::of(event, LINE_BYTES)));
     }
 }
 
@@ -415,8 +408,8 @@ struct Lines {
     queue: Arc<Queue>,
 }
 
-impl<S: Subscriber> Sink<S> for Lines {
-    fn take(&self, event: &Event<'_>, left_out: u64, _: Context<'_, S>) {
+impl Sink for Lines {
+    fn take(&self, event: &Event<'_>, left_out: u64) {
         let mut text = Text::default();
         event.record(&mut text);
         let Text { message, fields } = text;
@@ -488,7 +481,7 @@ fn format_line(level: Level, text: &str) -> String {
 }
 
 /// Panics go to the log too, and are on disk before the process dies of them.
-fn log_panics(queue: Option<Arc<Queue>>) {
+fn log_panics(queue: Arc<Queue>) {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     if INSTALLED.set(()).is_err() {
         return;
@@ -496,9 +489,8 @@ fn log_panics(queue: Option<Arc<Queue>>) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         tracing::error!(message_id = events::PANIC, "panic: {info}");
-        if let Some(queue) = &queue {
-            queue.flush(LAST_WORDS);
-        }
+        // The process dies either way.
+        let _ = queue.flush(LAST_WORDS);
         usual(info);
     }));
 }

@@ -1,10 +1,10 @@
 //! The manual pages of a daemon: its options, signals and exit codes, and the settings of its file, all from their tables.
 
 use gantry_config::{Settings, document, options};
-use gantry_manual::{Chapter, Kind, Manual};
+use gantry_manual::{Chapter, Command, Kind, Manual};
 
 use crate::exit::{BAD_CONFIG, FAILED, OK};
-use crate::startup::Program;
+use crate::startup::{self, Program};
 
 /// What `--generate` prints.
 pub fn text<C: Settings>(program: &Program<C>, kind: Kind) -> String {
@@ -49,25 +49,37 @@ fn daemon<C>(program: &Program<C>) -> Manual {
             "Read the configuration again and take up what may change while it runs; the log names what needs a restart.",
         ),
     ]);
+    let calls = program.commands.iter();
+    let calls = calls.map(|command| format!("{} {}", command.name, command.usage));
     Manual {
         name: program.name.to_owned(),
         section: 8,
         about: program.about.to_owned(),
         version: env!("CARGO_PKG_VERSION"),
-        synopsis: vec!["[OPTIONS]".to_owned()],
+        synopsis: std::iter::once("[OPTIONS]".to_owned())
+            .chain(calls)
+            .collect(),
         description: program
             .description
             .iter()
             .map(|text| (*text).to_owned())
             .collect(),
         options: options::described(),
-        commands: Vec::new(),
+        commands: program.commands.iter().map(command).collect(),
         chapters: vec![
             chapter("SIGNALS", signals),
             chapter("EXIT STATUS", exit),
             chapter("FILES", list(program.files)),
         ],
         see_also: program.see_also.to_vec(),
+    }
+}
+
+fn command(command: &startup::Command) -> Command {
+    Command {
+        name: command.name,
+        about: command.about.to_owned(),
+        options: (command.options)(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gantry_manual::Opt;
+
 use gantry_config::{
     Action, Finding, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
 };
@@ -25,14 +27,29 @@ pub struct Program<C> {
     pub description: &'static [&'static str],
     /// Files of an installed package, and what is in them.
     pub files: &'static [(&'static str, &'static str)],
-    /// Commands that run in place of the daemon, and what they do.
-    pub commands: &'static [(&'static str, &'static str)],
+    /// Commands that run in place of the daemon.
+    pub commands: &'static [Command],
     /// Other manual pages.
     pub see_also: &'static [&'static str],
     /// Where changes made at run time are kept.
     pub override_file: fn(&C) -> PathBuf,
     /// Settles what follows from other values or from the machine, and adds findings.
     pub settle: fn(&mut Loaded<C>),
+    /// Adds what a start would find out later and with more time, for who asks whether a configuration is good.
+    pub look: fn(&mut Loaded<C>),
+}
+
+/// What runs in place of the daemon when its name is the first word.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// The word.
+    pub name: &'static str,
+    /// What follows it, in short.
+    pub usage: &'static str,
+    /// One line about it.
+    pub about: &'static str,
+    /// Its options, for the manual page and completions.
+    pub options: fn() -> Vec<Opt>,
 }
 
 /// What `main` does next.
@@ -49,11 +66,12 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     let args = std::env::args_os()
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned());
-    let options = match options::parse(args) {
+    let options = match parse(program, args) {
         Ok(options) => options,
-        Err(error) => {
-            complain(&error.to_string());
+        Err(misuse) => {
+            complain(&misuse);
             say(&options::help(program.name));
+            say(&commands(program));
             return Start::Exit(ExitCode::from(FAILED));
         }
     };
@@ -80,16 +98,39 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     if options.action == Action::Run {
         crate::notify::status("Reading the configuration");
     }
-    let loaded = load(program, &options, |name| std::env::var(name).ok());
+    let mut loaded = load(program, &options, |name| std::env::var(name).ok());
+    if options.action == Action::Check {
+        (program.look)(&mut loaded);
+    }
     conclude(program, &options, loaded)
+}
+
+/// Understands a command line, or says what is wrong with it.
+pub fn parse<C>(
+    program: &Program<C>,
+    args: impl IntoIterator<Item = String>,
+) -> Result<Options, String> {
+    let options = options::parse(args).map_err(|error| error.to_string())?;
+    let Some(word) = options.stray() else {
+        return Ok(options);
+    };
+    let name = program.name;
+    let commands: Vec<&str> = program.commands.iter().map(|one| one.name).collect();
+    Err(match commands.as_slice() {
+        [] => format!("{name}: {word} is no option, and there are no commands"),
+        all => format!(
+            "{name}: {word} is no option; the first word may be a command: {}",
+            all.join(", ")
+        ),
+    })
 }
 
 /// The commands of a program, as its help lists them.
 fn commands<C>(program: &Program<C>) -> String {
-    let lines = program
-        .commands
-        .iter()
-        .map(|(name, about)| format!(" {} {name:<24} {about}\n", program.name));
+    let lines = program.commands.iter().map(|command| {
+        let call = format!("{} {}", command.name, command.usage);
+        format!(" {} {call:<24} {}\n", program.name, command.about)
+    });
     let lines: String = lines.collect();
     if lines.is_empty() {
         lines
@@ -185,7 +226,12 @@ fn twin(file: &Path) -> Option<PathBuf> {
 fn override_file<C: Settings>(loaded: &mut Loaded<C>, path: &Path) {
     match std::fs::read(path) {
         Ok(bytes) => loaded.overrides(&path.display().to_string(), &bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // A file where the folder should be is for who needs the folder to name.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) => {}
         Err(error) => {
             let text = format!(
                 "{}: cannot read settings changed at run time: {error}",
@@ -232,6 +278,19 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
         }));
     }
     Start::Run(Box::new(loaded))
+}
+
+/// Logs what was found when the files were read again. Nothing is taken up from one with errors, so what follows from its
+/// values is not said.
+pub fn announce_again<C: Settings>(program: &str, fresh: &Loaded<C>) {
+    let least = if fresh.refused() {
+        Severity::Warning
+    } else {
+        Severity::Note
+    };
+    let worth = fresh.findings.iter();
+    let worth = worth.filter(|finding| least <= finding.severity);
+    announce(program, &worth.cloned().collect::<Vec<_>>());
 }
 
 /// Logs what was found; what needs attention is also said on stderr, if that is another place. Call it once logging is up.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use gantry_config::options::parse;
 use gantry_config::{Loaded, Source, settings};
-use gantry_manual::Kind;
+use gantry_manual::{Kind, Opt, Value};
+use gantry_service::startup::Command;
 use gantry_service::{Program, startup};
 
 settings! {
@@ -31,6 +32,21 @@ const PROGRAM: Program<Daemon> = Program {
     see_also: &["other(8)"],
     override_file: |daemon| PathBuf::from(&daemon.state).join("override.properties"),
     settle: |loaded| loaded.config.number += 1_000,
+    look: |_| {},
+};
+
+const DOCTOR: Command = Command {
+    name: "doctor",
+    usage: "[-c FILE]",
+    about: "looks",
+    options: || {
+        vec![Opt {
+            short: None,
+            long: "output",
+            value: Value::OneOf(&["text", "json"]),
+            about: "how".into(),
+        }]
+    },
 };
 
 fn load(folder: &Path, args: &[&str]) -> Loaded<Daemon> {
@@ -62,12 +78,12 @@ fn environment_file_override_file_and_options_come_in_this_order() {
     assert_eq!(plain.config.namesrv_addr.as_deref(), Some("variable:1"));
 
     std::fs::write(dir.join("override.properties"), "number=3\n").unwrap();
-    let changed = load(dir, &["-c", "DIR/d.conf", "-n", "option:1", "word"]);
+    let changed = load(dir, &["-c", "DIR/d.conf", "-n", "option:1", "a=b"]);
     assert_eq!(changed.config.number, 1_003);
     assert_eq!(changed.source("namesrvAddr"), Source::CommandLine("-n"));
     assert_eq!(
         texts(&changed, dir),
-        ["command line: word belongs to no option, ignored"]
+        ["command line: a=b belongs to no option, ignored"]
     );
     assert_eq!(
         std::fs::read_to_string(dir.join("d.conf")).unwrap(),
@@ -119,6 +135,17 @@ fn manual_pages_come_from_the_tables() {
     let number = ".TP\n\\fBnumber\\fR\nA number. Changeable at run time. \
         Allowed: a whole number from 0 to 2147483647. Default: 1.\n";
     assert!(settings.contains(number), "{settings}");
+    let with_command = Program {
+        commands: &[DOCTOR],
+        ..PROGRAM
+    };
+    let page = gantry_service::manual::text(&with_command, Kind::Page);
+    for part in [
+        "\\fBdaemon\\fR doctor [\\-c FILE]\n",
+        ".SS doctor\nlooks\n.TP\n\\fB\\-\\-output\\fR \\fItext|json\\fR\nhow\n",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
     let bash = gantry_service::manual::text(&PROGRAM, Kind::Bash);
     assert!(bash.ends_with("complete -F _daemon daemon\n"), "{bash}");
 }
@@ -152,4 +179,25 @@ fn a_file_that_cannot_be_read_or_is_there_twice_is_refused() {
         assert_eq!(texts(&loaded, dir), [*expected]);
         assert!(loaded.refused(), "{args:?}");
     }
+}
+
+#[test]
+fn a_word_that_is_no_option_starts_nothing() {
+    let parse = |program: &Program<Daemon>, line: &[&str]| {
+        startup::parse(program, line.iter().map(|&word| word.to_owned())).map(|_| ())
+    };
+    let none = "daemon: doctor is no option, and there are no commands";
+    assert_eq!(parse(&PROGRAM, &["doctor"]), Err(none.to_owned()));
+    let program = Program {
+        commands: &[DOCTOR],
+        ..PROGRAM
+    };
+    let some = "daemon: docter is no option; the first word may be a command: doctor";
+    assert_eq!(
+        parse(&program, &["-c", "x", "docter"]),
+        Err(some.to_owned())
+    );
+    assert_eq!(parse(&program, &["-c", "x", "a=b"]), Ok(()));
+    let unknown = "Unrecognized option: -x";
+    assert_eq!(parse(&program, &["-x"]), Err(unknown.to_owned()));
 }

@@ -33,11 +33,13 @@ pub enum Broken {
     FencesAnyEnd,
     /// A slave is promoted before its master is fenced.
     PromotesUnfenced,
+    /// A slave that was the master says that its log is that master's, whomever it has followed since.
+    GivesWayForever,
 }
 
 impl Broken {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AnswersBeforeCopies,
         Self::AnswersBeforeSync,
         Self::ConnectionsCount,
@@ -53,5 +55,6 @@ impl Broken {
         Self::GoesByLengthsAlone,
         Self::FencesAnyEnd,
         Self::PromotesUnfenced,
+        Self::GivesWayForever,
     ];
 }

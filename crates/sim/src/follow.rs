@@ -78,6 +78,9 @@ impl World {
             if seats.epoch() < epoch {
                 return None;
             }
+            if self.broken != Some(Broken::GivesWayForever) {
+                seats.follow(epoch, "its master").ok()?;
+            }
         }
         event!(
             self,

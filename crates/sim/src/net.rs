@@ -106,6 +106,7 @@ pub(crate) struct Status {
     pub(crate) is_master: bool,
     pub(crate) is_slave: bool,
     pub(crate) is_fenced: bool,
+    pub(crate) gave_way: bool,
     pub(crate) copies: Copies,
     pub(crate) end: u64,
     /// Of a master.

@@ -457,6 +457,7 @@ impl World {
             is_master: broker.master.is_some() && !broker.seats.is_fenced(),
             is_slave: slave.is_some(),
             is_fenced: broker.seats.is_fenced(),
+            gave_way: broker.seats.gave_way(),
             copies: match broker.part {
                 Part::Master(copies) => copies,
                 _ => Copies::Sync,

@@ -77,7 +77,7 @@ impl Fleet {
 
     fn slaves(&self) -> impl Iterator<Item = &(u64, usize, Option<Status>)> {
         self.others.iter().filter(|(id, _, answer)| match answer {
-            Some(status) => status.is_slave,
+            Some(status) => status.is_slave && !self.gave_way_to_this(status),
             None => *id != 0,
         })
     }
@@ -109,13 +109,16 @@ impl Fleet {
         newest.unwrap_or_default().next(self.candidate.id)
     }
 
-    fn fenced_end(&self) -> Option<u64> {
-        let mut fenced = self.answers().filter(|status| status.is_fenced);
-        fenced
-            .find(|status| {
-                self.candidate.epoch <= status.epoch && status.epoch.holder == self.candidate.id
-            })
-            .map(|status| status.end)
+    fn gave_way_to_this(&self, status: &Status) -> bool {
+        let is_this = status.epoch.holder == self.candidate.id;
+        status.gave_way && is_this && self.candidate.epoch <= status.epoch
+    }
+
+    fn unfinished_end(&self) -> Option<u64> {
+        let mut gave_way = self
+            .answers()
+            .filter(|status| self.gave_way_to_this(status));
+        gave_way.next().map(|status| status.end)
     }
 
     /// `slaves` and `in_sync`: how many the old master had, and waited for, as the administrator says (`--slaves`, `-k`).
@@ -132,6 +135,12 @@ impl Fleet {
             end: told.map(|known| known.max_offset),
             followed: broken == Some(Broken::GoesByLengthsAlone)
                 || told.map_or(self.candidate.has_heard, |known| known.followed),
+            gave_way: self.candidate.gave_way.then_some(self.candidate.epoch),
+            unmet: told
+                .and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok())
+                .filter(|met| *met < self.candidate.epoch)
+                .filter(|_| self.candidate.epoch.holder != self.candidate.id)
+                .map(|_| self.candidate.epoch),
         };
         Situation {
             candidate: end(&self.candidate),
@@ -144,7 +153,7 @@ impl Fleet {
                 .filter(|(_, _, answer)| answer.is_none())
                 .map(|(_, node, _)| node.to_string())
                 .collect(),
-            master: match self.fenced_end() {
+            master: match self.unfinished_end() {
                 Some(end) => OldMaster::Drained {
                     end: i64::try_from(end).unwrap_or(i64::MAX),
                 },

@@ -6,7 +6,7 @@
 //! follow it no more before it counts what they have. Every request names what was seen, and is refused if that is not so
 //! any more; whoever stops between two of them leaves no second master, at worst none, and promotes again.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use gantry_client::Error;
 use gantry_message::Epoch;
@@ -26,6 +26,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a broker may take to start again within its process, and a name server to hear of it.
 const SETTLES: Duration = Duration::from_secs(60);
+/// How long nobody answers at most at its port meanwhile, if all is well.
+const STARTS: Duration = Duration::from_secs(5);
 /// A master says something at least every five seconds (haSendHeartbeatInterval).
 const ALIVE_MS: i64 = 6_000;
 /// The longest that a master holds on.
@@ -117,9 +119,10 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     step(
         session,
         format_args!(
-            "{} is {role} of {name} since promotion {epoch}; {}",
+            "{} is {role} of {name} since promotion {epoch}; {}; its log begins at {}",
             fleet.address,
-            said(&loss)
+            said(&loss),
+            promoted.min_offset
         ),
     )?;
     advise(session, &fleet, &promoted, master)?;
@@ -149,7 +152,13 @@ async fn take_place(
         ),
     )?;
     let taken = async {
-        has_all(session, fleet, end, patience).await?;
+        let held_at = Instant::now();
+        // What was committed and made until now, the slave shall have, too.
+        let asks = session
+            .client
+            .check_promotion(&fleet.address, wanted.epoch, &wanted.role);
+        asked(&fleet.address, asks.await)?;
+        has_all(session, fleet, (end, held_at), patience).await?;
         let fenced = session.client.fence(address, wanted.epoch, seen, end);
         asked(address, fenced.await).map(drop)
     };
@@ -185,33 +194,50 @@ async fn let_go(session: &Session<'_>, address: &str, hold: i64) -> String {
 async fn has_all(
     session: &Session<'_>,
     fleet: &Fleet,
-    end: i64,
+    (end, held_at): (i64, Instant),
     patience: Duration,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + patience;
     loop {
-        let status = session.client.ha_status(&fleet.address).await;
-        // Another log may be as long: who follows the master has its log.
-        let follows = |status: &HaStatus| {
-            let following = status.following.as_ref();
-            following.is_some_and(|following| following.is_following)
+        // Before the question: the answer's age counts from somewhere behind this.
+        let held = millis(held_at.elapsed());
+        let lacks = match session.client.ha_status(&fleet.address).await {
+            Ok(status) => match lacks(&status, end, held) {
+                None => return Ok(()),
+                Some(lacks) => lacks,
+            },
+            Err(error) => error.to_string(),
         };
-        if matches!(&status, Ok(status) if end <= status.max_offset && follows(status)) {
-            return Ok(());
-        }
         if deadline <= Instant::now() {
-            let has = match status {
-                Ok(status) if !follows(&status) => "it does not follow the master".to_owned(),
-                Ok(status) => format!("it has {}", status.max_offset),
-                Err(error) => error.to_string(),
-            };
             return Err(Failure::Said(format!(
-                "{} did not get the end of the log within {} s: {has} (--wait gives it longer)",
+                "{} did not get everything within {} s: {lacks} (--wait gives it longer)",
                 fleet.address,
                 patience.as_secs()
             )));
         }
         sleep(LOOK).await;
+    }
+}
+
+/// What a slave lacks still of a master whose log ends there and that has held on for so many milliseconds.
+fn lacks(status: &HaStatus, end: i64, held: i64) -> Option<String> {
+    // Another log may be as long: who follows the master has its log.
+    let following = status.following.as_ref();
+    let Some(following) = following.filter(|following| following.is_following) else {
+        return Some("it does not follow the master".to_owned());
+    };
+    if status.max_offset < end {
+        return Some(format!("its log ends at {}", status.max_offset));
+    }
+    match following.copied_millis_ago {
+        ago if (0..held).contains(&ago) => None,
+        -1 => Some(
+            "it has not copied the master's topics, groups and offsets; its log says why"
+                .to_owned(),
+        ),
+        ago => Some(format!(
+            "it copied the master's topics, groups and offsets {ago} ms ago; its log says why not since"
+        )),
     }
 }
 
@@ -315,6 +341,16 @@ fn advise(
     )?;
     let old = master.map(|master| master.address.as_str());
     let old = old.or_else(|| fleet.old_master()).unwrap_or("ADDRESS");
+    let statuses = fleet.others.iter().filter(|other| other.address == old);
+    let mut statuses = statuses.filter_map(|other| other.answer.as_ref().ok());
+    if statuses.any(|status| status.configured_id != 0) {
+        return step(
+            session,
+            format_args!(
+                "{old}, the old master, becomes a slave by itself, as its configuration says"
+            ),
+        );
+    }
     step(
         session,
         format_args!("the old master becomes a slave by: mqadmin rejoin -b {old}"),
@@ -371,11 +407,46 @@ impl Fleet {
     }
 
     fn slaves(&self) -> impl Iterator<Item = &Replica> {
-        // Who is registered as a master and answers as a slave is one.
+        // Who is registered as a master and answers as a slave is one; not who was the master that this slave is to replace.
         self.others.iter().filter(|other| match &other.answer {
-            Ok(status) => status.role == "SLAVE" && !status.is_fenced,
+            Ok(status) => {
+                status.role == "SLAVE" && !status.is_fenced && !self.gave_way_to_this(status)
+            }
             Err(_) => other.id != 0,
         })
+    }
+
+    /// Whether that was the master, and gave way in a promotion of this slave that was not finished: nobody else can have
+    /// been the master in it.
+    fn gave_way_to_this(&self, status: &HaStatus) -> bool {
+        let (Ok(ours), Ok(theirs)) = (epoch_of(&self.candidate), epoch_of(status)) else {
+            return false;
+        };
+        let holder = i64::try_from(theirs.holder).unwrap_or_default();
+        status.gave_way && ours <= theirs && holder == self.candidate.broker_id
+    }
+
+    /// Another promotion that was not finished: who gave way in it, and the slave that it was for.
+    fn unfinished(&self) -> Option<(&str, &str)> {
+        let everybody = || {
+            let others = self
+                .others
+                .iter()
+                .filter_map(|other| Some((other.address.as_str(), other.answer.as_ref().ok()?)));
+            others.chain([(self.address.as_str(), &self.candidate)])
+        };
+        let (gave_way, epoch) = everybody().find_map(|(address, status)| {
+            let epoch = epoch_of(status).ok().filter(|_| status.gave_way)?;
+            (!self.gave_way_to_this(status)).then_some((address, epoch))
+        })?;
+        let holder = i64::try_from(epoch.holder).unwrap_or_default();
+        let (slave, _) = everybody().find(|(_, status)| {
+            status.role == "SLAVE"
+                && !status.gave_way
+                && status.broker_id == holder
+                && epoch_of(status).is_ok_and(|theirs| theirs <= epoch)
+        })?;
+        Some((gave_way, slave))
     }
 
     /// What the slave knows of its master, from asking it.
@@ -385,9 +456,14 @@ impl Fleet {
 
     /// Where the old master is, or was.
     fn old_master(&self) -> Option<&str> {
-        let registered = self.others.iter().find(|other| other.id == 0);
-        let registered = registered.map(|master| master.address.as_str());
-        registered.or_else(|| self.candidate.following.as_ref()?.master.as_deref())
+        let answers = |other: &&Replica| {
+            let status = other.answer.as_ref();
+            status.is_ok_and(|status| self.gave_way_to_this(status))
+        };
+        let gave_way = self.others.iter().find(answers);
+        let old = gave_way.or_else(|| self.others.iter().find(|other| other.id == 0));
+        old.map(|old| old.address.as_str())
+            .or_else(|| self.candidate.following.as_ref()?.master.as_deref())
     }
 
     /// The master that has to be drained and fenced; none, if it does not answer or is fenced already.
@@ -491,6 +567,9 @@ impl Fleet {
             ),
             None => (None, 0),
         };
+        let epoch = epoch_of(&self.candidate)?;
+        let met = known.and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok());
+        let is_ours = i64::try_from(epoch.holder) == Ok(self.candidate.broker_id);
         let follows = self.candidate.following.as_ref();
         let has_heard = follows.is_some_and(|follows| follows.heard_millis_ago != -1);
         let is_drained = master.and_then(end);
@@ -498,7 +577,7 @@ impl Fleet {
             candidate: self.candidate.max_offset,
             others: others.collect(),
             silent: silent.map(|slave| slave.address.clone()).collect(),
-            master: match is_drained.or(self.unfinished_end()?) {
+            master: match is_drained.or(self.unfinished_end()) {
                 Some(end) => OldMaster::Drained { end },
                 None => OldMaster::Silent,
             },
@@ -510,26 +589,20 @@ impl Fleet {
                 end: known.map(|known| known.max_offset),
                 // Apache's master does not say what is kept of it.
                 followed: known.map_or(has_heard, |known| known.followed),
+                gave_way: self.candidate.gave_way.then_some(epoch),
+                unmet: met.filter(|met| *met < epoch && !is_ours).map(|_| epoch),
             },
         })
     }
 
-    /// Where the log of a master ends that was fenced for the promotion of this slave, which then was not finished: nobody
-    /// else can have been the master in it.
-    fn unfinished_end(&self) -> Result<Option<i64>, Failure> {
-        let ours = epoch_of(&self.candidate)?;
-        for status in self
+    /// Where the log of the master ends that gave way to this slave.
+    fn unfinished_end(&self) -> Option<i64> {
+        let answers = self
             .others
             .iter()
-            .filter_map(|other| other.answer.as_ref().ok())
-        {
-            let theirs = epoch_of(status)?;
-            let holder = i64::try_from(theirs.holder).unwrap_or_default();
-            if status.is_fenced && ours <= theirs && holder == self.candidate.broker_id {
-                return Ok(Some(status.max_offset));
-            }
-        }
-        Ok(None)
+            .filter_map(|other| other.answer.as_ref().ok());
+        let mut gave_way = answers.filter(|status| self.gave_way_to_this(status));
+        gave_way.next().map(|status| status.max_offset)
     }
 }
 
@@ -537,6 +610,10 @@ fn epoch_of(status: &HaStatus) -> Result<Epoch, Failure> {
     let text = status.epoch.as_deref().unwrap_or("0.0");
     text.parse()
         .map_err(|error| Failure::Said(format!("{}: {error}", status.broker_name)))
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn accepted(session: &Session<'_>) -> Result<Accepted, Failure> {
@@ -566,10 +643,14 @@ fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> 
             "all".to_owned(),
         ),
     };
+    let unfinished = fleet.unfinished().map(|(gave_way, slave)| {
+        format!("; {gave_way} was the master and gave way to {slave}, which is none yet: promote {slave} again")
+    });
     Err(Failure::Said(format!(
-        "{} is not promoted, for acknowledged messages could be lost: {}; {how} (--accept-loss {accept})",
+        "{} is not promoted, for acknowledged messages could be lost: {}; {how} (--accept-loss {accept}){}",
         fleet.address,
-        said(loss)
+        said(loss),
+        unfinished.unwrap_or_default()
     )))
 }
 
@@ -637,7 +718,8 @@ async fn routed(session: &Session<'_>, fleet: &Fleet) -> Result<(), Failure> {
 /// rejoin: a master that was replaced becomes a slave of the new one.
 pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
-    let status = asked(&address, session.client.ha_status(&address).await)?;
+    let status = answered(async || session.client.ha_status(&address).await).await;
+    let status = asked(&address, status)?;
     let name = &status.broker_name;
     if status.role == "SLAVE" && !status.is_fenced {
         let id = status.broker_id;
@@ -663,9 +745,15 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let id = match session.arguments.text('i') {
         Some(_) => session.arguments.number::<i64>('i', 0)?,
         None if status.configured_id != 0 => status.configured_id,
-        None => free_id(&addresses, &address, epoch),
+        None => {
+            let slaves = told.slaves.iter().map(|slave| slave.id);
+            let registered = addresses.iter().filter(|(_, known)| **known != address);
+            let taken = slaves.chain(registered.map(|(id, _)| *id)).collect();
+            free_id(&taken, epoch)
+        }
     };
-    let seated = asked(&address, session.client.rejoin(&address, epoch, id).await)?;
+    let seated = answered(async || session.client.rejoin(&address, epoch, id).await).await;
+    let seated = asked(&address, seated)?;
     let end = seated.max_offset;
     step(
         session,
@@ -675,6 +763,17 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     )?;
     serves(session, &address, "SLAVE", epoch).await?;
     follows(session, &address).await
+}
+
+/// Asks again for a moment where nobody answers: a broker that has just been fenced starts again in its process.
+async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + STARTS;
+    loop {
+        match ask().await {
+            Err(error) if error.code().is_none() && Instant::now() < deadline => sleep(LOOK).await,
+            answer => return answer,
+        }
+    }
 }
 
 /// Waits until a slave follows its master.
@@ -704,10 +803,9 @@ async fn follows(session: &mut Session<'_>, address: &str) -> Result<(), Failure
 }
 
 /// The first id that nobody has, the new master's former one aside: its configuration may still say that one.
-fn free_id(addresses: &std::collections::BTreeMap<i64, String>, own: &str, epoch: Epoch) -> i64 {
+fn free_id(taken: &BTreeSet<i64>, epoch: Epoch) -> i64 {
     let holder = i64::try_from(epoch.holder).unwrap_or_default();
-    let is_free =
-        |id: &i64| *id != holder && addresses.get(id).is_none_or(|address| address == own);
+    let is_free = |id: &i64| *id != holder && !taken.contains(id);
     (1..).find(is_free).unwrap_or(1)
 }
 
@@ -717,10 +815,8 @@ mod tests {
 
     #[test]
     fn a_replaced_master_takes_an_id_that_nobody_has_or_had() {
-        let addresses = [(0, "new"), (2, "other")].map(|(id, address)| (id, address.to_owned()));
-        let addresses = addresses.into_iter().collect();
-        assert_eq!(free_id(&addresses, "old", Epoch::NONE.next(1)), 3);
-        assert_eq!(free_id(&addresses, "old", Epoch::NONE.next(5)), 1);
-        assert_eq!(free_id(&addresses, "other", Epoch::NONE.next(1)), 2);
+        let taken = [-1, 0, 2].into_iter().collect();
+        assert_eq!(free_id(&taken, Epoch::NONE.next(1)), 3);
+        assert_eq!(free_id(&taken, Epoch::NONE.next(5)), 1);
     }
 }

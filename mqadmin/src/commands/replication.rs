@@ -83,6 +83,12 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
     session.line(format_args!(
         "{broker_name} {broker_id} {address} {part}{promotion}, log {min_offset} to {max_offset}"
     ))?;
+    if status.gave_way && !status.is_fenced {
+        let epoch = status.epoch.as_deref().unwrap_or_default();
+        session.line(format_args!(
+            "  was the master until promotion {epoch}, and has not met the master of that one"
+        ))?;
+    }
     if let Some(why) = &status.not_writable {
         session.line(format_args!("  takes no messages: {why}"))?;
     }

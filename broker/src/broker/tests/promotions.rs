@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use gantry_message::Epoch;
 use gantry_wire::headers::{Promote, Rejoin, SeatAnswer, TellEpoch};
 use gantry_wire::{HeaderEncode, bodies::HaStatus};
 
@@ -177,6 +178,50 @@ fn a_fenced_master_takes_nothing_until_it_rejoins_whatever_is_set_or_restarted()
             let status = client.status().await;
             assert_eq!((status.role.as_str(), status.broker_id), ("SLAVE", 4));
             assert!(!status.is_fenced);
+            Some(broker)
+        },
+    );
+}
+
+// What it is to others until it finds the master that took its place.
+#[test]
+fn a_slave_by_configuration_that_was_the_master_says_so_until_it_follows_one() {
+    let kept = Cell::new(None);
+    with_broker(
+        |config| {
+            as_slave(config);
+            kept.set(Some(config.clone()));
+        },
+        async |broker, client| {
+            assert!(!client.status().await.gave_way, "a slave");
+            let reply = client.ask_for(request::PROMOTE, &PROMOTE).await;
+            assert_eq!(seat(&reply), expected("1.1", "ASYNC_MASTER"));
+            let (broker, client) = again(broker).await;
+            assert!(!client.status().await.gave_way, "the master");
+            let reply = client.ask_for(request::TELL_EPOCH, &TELL).await;
+            assert_eq!(seat(&reply), expected("3.2", "FENCED"));
+            let (broker, client) = again(broker).await;
+            let status = client.status().await;
+            assert_eq!((status.role.as_str(), status.gave_way), ("SLAVE", true));
+            broker.stop().await.unwrap();
+            let config = kept.take().unwrap();
+            let broker = Broker::start(config.clone()).await.unwrap();
+            let client = Client::connect(&broker).await;
+            assert!(client.status().await.gave_way, "over a start");
+            let (seats, known) = (broker.seats.clone(), broker.seats.epoch());
+            tokio::task::spawn_blocking(move || {
+                assert!(seats.follow(Epoch::NONE.next(1), "an older one").is_err());
+                assert!(seats.gave_way());
+                seats.follow(known, "the master of that promotion").unwrap();
+                assert!(!seats.gave_way());
+            })
+            .await
+            .unwrap();
+            broker.stop().await.unwrap();
+            let broker = Broker::start(config).await.unwrap();
+            let client = Client::connect(&broker).await;
+            let status = client.status().await;
+            assert_eq!((status.role.as_str(), status.gave_way), ("SLAVE", false));
             Some(broker)
         },
     );

@@ -61,9 +61,21 @@ fn each_alert_has_cases_and_a_page_that_says_what_to_do() -> Result<()> {
     }
     ensure!(pages.is_empty(), "pages without an alert: {pages:?}");
     let urls = values(&folder.join("gantry.rules.yml"), "runbook_url")?;
-    ensure!(urls.len() == alerts.len(), "{urls:?}");
+    let place = |alert: &String| format!("/{RUNBOOKS}/{alert}.md");
+    let expected: Vec<String> = alerts.iter().map(place).collect();
+    ensure!(urls == expected, "{urls:?}");
+    // The package that brings the rules brings the pages: where Prometheus runs there need be no broker.
+    let manifest = std::fs::read_to_string(root().join("packaging/MANIFEST"))?;
+    let mut lines = manifest
+        .lines()
+        .map(|line| line.split_whitespace().collect());
+    let has_pages = lines.any(|line: Vec<&str>| line == ["docs/runbooks/", RUNBOOKS, "644"]);
+    ensure!(has_pages, "no package has the pages in {RUNBOOKS}");
     Ok(())
 }
+
+/// Where the package of the rules has the pages.
+const RUNBOOKS: &str = "usr/share/gantry-monitoring/runbooks";
 
 /// One of everything that a broker counts.
 fn use_everything(wire: &mut Wire) -> Result<()> {

@@ -17,8 +17,10 @@ use tempfile::TempDir;
 
 const TOPIC: &str = "handed-over";
 const QUEUES: u32 = 4;
+const ALL_TOPICS: i32 = 21;
 const UPDATE_CONFIG: i32 = 25;
 const HA_STATUS: i32 = 46002;
+const TELL_EPOCH: i32 = 46005;
 const OK: i64 = 0;
 /// `SLAVE_NOT_AVAILABLE`
 const NO_SLAVE: i64 = 11;
@@ -175,11 +177,17 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
     ensure!(!fleet.store(1).join("gantry.epoch").exists(), "it was dry");
     // On the way back the old master is a slave by its configuration, and needs nobody to say so.
     for (old, new, promotion, part) in [(0, 1, "1.1", "FENCED"), (1, 0, "2.2", "SLAVE")] {
+        // In its tables alone, and no moment old.
+        let made = format!("made-before-{new}");
+        create_topic(&fleet.brokers[old], &[&fleet.name_server], &made, 1)?;
         let said = fleet.promote(new, &[])?;
         ensure!(
             said.contains(&format!("since promotion {promotion}")),
             "{said}"
         );
+        let mut wire = fleet.brokers[new].wire()?;
+        let topics = wire.call(ALL_TOPICS, &[], &[])?.success()?.json()?;
+        ensure!(topics["topicConfigTable"][&made].is_object(), "{topics}");
         ensure!(fleet.answer(old)? == REFUSED);
         let status = fleet.status(old)?;
         ensure!(
@@ -258,6 +266,53 @@ fn a_dead_master_comes_back_fenced_and_gives_up_what_nobody_acknowledged() -> Re
 #[test]
 fn a_dead_master_comes_back_fenced_with_apaches_name_server() -> Result<()> {
     comes_back(Make::Apache)
+}
+
+/// Who promoted was killed between fencing the master and promoting the slave, and the fenced one is a slave by its
+/// configuration: the promotion is finished, by the same slave, and nobody has to say who had what.
+#[test]
+fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("half-way", Make::Gantry, 2)?;
+    fleet.promote(1, &[])?;
+    fleet.rejoin(0)?;
+    until("the other slave to follow the new master", || {
+        Ok(fleet.status(2)?.contains("  follows 127.0.0.1:"))
+    })?;
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(0)?;
+    let mut wire = fleet.brokers[1].wire()?;
+    wire.call(TELL_EPOCH, &[("gantryEpoch", "2.3")], &[])?
+        .success()?;
+    let gave_way = "was the master until promotion 2.3, and has not met the master of that one";
+    until("the old master to be a slave", || {
+        let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[1].address()])?;
+        Ok(String::from_utf8_lossy(&status.stdout).contains(gave_way))
+    })?;
+    fleet.brokers[1].kill()?;
+    fleet.brokers[1].start()?;
+    ensure!(fleet.status(1)?.contains(gave_way), "over a start, too");
+    // Others are sent to the slave that it gave way to.
+    let hint = format!("promote {} again", fleet.brokers[0].address());
+    for other in [1, 2] {
+        let address = fleet.brokers[other].address();
+        let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER", "-s", "2"])?;
+        ensure!(said.contains(&hint), "{said}");
+    }
+    let said = fleet.promote(0, &[])?;
+    ensure!(
+        said.contains("it has all that was acknowledged with its copies"),
+        "{said}"
+    );
+    fleet.acknowledges(0)?;
+    fleet.fill(0)?;
+    for slave in [1, 2] {
+        fleet.has_all(slave)?;
+        fleet.same_log(0, slave)?;
+    }
+    ensure!(!fleet.status(1)?.contains("was the master"));
+    Ok(())
 }
 
 /// While it is frozen it is replaced; thawed, it acknowledges nothing.

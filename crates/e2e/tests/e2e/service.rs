@@ -150,9 +150,13 @@ fn a_broker_says_what_it_does_and_no_restart_refuses_a_connection() -> Result<()
     let begun = systemd.await_message(&["RELOADING=1\nMONOTONIC_USEC="])?;
     let done = systemd.await_message(&["READY=1", "; a restart is needed for ioThreads"])?;
     ensure!(begun.at <= done.at);
-    std::fs::write(&file, format!("{text}ioThreads=many\n"))?;
+    // Nothing is said of values that are not taken up, be it the ports.
+    let bad = text.replace(&broker.port().to_string(), "20911");
+    std::fs::write(&file, format!("{bad}ioThreads=many\n"))?;
     reload(&broker)?;
     systemd.await_message(&["READY=1", "STATUS=NOT RELOADED: ", "ioThreads"])?;
+    let said = broker.log()?;
+    ensure!(!said.contains("ports: 20911"), "{said}");
 
     // A socket whose port is not wanted any more goes, here and in the store.
     broker.stop()?;
@@ -437,6 +441,7 @@ fn the_doctor_knows_a_running_broker_and_another_of_its_name() -> Result<()> {
     for words in [
         "is this broker's, which runs",
         &format!("has broker-a 0 at {}", broker.address()),
+        &format!("is in use by process {}: this broker", broker.pid()?),
     ] {
         ensure!(text.contains(words), "{words}: {text}");
     }

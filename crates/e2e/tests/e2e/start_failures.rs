@@ -224,9 +224,18 @@ fn a_metrics_port_in_use_is_named_or_done_without() -> Result<()> {
     std::fs::write(&file, format!("{text}metricsPort={number}\n"))?;
     let before = snapshot(home.path())?;
     let path = file.display().to_string();
-    Attempt::new("mqbroker", home.path(), &["-c", &path])?
-        .fails(CONFIGURATION, &["metricsPort", &number])?;
+    Attempt::new("mqbroker", home.path(), &["-c", &path])?.fails(1, &["metricsPort", &number])?;
     unchanged(home.path(), &before)?;
+
+    let file = home.path().join("namesrv.conf");
+    let (own, kv) = (port.number(), home.path().join("kv.json"));
+    let text = format!(
+        "listenPort={own}\nmetricsPort={number}\nbindAddress=127.0.0.1\nkvConfigPath={}\n",
+        kv.display()
+    );
+    std::fs::write(&file, text)?;
+    let path = file.display().to_string();
+    Attempt::new("mqnamesrv", home.path(), &["-c", &path])?.fails(1, &["metricsPort", &number])?;
 
     // Somebody has it: we, or somebody else on this machine.
     let _usual = TcpListener::bind(("127.0.0.1", 5557));

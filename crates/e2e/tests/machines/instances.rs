@@ -31,6 +31,15 @@ pub(crate) fn two(stage: &Stage<'_>) -> Result<()> {
         ],
     )?;
 
+    // Its state folder would be that of mqbroker.service.
+    machine.run("cp /etc/gantry/broker/one.toml /etc/gantry/broker/broker.toml")?;
+    let (code, said) = machine.tried("systemctl start mqbroker@broker 2>&1")?;
+    ensure!(
+        code != 0 && said.contains("Assertion failed"),
+        "{code} {said}"
+    );
+    machine.run("rm /etc/gantry/broker/broker.toml && test ! -e /var/lib/gantry/broker")?;
+
     machine.run("systemctl stop mqbroker@one")?;
     ensure!(alive("mqbroker@one")? == "inactive" && alive("mqbroker@two")? == "active");
     let left = cluster()?;

@@ -13,6 +13,7 @@ mod failing;
 mod installing;
 mod instances;
 mod observing;
+mod placing;
 mod serving;
 mod stage;
 
@@ -85,6 +86,16 @@ const CASES: &[Case] = &[
         name: "instances",
         about: "two brokers on one host; one stops, the other goes on",
         run: instances::two,
+    },
+    Case {
+        name: "mount",
+        about: "a store on a mount of its own, by the drop-in that the documentation gives",
+        run: placing::mount,
+    },
+    Case {
+        name: "ipv6",
+        about: "name server and broker on IPv6: the route, the announced address, one address alone",
+        run: placing::ipv6,
     },
     Case {
         name: "boot",

@@ -49,6 +49,8 @@ bodies! {
     /// What a slave does.
     #[derive(Eq)]
     HaFollowing "HaFollowing" {
+        /// How long ago it began to copy the tables that it has from its master; -1: it has not, since it was started.
+        copied_millis_ago: i64 = -1, "copiedMillisAgo";
         /// How often a link has ended.
         ended_links: i64, "endedLinks";
         is_following: bool, "following";
@@ -77,6 +79,9 @@ bodies! {
         is_fenced: bool, "fenced";
         /// Of a slave.
         following: Option<HaFollowing>, "follows";
+        /// It was the master until the promotion `epoch`, and has found no master of that one: its log ends where the
+        /// master's did. So is every fenced broker, and one that is a slave since, as its configuration says.
+        gave_way: bool, "gaveWay";
         in_sync_replicas: i32, "inSyncReplicas";
         max_offset: i64, "maxOffset";
         min_offset: i64, "minOffset";
