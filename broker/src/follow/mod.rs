@@ -164,6 +164,9 @@ impl Scout {
         };
         match verdict {
             Verdict::GoOn => {
+                self.store
+                    .note_made_up(&found.made_up)
+                    .map_err(|error| error.to_string())?;
                 let from = if ours.0 == 0 && found.invitation.is_some() {
                     min
                 } else {

@@ -159,6 +159,10 @@ impl World {
                 self.cut(node, cut)
             }
             Compare::GoOn(from) => {
+                if store.note_made_up(&with.made_up).is_err() || self.nodes[node].disk.is_stopped()
+                {
+                    return self.set(node, idle);
+                }
                 let obeys = self.epoch_of(node);
                 let is_replaced =
                     with.epoch < obeys && self.broken != Some(Broken::FollowsReplaced);

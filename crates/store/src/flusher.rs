@@ -329,6 +329,23 @@ impl QueueWriter {
         }
     }
 
+    /// Writes down where something was made up; on disk when it returns.
+    pub(crate) fn note_made_up(&self, store: &WriterView<'_>, made_up: &[u64]) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut state.progress.made_up, made_up.to_vec());
+        state.progress.flushed = store.log.flushed.value();
+        let noted = replace::file(
+            &*self.disk,
+            &self.paths.progress(),
+            &state.progress.encode(),
+        );
+        match noted {
+            Ok(()) => state.is_stale = false,
+            Err(_) => state.progress.made_up = before,
+        }
+        noted
+    }
+
     /// Writes down how far everything is when the store begins to run. Where there is no space for that, what was noted
     /// before goes: no note costs a long recovery at worst, a wrong one messages.
     pub(crate) fn begin(&self) -> io::Result<()> {

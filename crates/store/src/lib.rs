@@ -74,7 +74,7 @@ use figures::Counters;
 use flusher::{Pace, QueueWriter, WriterView, flush_log, run_log_flusher};
 use format::deletions::Deletions;
 use format::index::Layout;
-use format::progress::Progress;
+use format::progress::{Progress, latest};
 use health::Health;
 use index::{Durable, Effort, Index, IndexView};
 use log::Log;
@@ -106,8 +106,8 @@ pub struct Store {
     cleaning: Cleaning,
     space: Space,
     deletions: Mutex<Deletions>,
-    /// Where each recovery put its first filler in place of what was lost.
-    made_up: Vec<u64>,
+    /// Where each recovery put its first filler in place of what was lost, here or where this log was copied from.
+    made_up: Mutex<Vec<u64>>,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -257,7 +257,7 @@ impl Store {
             cleaning: Cleaning::new(now),
             space: Space::default(),
             deletions: Mutex::new(deletions),
-            made_up: recovered.made_up,
+            made_up: Mutex::new(recovered.made_up),
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
@@ -712,11 +712,29 @@ impl Store {
         (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
     }
 
-    /// Where each recovery put its first filler in place of what was lost, unless the log was cut before it since: whoever
-    /// has another copy of the log may have what was there.
+    /// Where each recovery put its first filler in place of what was lost, here or where this log was copied from, unless the
+    /// log was cut before it since: whoever has another copy of the log may have what was there.
     #[must_use]
     pub fn made_up(&self) -> Vec<LogOffset> {
-        self.made_up.iter().copied().map(LogOffset).collect()
+        let made_up = self.made_up.lock().unwrap_or_else(PoisonError::into_inner);
+        made_up.iter().copied().map(LogOffset).collect()
+    }
+
+    /// This log is, or becomes, a copy of one that has fillers at these places: they are noted as if they had been made here,
+    /// durably if that is news, for who compares another copy with this one when the first one is gone.
+    pub fn note_made_up(&self, there: &[LogOffset]) -> Result<(), StoreError> {
+        let mut made_up = self.made_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = made_up.iter().copied().chain(there.iter().map(|at| at.0));
+        let all = latest(all.collect());
+        if *made_up == all || self.health.latched().is_some() {
+            return Ok(());
+        }
+        let path = self.paths.progress();
+        self.writer
+            .note_made_up(&self.writer_view(), &all)
+            .map_err(StoreError::io("write", &path))?;
+        *made_up = all;
+        Ok(())
     }
 
     /// How full the disks were when [`Store::figures`] asked last. Does not ask.

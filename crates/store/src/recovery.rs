@@ -30,7 +30,7 @@ use crate::error::StoreError;
 use crate::figures::Counters;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
-use crate::format::progress::{MADE_UP_MAX, Mark, Progress};
+use crate::format::progress::{Mark, Progress, latest};
 use crate::health;
 use crate::log::{Position, is_no_space};
 use crate::paths::Paths;
@@ -197,10 +197,7 @@ impl Recovery<'_> {
         let before = progress.as_ref().map(|progress| progress.made_up.clone());
         let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
         let all = before.into_iter().flatten().chain(made_up);
-        let mut made_up: Vec<u64> = all.filter(kept).collect();
-        made_up.sort_unstable();
-        made_up.dedup();
-        let made_up = made_up.split_off(made_up.len().saturating_sub(MADE_UP_MAX));
+        let made_up = latest(all.filter(kept).collect());
         let progress = progress.filter(|_| is_noted);
         Ok(Recovered {
             made_up,

@@ -930,3 +930,38 @@ fn a_full_disk_refuses_and_goes_on_and_a_broken_one_latches() {
     slave.take_all(master.store(), || 5000);
     compare(master.store(), slave.store());
 }
+
+/// A slave copied a filler, and its master was gone for good: whoever had what was lost there followed the slave, the last
+/// records were the same, and the two logs were not.
+#[test]
+fn what_was_made_up_where_a_log_comes_from_is_known_of_its_copy() {
+    let master = small_master(1);
+    let mut slave = Slave::new(1, &master.config);
+    slave.take_all(master.store(), || 5000);
+    let made_up = [200, 700, 900].map(LogOffset);
+    slave.store().note_made_up(&made_up[1..]).unwrap();
+    slave.store().note_made_up(&made_up[..2]).unwrap();
+    assert_eq!(slave.store().made_up(), made_up);
+    let changes = slave.disk.changes();
+    slave.store().note_made_up(&made_up).unwrap();
+    assert_eq!(slave.disk.changes(), changes, "no news");
+    slave.store().turn();
+    for end in [End::PowerCut, End::Kill, End::Clean] {
+        slave.end(end);
+        slave.open();
+        assert_eq!(slave.store().made_up(), made_up, "{end:?}");
+        slave.store().turn();
+    }
+    // What was cut off is copied anew, and compared anew before that.
+    let mut kept = records(slave.store()).into_iter();
+    let (start, end, time) = kept.rfind(|record| record.1 <= 700).unwrap();
+    let cut = Cut {
+        from: LogOffset(end),
+        to: slave.store().max_offset(),
+        last: Some((LogOffset(start), time)),
+        why: "a hole".into(),
+    };
+    slave.end(End::Clean);
+    assert!(slave.open_cut(&cut));
+    assert_eq!(slave.store().made_up(), made_up[..1]);
+}

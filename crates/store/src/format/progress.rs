@@ -16,8 +16,8 @@
 //! index_offset=2048       the log is indexed up to here
 //! begin=0                 the log began here, or before: where it begins later, segments are missing
 //! clean=0                 1: nothing is missing anywhere
-//! made_up=1024            only where it is so, once for each recovery of which it is so: at this place and behind it it put fillers
-//!                         in place of what was lost
+//! made_up=1024            only where it is so, once for each recovery of which it is so, here or where the log was copied
+//!                         from: at this place and behind it it put fillers in place of what was lost
 //! crc=89abcdef
 //! ```
 
@@ -54,6 +54,13 @@ pub struct Progress {
     /// Where each recovery put its first filler in place of what was lost, if a copy of the log could still have it; the last
     /// [`MADE_UP_MAX`] of them.
     pub made_up: Vec<u64>,
+}
+
+/// Those places that are remembered, in order.
+pub(crate) fn latest(mut made_up: Vec<u64>) -> Vec<u64> {
+    made_up.sort_unstable();
+    made_up.dedup();
+    made_up.split_off(made_up.len().saturating_sub(MADE_UP_MAX))
 }
 
 /// A position between two records, and the record before it.
