@@ -406,6 +406,8 @@ impl Seats {
         let next = before.promote(epoch, (copies, self.configured_id()), by)?;
         tracing::warn!(message_id = events::PROMOTED, %epoch, by, "promoted to {}", next.part.name());
         self.write(next.clone())?;
+        // The old master is told of nothing that comes until the start.
+        self.obey(epoch);
         Ok(next)
     }
 

@@ -78,9 +78,7 @@ impl World {
             if seats.epoch() < epoch {
                 return None;
             }
-            if self.broken != Some(Broken::GivesWayForever) {
-                seats.follow(epoch, "its master").ok()?;
-            }
+            seats.follow(epoch, "its master").ok()?;
         }
         event!(
             self,
@@ -441,7 +439,7 @@ impl World {
         let Some(slave) = self.slave(node) else {
             return;
         };
-        let learned = known::learned(slave.known.as_ref(), &said, follows);
+        let learned = known::learned(slave.known.as_ref(), (&master.to_string(), &said), follows);
         let is_news = slave.known.as_ref() != Some(&learned);
         slave.known = Some(learned.clone());
         if is_news {

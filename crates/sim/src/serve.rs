@@ -363,6 +363,7 @@ impl World {
                 if before.part != broker.seats.now().part {
                     let done = self.promoted(node, loss);
                     self.keep(done);
+                    self.obey(node);
                 }
                 Some(Reply::Done)
             }

@@ -59,6 +59,8 @@ enum Stage {
     Detach(usize),
     Judge,
     Promote,
+    /// A master that gave way in an earlier try.
+    Pin,
 }
 
 /// Everybody of the name, as they answered.
@@ -114,11 +116,36 @@ impl Fleet {
         status.gave_way && is_this && self.candidate.epoch <= status.epoch
     }
 
+    /// The master that gave way to this slave.
+    fn gave_way(&self) -> Option<(usize, &Status)> {
+        let mut others = self.others.iter();
+        others.find_map(|(_, node, answer)| {
+            let status = answer.as_ref()?;
+            self.gave_way_to_this(status).then_some((*node, status))
+        })
+    }
+
     fn unfinished_end(&self) -> Option<u64> {
-        let mut gave_way = self
-            .answers()
-            .filter(|status| self.gave_way_to_this(status));
-        gave_way.next().map(|status| status.end)
+        let end = self.gave_way().map(|(_, status)| status.end);
+        end.or_else(|| self.successor().map(|_| self.candidate.end))
+    }
+
+    /// Of a candidate that was the master: the slave that it gave way to, if that one was not promoted.
+    fn successor(&self) -> Option<usize> {
+        let epoch = self.candidate.epoch;
+        let has_met = |(_, _, answer): &(u64, usize, Option<Status>)| {
+            let known = answer.as_ref().and_then(|status| status.known.as_ref());
+            let met = known.and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok());
+            met.is_some_and(|met| epoch <= met)
+        };
+        if !self.candidate.gave_way || self.slaves().any(has_met) {
+            return None;
+        }
+        let mut slaves = self.slaves().filter_map(|(_, node, answer)| {
+            let status = answer.as_ref()?;
+            (status.id == epoch.holder && status.epoch <= epoch).then_some(*node)
+        });
+        slaves.next()
     }
 
     /// `slaves` and `in_sync`: how many the old master had, and waited for, as the administrator says (`--slaves`, `-k`).
@@ -252,6 +279,9 @@ impl World {
             Stage::Look => {
                 let fleet = self.look_around(now.candidate)?;
                 now.master = fleet.living_master()?;
+                if now.master.is_some() && fleet.candidate.gave_way {
+                    return Err("it was replaced, and has to rejoin".into());
+                }
                 now.epoch = fleet.next_epoch();
                 if now.master.is_none() {
                     self.judge(&fleet.situation(self.said(), self.broken), now.accepted)?;
@@ -267,8 +297,12 @@ impl World {
                 }
                 match now.master {
                     Some(_) => Stage::Hold,
-                    None => Stage::Detach(0),
+                    None => Stage::Pin,
                 }
+            }
+            Stage::Pin => {
+                self.pin(&mut now)?;
+                Stage::Detach(0)
             }
             Stage::Hold => {
                 let (master, _) = now.master.ok_or("nobody to hold")?;
@@ -354,8 +388,8 @@ impl World {
         let Ok(Reply::Status(own)) = self.ask(TOOL, candidate, Request::Status) else {
             return Err("the candidate does not answer".into());
         };
-        if !own.is_slave {
-            return Err("only a slave is promoted".into());
+        if !own.is_slave && !own.is_fenced {
+            return Err("only a slave or a fenced master is promoted".into());
         }
         let server = self.random.below(self.names.len());
         let end = NAMES + server;
@@ -363,12 +397,15 @@ impl World {
             return Err("the name server does not answer".into());
         }
         let mut all = self.names[server].registered();
-        all.retain(|(id, node)| *id != own.id && *node != candidate);
-        // A name server forgets a master that it does not hear; its slave does not.
-        let master = own
-            .master
-            .filter(|master| all.iter().all(|(_, node)| node != master));
-        all.extend(master.map(|master| (0, master)));
+        all.retain(|(id, node)| *node != candidate && (*id != own.id || own.is_fenced));
+        // A name server forgets a master that it does not hear, and one that is fenced; its slave does not.
+        let known = own.known.as_ref().and_then(|known| known.address.as_ref());
+        let masters = [own.master, known.and_then(|node| node.parse().ok())];
+        for master in masters.into_iter().flatten() {
+            if master != candidate && all.iter().all(|(_, node)| *node != master) {
+                all.push((0, master));
+            }
+        }
         let mut others = Vec::new();
         for (id, node) in all {
             let answer = match self.ask(TOOL, node, Request::Status) {
@@ -440,8 +477,29 @@ impl World {
         Ok(())
     }
 
+    /// A master that gave way to the candidate before could be promoted itself; not behind this.
+    fn pin(&mut self, now: &mut Promotion) -> Result<(), String> {
+        let gave_way = now.fleet.as_ref().and_then(Fleet::gave_way);
+        let Some((node, epoch)) = gave_way.map(|(node, status)| (node, status.epoch)) else {
+            return Ok(());
+        };
+        let seen = Seen {
+            epoch: Some(epoch),
+            is_master: Some(false),
+            end: None,
+        };
+        match self.ask(TOOL, node, Request::Agree(now.epoch, seen)) {
+            Ok(Reply::Ends(_)) => Ok(()),
+            other => Err(format!("the old master is not pinned: {other:?}")),
+        }
+    }
+
     fn judge_again(&mut self, now: &mut Promotion) -> Result<(), String> {
         let fleet = now.fleet.as_ref().ok_or("nobody was asked")?;
+        let successor = fleet.successor().map(|node| node.to_string());
+        if successor.is_some_and(|slave| now.silent.contains(&slave)) {
+            return Err("the slave that it gave way to can be promoted any time".into());
+        }
         let mut situation = fleet.situation(self.said(), self.broken);
         (situation.others, situation.silent) = (now.others.clone(), now.silent.clone());
         // What it got meanwhile counts, too.

@@ -100,7 +100,7 @@ fn a_seed_is_played_again_exactly() {
 /// Where a rule that is broken was found last; rules that are found at once are not named.
 const FOUND: [(Broken, u64); 6] = [
     (Broken::GoesByLengthsAlone, 7_622),
-    (Broken::ConnectionsCount, 1_146),
+    (Broken::ConnectionsCount, 6_915),
     (Broken::FollowsReplaced, 714),
     (Broken::PromotesUntold, 714),
     (Broken::PromotesAnybody, 81),

@@ -300,7 +300,7 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     // Whoever tries another one is told of the slave that it gave way to.
     let hint = format!("promote {} again", fleet.brokers[0].address());
     let address = fleet.brokers[2].address();
-    let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER", "-s", "3"])?;
+    let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER"])?;
     ensure!(said.contains(&hint), "{said}");
     let said = fleet.promote(0, &[])?;
     ensure!(
