@@ -32,8 +32,8 @@ pub const PROGRAM: Program<BrokerConfig> = Program {
         "\"mqbroker store check DIR\" examines the store of a stopped broker, Gantry's or Apache's, and names every damage; \
          \"store dump\", \"store export\" and \"store repair\" show, save and mend what is in it. \"mqbroker store --help\" \
          explains them.",
-        "\"mqbroker doctor -c FILE\" looks at configuration, addresses, ports, clock, limits, kernel settings, disk and name \
-         servers, and says for each finding what to change. It ends with 0 if nothing keeps the broker from serving, with 1 if \
+        "\"mqbroker doctor -c FILE\" looks at configuration, addresses, ports, clock, limits, kernel settings, store, disk and \
+         name servers, and says for each finding what to change. It ends with 0 if nothing keeps the broker from serving, with 1 if \
          something does, with 78 if the configuration is bad. With \"--output json\" it prints an array of objects, one a \
          finding: check, verdict (ok, warning or error), text, and advice, which is empty where there is nothing to change.",
     ],

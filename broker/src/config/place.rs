@@ -5,10 +5,22 @@ use std::path::{Path, PathBuf};
 
 use gantry_config::{Loaded, Severity};
 use gantry_disk::{Disk, OsDisk};
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{
+    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEVPTS_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC,
+    SYSFS_MAGIC, statfs,
+};
 
 use super::BrokerConfig;
 use super::parts::log_paths;
+
+/// File systems that only show what the kernel knows.
+const OF_THE_KERNEL: [FsType; 5] = [
+    PROC_SUPER_MAGIC,
+    SYSFS_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    DEVPTS_SUPER_MAGIC,
+];
 
 /// Adds what is wrong with the folders of the store, and makes the path of its root a whole one.
 pub fn settle(loaded: &mut Loaded<BrokerConfig>) {
@@ -50,12 +62,10 @@ fn impossible(folder: &Path) -> Option<String> {
             Ok(meta) if !meta.is_dir() => {
                 return Some(format!("{} is a file, not a folder", above.display()));
             }
-            // File systems that only show the kernel's state have no room at all; one in memory may have no limit.
             Ok(_) => {
-                let found = statfs(above).ok()?;
-                let is_full_of_nothing =
-                    found.blocks() == 0 && found.filesystem_type() != TMPFS_MAGIC;
-                return is_full_of_nothing
+                let kind = statfs(above).ok()?.filesystem_type();
+                return OF_THE_KERNEL
+                    .contains(&kind)
                     .then(|| format!("the file system of {} keeps no files", above.display()));
             }
             Err(error) if is_absent(&error) => {}

@@ -316,7 +316,13 @@ pub fn verify(address: &str, topic: &str, entries: &[Entry]) -> Result<()> {
                 "queue {queue_id}: message {place} has topic {}",
                 record.topic
             );
-            let log_offset = u64::from_str_radix(entry.id.get(16..).context("short id")?, 16)?;
+            // Behind the broker's address, which is of either family.
+            let offset = entry
+                .id
+                .len()
+                .checked_sub(16)
+                .and_then(|at| entry.id.get(at..));
+            let log_offset = u64::from_str_radix(offset.context("short id")?, 16)?;
             ensure!(
                 record.log_offset == log_offset,
                 "queue {queue_id}: message {place} moved from {log_offset} to {} in the log",

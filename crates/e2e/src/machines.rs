@@ -137,6 +137,15 @@ impl Machine {
         &self.address
     }
 
+    /// Gives it the address fd00:99::`number`, which others with such an address reach.
+    pub fn add_ipv6(&self) -> Result<()> {
+        // Nobody else has it, so there is nothing to wait for.
+        self.holder.ip(&format!(
+            "addr add fd00:99::{}/64 dev eth0 nodad",
+            self.number
+        ))
+    }
+
     /// The home folder of who types there.
     pub fn home(&self) -> &Path {
         &self.home

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use gantry_e2e::fleet::machine::Machine;
+use gantry_e2e::frame::Wire;
 use gantry_e2e::ledger::{Plan, Senders};
 use gantry_e2e::wait::until_within;
 
-use crate::stage::{Knocking, Stage, fill, make_topic, says, set, verify};
+use crate::stage::{Knocking, Stage, fill, make_topic, page, says, set, verify};
 
 const TOPIC: &str = "kept";
 
@@ -39,6 +40,37 @@ pub(crate) fn kill(stage: &Stage<'_>) -> Result<()> {
             "{unit} did not start"
         );
     }
+    verify(&machine, TOPIC, &entries)
+}
+
+/// The journal lives and reads nothing: whoever logs goes on, and the lines are there once it reads again.
+pub(crate) fn journal(stage: &Stage<'_>) -> Result<()> {
+    // More than its socket holds, and fewer than may wait for it.
+    const LINES: usize = 2_000;
+    let machine = stage.started("a", 11)?;
+    make_topic(&machine, TOPIC)?;
+    let signal = |name: &str| {
+        machine.run(&format!(
+            "kill -{name} $(systemctl show -P MainPID systemd-journald)"
+        ))
+    };
+    signal("STOP")?;
+    machine.network().within(|| {
+        let mut wire = Wire::connect("127.0.0.1:10911")?;
+        // Each has a line, since an administrator asks for it.
+        for _ in 0..LINES {
+            wire.call(215, &[("topic", "nobody")], &[])?.success()?;
+        }
+        Ok(())
+    })?;
+    let entries = fill(&machine, TOPIC, 0)?;
+    let (status, said) = page(&machine, 5557, "/health")?;
+    ensure!(status == 200, "{said}");
+    signal("CONT")?;
+    until_within(Duration::from_secs(30), "every line", || {
+        let count = "journalctl --no-pager -q -u mqbroker GANTRY_TOPIC=nobody | wc -l";
+        Ok(machine.tried(count)?.1.trim() == LINES.to_string())
+    })?;
     verify(&machine, TOPIC, &entries)
 }
 

@@ -88,6 +88,11 @@ const CASES: &[Case] = &[
         run: instances::two,
     },
     Case {
+        name: "deaf",
+        about: "a journal that does not read holds up nobody and misses nothing",
+        run: failing::journal,
+    },
+    Case {
         name: "mount",
         about: "a store on a mount of its own, by the drop-in that the documentation gives",
         run: placing::mount,

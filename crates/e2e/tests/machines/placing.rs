@@ -41,9 +41,7 @@ pub(crate) fn mount(stage: &Stage<'_>) -> Result<()> {
         "systemctl stop mqbroker data.mount; mkdir -p /etc/systemd/system/mqbroker.service.d",
     )?;
     machine.write("/etc/systemd/system/mqbroker.service.d/store.conf", DROP_IN)?;
-    machine.run(
-        "systemctl daemon-reload && systemctl reset-failed mqbroker && systemctl start mqbroker",
-    )?;
+    machine.run("systemctl daemon-reload && systemctl start mqbroker")?;
     stage.step("serves from the mount");
     ensure!(machine.show("data.mount", "ActiveState")? == "active");
     let (code, said) = machine.tried(DOCTOR)?;
@@ -68,8 +66,8 @@ pub(crate) fn mount(stage: &Stage<'_>) -> Result<()> {
 pub(crate) fn ipv6(stage: &Stage<'_>) -> Result<()> {
     let names = stage.installed("names", 12)?;
     let machine = stage.installed("a", 11)?;
-    for (host, number) in [(&names, 12), (&machine, 11)] {
-        host.run(&format!("ip addr add fd00:99::{number}/64 dev eth0 nodad"))?;
+    for host in [&names, &machine] {
+        host.network().add_ipv6()?;
     }
     set(&names, NAME_SERVER, "bindAddress", "\"fd00:99::12\"")?;
     names.run("systemctl start mqnamesrv")?;
