@@ -605,7 +605,13 @@ impl State {
             stats: self.stats.clone(),
         };
         let folder = Path::new(&config.store.store_path_root_dir).join("config");
-        let (disk, place) = (disk.clone(), (config.broker_address(), self.known.clone()));
+        let is_doubted = self.store.may_lack_its_end() && !config.store.slave_ack_after_flush;
+        let end = match is_doubted {
+            true => slave::End::Doubted,
+            false => slave::End::Whole,
+        };
+        let disk = disk.clone();
+        let place = (config.broker_address(), self.known.clone(), end);
         let copier =
             tokio::task::spawn_blocking(move || slave::Copier::load(disk, &folder, tables, place));
         copier

@@ -48,7 +48,7 @@ pub struct Situation {
     pub candidate: i64,
     /// Where those of the other slaves end that answer, by address.
     pub others: Vec<(String, i64)>,
-    /// The slaves that do not.
+    /// The slaves that do not, or may have lost what they acknowledged.
     pub silent: Vec<String>,
     /// The old master.
     pub master: OldMaster,
@@ -137,7 +137,7 @@ impl Situation {
         }
         if !known.followed {
             return Some(
-                "this slave did not follow its master when it asked last: its log may be another one".to_owned(),
+                "this slave did not follow its master when it asked last, or has lost its end since: its log may be another one".to_owned(),
             );
         }
         if !known.is_sync {
@@ -163,7 +163,10 @@ impl Situation {
         }
         let silent = match &self.silent[..] {
             [] => String::new(),
-            silent => format!(" ({} does not)", silent.join(", ")),
+            silent => format!(
+                " ({} does not, or did not follow its master when it asked last)",
+                silent.join(", ")
+            ),
         };
         Some(format!(
             "the master had {slaves} slaves and acknowledged what {copies} of them had: {needed} have to answer, {answering} do{silent}"

@@ -43,6 +43,67 @@ pub enum Follows {
     No,
 }
 
+/// What a start has found of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All that was acknowledged.
+    Whole,
+    /// What was acknowledged last may be gone: the machine was off before it was synced.
+    Doubted,
+}
+
+/// What a slave may lack of what it has acknowledged: after a power cut, what was not synced; with an empty store, whatever
+/// the one before it had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lacks {
+    /// It has all of it.
+    #[default]
+    Nothing,
+    /// It has not asked its master since.
+    Unknown,
+    /// No more when its log ends there, as the master's did when it was asked first.
+    Until(i64),
+}
+
+impl Lacks {
+    /// What a start finds, from what was known of the master before and from the log.
+    #[must_use]
+    pub fn at_start(known: Option<&HaMaster>, end: End) -> Self {
+        match known {
+            Some(known) if known.followed && end == End::Whole => Self::Nothing,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What the log must be beyond for that to change.
+    pub(super) fn until(self) -> Option<u64> {
+        match self {
+            Self::Until(end) => Some(u64::try_from(end).unwrap_or_default().saturating_sub(1)),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+
+    /// The slave follows its master, or not; where their logs end, the master's as it was told before. Whether its log can
+    /// stand for the master's.
+    pub fn look(&mut self, follows: Follows, (theirs, ours): (i64, i64)) -> Follows {
+        if follows == Follows::No {
+            return Follows::No;
+        }
+        let end = match *self {
+            Self::Nothing => return Follows::Yes,
+            Self::Unknown => theirs,
+            // The master may have lost some itself.
+            Self::Until(end) => end.min(theirs),
+        };
+        if ours < end {
+            *self = Self::Until(end);
+            return Follows::No;
+        }
+        *self = Self::Nothing;
+        Follows::Yes
+    }
+}
+
 /// Where it is kept.
 pub(super) struct File(Arc<JsonFile>);
 
@@ -70,11 +131,24 @@ impl Known {
     }
 
     /// Reads what was known before the start. Blocks.
-    pub(super) fn load(&self, disk: Arc<dyn Disk>, folder: &Path) -> Result<File, TableError> {
+    pub(super) fn load(
+        &self,
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        end: End,
+    ) -> Result<(File, Lacks), TableError> {
         let file = JsonFile::new(disk, folder.join("knownMaster.json"));
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.master = file.load(HaMaster::parse)?;
-        Ok(File(Arc::new(file)))
+        let lacks = Lacks::at_start(state.master.as_ref(), end);
+        if let Some(known) = state.master.as_mut().filter(|known| known.followed)
+            && end == End::Doubted
+        {
+            // Before anybody can ask, and over the next start, which finds a log without any doubt.
+            known.followed = false;
+            file.replace(&known.encode())?;
+        }
+        Ok((File(Arc::new(file)), lacks))
     }
 
     /// Takes in an answer; what is to be kept, if that is news.
@@ -168,6 +242,23 @@ mod tests {
             slaves,
             ..HaStatus::default()
         }
+    }
+
+    #[test]
+    fn who_lost_its_end_stands_for_its_master_when_it_has_caught_up() {
+        let mut lacks = Lacks::at_start(None, End::Whole);
+        assert_eq!(lacks.look(Follows::No, (100, 100)), Follows::No);
+        assert_eq!(lacks.look(Follows::Yes, (100, 60)), Follows::No);
+        assert_eq!(lacks, Lacks::Until(100));
+        assert_eq!(lacks.look(Follows::No, (300, 120)), Follows::No);
+        assert_eq!(lacks.look(Follows::Yes, (300, 120)), Follows::Yes);
+        assert_eq!(lacks.look(Follows::Yes, (400, 120)), Follows::Yes);
+        // The master came back with less.
+        let mut lacks = Lacks::Until(100);
+        assert_eq!(lacks.look(Follows::Yes, (80, 80)), Follows::Yes);
+        let known = learned(None, (MASTER, &said(100, Vec::new())), Follows::Yes);
+        assert_eq!(Lacks::at_start(Some(&known), End::Whole), Lacks::Nothing);
+        assert_eq!(Lacks::at_start(Some(&known), End::Doubted), Lacks::Unknown);
     }
 
     #[test]
@@ -267,7 +358,7 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(gantry_disk::faulty::FaultyDisk::new(1));
         let folder = Path::new("/store/config");
         let first = Known::default();
-        let file = first.load(disk.clone(), folder).unwrap();
+        let (file, _) = first.load(disk.clone(), folder, End::Whole).unwrap();
         let kept = first
             .note(
                 (MASTER, &said(100, vec![slave(1, 9), slave(2, 9)])),
@@ -276,11 +367,18 @@ mod tests {
             .unwrap();
         file.keep(&kept).unwrap();
         let second = Known::default();
-        second.load(disk, folder).unwrap();
+        let (_, lacks) = second.load(disk.clone(), folder, End::Whole).unwrap();
         let known = second.now().unwrap();
         assert_eq!(
             (known.asked_millis_ago, &known.slave_ids[..]),
             (-1, &[1, 2][..])
         );
+        assert_eq!((lacks, known.followed), (Lacks::Nothing, true));
+        for end in [End::Doubted, End::Whole] {
+            let third = Known::default();
+            let (_, lacks) = third.load(disk.clone(), folder, end).unwrap();
+            let known = third.now().unwrap();
+            assert_eq!((lacks, known.followed), (Lacks::Unknown, false));
+        }
     }
 }

@@ -39,8 +39,8 @@ use crate::{
     tables::{Groups, JsonFile, Offsets, TableError, Topics},
 };
 use copy::Verdict;
-use known::Follows;
-pub use known::Known;
+pub use known::{End, Known};
+use known::{Follows, Lacks};
 use merge::{Adoption, Place};
 
 /// The first copy after the start, and the pause between two.
@@ -121,6 +121,7 @@ async fn run(
     let store = copier.tables.store.clone();
     let mut known = store.queues_made().value();
     let (mut begun, mut candidacies) = (0, 0);
+    let mut lacking = None;
     let mut due = Instant::now() + FIRST;
     let mut earliest = Instant::now();
     loop {
@@ -137,6 +138,7 @@ async fn run(
                         _ = stopping.changed() => return,
                     }
                 }
+                lacking = copier.lacks.until();
                 due = Instant::now() + PERIOD;
                 earliest = Instant::now() + PAUSE_MIN;
             }
@@ -147,6 +149,11 @@ async fn run(
             () = whereabouts.link.candidacies().beyond(candidacies) => {
                 candidacies = whereabouts.link.candidacies().value();
                 due = Instant::now();
+            }
+            // It has caught up, and says so when it has asked once more.
+            () = store.appended().beyond(lacking.unwrap_or(u64::MAX)), if lacking.is_some() => {
+                lacking = None;
+                due = due.min(earliest.max(Instant::now()));
             }
             // The log has brought a queue that was not there: its topic may not be known yet.
             () = store.queues_made().beyond(known) => {
@@ -178,6 +185,7 @@ pub struct Copier {
     known: Known,
     known_file: known::File,
     follows: Follows,
+    lacks: Lacks,
     /// There was no master to ask the last time, and it was said.
     is_alone: bool,
     seen: Seen,
@@ -200,9 +208,9 @@ impl Copier {
         disk: Arc<dyn Disk>,
         folder: &Path,
         tables: Tables,
-        (own_address, known): (String, Known),
+        (own_address, known, end): (String, Known, End),
     ) -> Result<Copier, TableError> {
-        let known_file = known.load(disk.clone(), folder)?;
+        let (known_file, lacks) = known.load(disk.clone(), folder, end)?;
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
         let table = match file.load(ConsumerOffsets::parse)? {
             Some(seen) => seen.offset_table,
@@ -220,6 +228,7 @@ impl Copier {
             known,
             known_file,
             follows: Follows::No,
+            lacks,
             is_alone: false,
             seen: Seen {
                 file: Arc::new(file),
@@ -279,14 +288,16 @@ impl Copier {
     }
 
     /// Asks how replication is doing there. Apache's broker cannot say, and that is no trouble.
-    async fn look_at(&self, master: &str) -> Result<(), String> {
+    async fn look_at(&mut self, master: &str) -> Result<(), String> {
         let reply = ask(&connect(master).await?, request::HA_STATUS).await?;
         if reply.code == response::REQUEST_CODE_NOT_SUPPORTED {
             return Ok(());
         }
         let body = told(reply)?;
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
-        if let Some(known) = self.known.note((master, &said), self.follows) {
+        let ours = i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX);
+        let follows = self.lacks.look(self.follows, (said.max_offset, ours));
+        if let Some(known) = self.known.note((master, &said), follows) {
             let file = self.known_file.share();
             blocking(move || file.keep(&known).map_err(|error| error.to_string())).await?;
         }

@@ -206,7 +206,11 @@ fn open(folder: &Path) -> Copier {
         disk,
         &config_folder,
         tables,
-        ("me:1".to_owned(), super::Known::default()),
+        (
+            "me:1".to_owned(),
+            super::Known::default(),
+            super::End::Whole,
+        ),
     )
     .unwrap()
 }

@@ -436,9 +436,14 @@ impl World {
             slaves: said.slaves,
             ..HaStatus::default()
         };
-        let Some(slave) = self.slave(node) else {
+        let Some(broker) = &mut self.nodes[node].broker else {
             return;
         };
+        let ours = i64::try_from(broker.store.max_offset().0).unwrap_or(i64::MAX);
+        let Some(slave) = &mut broker.slave else {
+            return;
+        };
+        let follows = slave.lacks.look(follows, (said.max_offset, ours));
         let learned = known::learned(slave.known.as_ref(), (&master.to_string(), &said), follows);
         let is_news = slave.known.as_ref() != Some(&learned);
         slave.known = Some(learned.clone());

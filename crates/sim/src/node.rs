@@ -11,6 +11,7 @@ use gantry_broker::acks::SlaveAcks;
 use gantry_broker::config::BrokerRole;
 use gantry_broker::registration::session::Session;
 use gantry_broker::seats::Seats;
+use gantry_broker::slave::known::{End, Lacks};
 use gantry_broker::slave::merge::Table;
 use gantry_broker::tables::Offsets;
 use gantry_disk::faulty::FaultyDisk;
@@ -169,8 +170,18 @@ impl Node {
                         self.write_seen(&table).then_some(table)?
                     }
                 };
-                let (seen, known) = ((seen, true), self.read_known().ok()?);
-                slave = Some(SlaveSide::new(id, seen, known, now_ms));
+                let (seen, mut known) = ((seen, true), self.read_known().ok()?);
+                let may_lack = store.may_lack_its_end() && !setup.after_flush;
+                let end = match may_lack {
+                    true => End::Doubted,
+                    false => End::Whole,
+                };
+                let lacks = Lacks::at_start(known.as_ref(), end);
+                if let Some(known) = known.as_mut().filter(|_| may_lack) {
+                    known.followed = false;
+                    self.write_known(known).then_some(())?;
+                }
+                slave = Some(SlaveSide::new(id, seen, (known, lacks), now_ms));
             }
             Part::Fenced => {}
         }

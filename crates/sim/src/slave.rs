@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use gantry_broker::follow::compare::{Theirs, Verdict, compare};
+use gantry_broker::slave::known::Lacks;
 use gantry_broker::slave::merge::{Adoption, Place, Table};
 use gantry_message::{Epoch, LogOffset};
 use gantry_replication::{Intake, TOKEN_LEN};
@@ -126,6 +127,8 @@ pub(crate) struct SlaveSide {
     /// The master's offsets when it was asked last, and whether the file says so.
     pub(crate) seen: (Table, bool),
     pub(crate) known: Option<HaMaster>,
+    /// What it may have acknowledged and lost.
+    pub(crate) lacks: Lacks,
     /// A master has sent something.
     pub(crate) has_heard: bool,
     /// It has nothing in common with its master: its store has to be moved away.
@@ -133,7 +136,12 @@ pub(crate) struct SlaveSide {
 }
 
 impl SlaveSide {
-    pub(crate) fn new(id: u64, seen: (Table, bool), known: Option<HaMaster>, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        seen: (Table, bool),
+        (known, lacks): (Option<HaMaster>, Lacks),
+        now_ms: u64,
+    ) -> Self {
         Self {
             id,
             follow: Follow::Idle { until: now_ms },
@@ -144,6 +152,7 @@ impl SlaveSide {
             },
             seen,
             known,
+            lacks,
             has_heard: false,
             is_stranger: false,
         }

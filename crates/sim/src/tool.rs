@@ -148,6 +148,13 @@ impl Fleet {
         slaves.next()
     }
 
+    /// Of the slaves, who says that he has what he acknowledged: he follows his master, or did when he looked last.
+    fn vouches(status: &Status, broken: Option<Broken>) -> bool {
+        let known = status.known.as_ref();
+        broken == Some(Broken::GoesByLengthsAlone)
+            || known.map_or(status.has_heard, |known| known.followed)
+    }
+
     /// `slaves` and `in_sync`: how many the old master had, and waited for, as the administrator says (`--slaves`, `-k`).
     fn situation(&self, (slaves, in_sync): (usize, u32), broken: Option<Broken>) -> Situation {
         let end = |status: &Status| i64::try_from(status.end).unwrap_or(i64::MAX);
@@ -160,8 +167,7 @@ impl Fleet {
             slaves: Some(slaves.max(ids)),
             acknowledged: ids,
             end: told.map(|known| known.max_offset),
-            followed: broken == Some(Broken::GoesByLengthsAlone)
-                || told.map_or(self.candidate.has_heard, |known| known.followed),
+            followed: Self::vouches(&self.candidate, broken),
             gave_way: self.candidate.gave_way.then_some(self.candidate.epoch),
             unmet: told
                 .and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok())
@@ -169,17 +175,20 @@ impl Fleet {
                 .filter(|_| self.candidate.epoch.holder != self.candidate.id)
                 .map(|_| self.candidate.epoch),
         };
+        let (mut vouching, mut silent) = (Vec::new(), Vec::new());
+        for (_, node, answer) in self.slaves() {
+            match answer
+                .as_ref()
+                .filter(|status| Self::vouches(status, broken))
+            {
+                Some(status) => vouching.push((node.to_string(), end(status))),
+                None => silent.push(node.to_string()),
+            }
+        }
         Situation {
             candidate: end(&self.candidate),
-            others: self
-                .slaves()
-                .filter_map(|(_, node, answer)| Some((node.to_string(), end(answer.as_ref()?))))
-                .collect(),
-            silent: self
-                .slaves()
-                .filter(|(_, _, answer)| answer.is_none())
-                .map(|(_, node, _)| node.to_string())
-                .collect(),
+            others: vouching,
+            silent,
             master: match self.unfinished_end() {
                 Some(end) => OldMaster::Drained {
                     end: i64::try_from(end).unwrap_or(i64::MAX),
@@ -334,11 +343,13 @@ impl World {
             }
             Stage::Detach(next) => {
                 let slaves = now.fleet.iter().flat_map(Fleet::slaves);
+                let broken = self.broken;
                 let slaves = slaves.map(|(_, node, answer)| {
-                    (
-                        *node,
-                        answer.as_ref().map_or(Epoch::NONE, |status| status.epoch),
-                    )
+                    let seen = answer.as_ref().map(|status| status.epoch);
+                    let vouches = answer
+                        .as_ref()
+                        .is_some_and(|status| Fleet::vouches(status, broken));
+                    (*node, seen.unwrap_or_default(), vouches)
                 });
                 let slaves: Vec<_> = slaves.collect();
                 match (slaves.get(next), now.master) {
@@ -452,7 +463,7 @@ impl World {
     fn detach(
         &mut self,
         now: &mut Promotion,
-        (slave, epoch): (usize, Epoch),
+        (slave, epoch, vouches): (usize, Epoch, bool),
     ) -> Result<(), String> {
         let request = match self.broken {
             Some(Broken::PromotesUntold) => Request::Status,
@@ -466,13 +477,17 @@ impl World {
             ),
         };
         match self.ask(TOOL, slave, request) {
-            Ok(Reply::Ends(end) | Reply::Status(Status { end, .. })) => {
+            Ok(Reply::Ends(end) | Reply::Status(Status { end, .. })) if vouches => {
                 let end = i64::try_from(end).unwrap_or(i64::MAX);
                 now.others.push((slave.to_string(), end));
             }
             // It answers, and is not what it was: somebody else promotes, or has promoted.
             Ok(Reply::Refused(why)) => return Err(why),
-            _ => now.silent.push(slave.to_string()),
+            Ok(_) => now.silent.push(slave.to_string()),
+            Err(_) if now.fleet.as_ref().and_then(Fleet::successor) == Some(slave) => {
+                return Err("the slave that it gave way to can be promoted any time".into());
+            }
+            Err(_) => now.silent.push(slave.to_string()),
         }
         Ok(())
     }
@@ -496,10 +511,6 @@ impl World {
 
     fn judge_again(&mut self, now: &mut Promotion) -> Result<(), String> {
         let fleet = now.fleet.as_ref().ok_or("nobody was asked")?;
-        let successor = fleet.successor().map(|node| node.to_string());
-        if successor.is_some_and(|slave| now.silent.contains(&slave)) {
-            return Err("the slave that it gave way to can be promoted any time".into());
-        }
         let mut situation = fleet.situation(self.said(), self.broken);
         (situation.others, situation.silent) = (now.others.clone(), now.silent.clone());
         // What it got meanwhile counts, too.

@@ -108,6 +108,7 @@ pub struct Store {
     deletions: Mutex<Deletions>,
     /// Where each recovery put its first filler in place of what was lost, here or where this log was copied from.
     made_up: Mutex<Vec<u64>>,
+    may_lack_end: bool,
     opened: Instant,
     stop: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -258,6 +259,7 @@ impl Store {
             space: Space::default(),
             deletions: Mutex::new(deletions),
             made_up: Mutex::new(recovered.made_up),
+            may_lack_end: recovered.may_lack_end,
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
@@ -710,6 +712,13 @@ impl Store {
     pub fn last_record(&self) -> Option<(LogOffset, Millis)> {
         let position = self.log.position();
         (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
+    }
+
+    /// Whether what was stored last before this start may be gone, as far as it was not synced: the machine was off, or a sync
+    /// failed.
+    #[must_use]
+    pub fn may_lack_its_end(&self) -> bool {
+        self.may_lack_end
     }
 
     /// Where each recovery put its first filler in place of what was lost, here or where this log was copied from, unless the

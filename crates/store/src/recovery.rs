@@ -85,6 +85,8 @@ pub(crate) struct Recovered {
     pub(crate) progress: Option<Progress>,
     /// Whether the last process, Apache's or ours, stopped cleanly.
     pub(crate) was_stopped: bool,
+    /// What was stored last before may be gone: the page cache that it was written to is, or a sync failed.
+    pub(crate) may_lack_end: bool,
     /// The first place at which this recovery put something in place of what was lost, and those of recoveries before.
     pub(crate) made_up: Vec<u64>,
     /// Queues with entries for which there is no space in files; they wait in memory.
@@ -206,6 +208,7 @@ impl Recovery<'_> {
             checkpoint,
             progress,
             was_stopped,
+            may_lack_end: start.tail == Tail::Unknown,
             unwritten: self.dispatcher.take_dirty(),
         })
     }

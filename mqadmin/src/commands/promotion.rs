@@ -269,15 +269,6 @@ async fn count_slaves(
         now.master = OldMaster::Drained { end };
     }
     (now.others, now.silent) = detach_slaves(session, fleet, wanted.epoch).await?;
-    if let Some(slave) = fleet
-        .successor()
-        .filter(|slave| now.silent.contains(&slave.address))
-    {
-        return Err(Failure::Said(format!(
-            "{} can be promoted any time, and does not answer now: promote again",
-            slave.address
-        )));
-    }
     // What it got meanwhile counts, too.
     let candidate = session.client.ha_status(&fleet.address).await?;
     now.candidate = candidate.max_offset;
@@ -306,12 +297,21 @@ async fn detach_slaves(
                     "{address}, slave {id}, follows the old master no more; its log ends at {end}"
                 );
                 step(session, line)?;
-                told.push((address.clone(), end));
+                if vouches(slave) {
+                    told.push((address.clone(), end));
+                } else {
+                    silent.push(address.clone());
+                }
             }
             // It answers, and is not what it was: somebody else promotes, or has promoted.
             Err(error) if error.code() == Some(response::NO_PERMISSION) => {
                 return Err(Failure::Said(format!(
                     "{address}, slave {id}: {error}; look with haStatus, and promote again if there is no master"
+                )));
+            }
+            Err(error) if fleet.successor().is_some_and(|one| one.address == *address) => {
+                return Err(Failure::Said(format!(
+                    "{address}, slave {id}, could be promoted any time, and cannot be told: {error}; promote again"
                 )));
             }
             Err(error) => {
@@ -626,10 +626,9 @@ impl Fleet {
         master: Option<&Replica>,
     ) -> Result<Situation, Failure> {
         let end = |replica: &Replica| replica.answer.as_ref().ok().map(|status| status.max_offset);
-        let others = self
-            .slaves()
-            .filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
-        let silent = self.slaves().filter(|slave| slave.answer.is_err());
+        let (others, silent): (Vec<_>, Vec<_>) = self.slaves().partition(|slave| vouches(slave));
+        let others = others.into_iter();
+        let others = others.filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
         let slaves = match session.arguments.text('s') {
             Some(_) => Some(session.arguments.number::<usize>('s', 0)?),
             None => None,
@@ -644,13 +643,11 @@ impl Fleet {
         let epoch = epoch_of(&self.candidate)?;
         let met = known.and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok());
         let is_ours = i64::try_from(epoch.holder) == Ok(self.candidate.broker_id);
-        let follows = self.candidate.following.as_ref();
-        let has_heard = follows.is_some_and(|follows| follows.heard_millis_ago != -1);
         let is_drained = master.and_then(end);
         Ok(Situation {
             candidate: self.candidate.max_offset,
             others: others.collect(),
-            silent: silent.map(|slave| slave.address.clone()).collect(),
+            silent: silent.iter().map(|slave| slave.address.clone()).collect(),
             master: match is_drained.or(self.unfinished_end()) {
                 Some(end) => OldMaster::Drained { end },
                 None => OldMaster::Silent,
@@ -661,8 +658,7 @@ impl Fleet {
                 slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),
-                // Apache's master does not say what is kept of it.
-                followed: known.map_or(has_heard, |known| known.followed),
+                followed: has_followed(&self.candidate),
                 gave_way: self.candidate.gave_way.then_some(epoch),
                 unmet: met.filter(|met| *met < epoch && !is_ours).map(|_| epoch),
             },
@@ -691,6 +687,21 @@ impl Fleet {
             })
         })
     }
+}
+
+/// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
+fn has_followed(status: &HaStatus) -> bool {
+    let follows = status.following.as_ref();
+    match follows.and_then(|follows| follows.known.as_ref()) {
+        Some(known) => known.followed,
+        // Apache's master does not say what is kept of it.
+        None => follows.is_some_and(|follows| follows.heard_millis_ago != -1),
+    }
+}
+
+/// Whether what another slave has counts.
+fn vouches(slave: &Replica) -> bool {
+    slave.answer.as_ref().is_ok_and(has_followed)
 }
 
 fn epoch_of(status: &HaStatus) -> Result<Epoch, Failure> {
