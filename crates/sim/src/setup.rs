@@ -6,6 +6,7 @@ use gantry_broker::config::{SlaveAckPolicy, StoreSettings};
 use gantry_config::{Host, Settings};
 use gantry_replication::{Copies, Patience, Wire};
 
+use crate::broken::Broken;
 use crate::random::Random;
 
 /// How often each kind of fault comes, in one of so many steps; 0: never.
@@ -105,6 +106,34 @@ impl Setup {
             faults,
             steps: u32::try_from(250 + random.below(500)).unwrap_or(250),
         }
+    }
+
+    /// A world in which a rule matters that matters rarely: found in a few seeds, it need not be looked for anew with
+    /// every change of the worlds.
+    pub(crate) fn provoke(mut self, broken: Option<Broken>) -> Self {
+        let is_of_promotions = matches!(
+            broken,
+            Some(
+                Broken::FollowsReplaced
+                    | Broken::ForgetsPromotion
+                    | Broken::PromotesAnybody
+                    | Broken::PromotesUntold
+                    | Broken::GoesByLengthsAlone
+                    | Broken::PromotesUnfenced
+            )
+        );
+        if broken == Some(Broken::ConnectionsCount) || is_of_promotions {
+            (self.copies, self.policy) = (Copies::Sync, SlaveAckPolicy::Refuse);
+            (self.wire, self.slaves) = (Wire::Checked, 2);
+            self.steps = 900;
+            (self.faults.cut, self.faults.kill) = (40, 90);
+        }
+        if is_of_promotions {
+            (self.faults.promote, self.faults.freeze) = (50, 90);
+        } else if broken == Some(Broken::ConnectionsCount) {
+            (self.in_sync, self.faults.reset) = (2, 20);
+        }
+        self
     }
 
     /// The settings that the policies read.

@@ -102,7 +102,7 @@ pub(crate) use event;
 impl World {
     pub(crate) fn new(seed: u64, broken: Option<Broken>, trace: Rc<RefCell<Trace>>) -> Self {
         let mut random = Random::new(seed);
-        let setup = Setup::draw(&mut random);
+        let setup = Setup::draw(&mut random).provoke(broken);
         let nodes = (0..=setup.slaves).map(|index| {
             let skew = i64::try_from(random.below(4_000)).unwrap_or(0) - 2_000;
             Node::new(index, seed, &setup, skew)
