@@ -55,6 +55,9 @@ impl Fleet {
         }
         fleet.acknowledges(0)?;
         fleet.fill(0)?;
+        for slave in 1..=slaves {
+            fleet.vouches(slave)?;
+        }
         Ok(fleet)
     }
 
@@ -85,6 +88,15 @@ impl Fleet {
             .extend(ledger::fill(&address, TOPIC, QUEUES, self.round)?);
         self.round += 1;
         Ok(())
+    }
+
+    /// Waits until a slave has made sure that it has its master's log.
+    fn vouches(&self, slave: usize) -> Result<()> {
+        until("the slave to have looked at its master", || {
+            let mut wire = self.brokers[slave].wire()?;
+            let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
+            Ok(status["follows"]["known"]["followed"] == true)
+        })
     }
 
     /// What a send is answered, or that there is no answer.
@@ -215,11 +227,6 @@ fn a_living_master_hands_over_under_load_and_back() -> Result<()> {
 fn comes_back(name_server: Make) -> Result<()> {
     let _turn = Turn::wait();
     let mut fleet = Fleet::start("comes-back", name_server, 1)?;
-    until("the slave to have looked at its master", || {
-        let mut wire = fleet.brokers[1].wire()?;
-        let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
-        Ok(status["follows"]["known"]["followed"] == true)
-    })?;
     fleet.policy("report")?;
     fleet.brokers[1].kill()?;
     until("a message that nobody else has", || {
