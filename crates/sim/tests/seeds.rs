@@ -13,7 +13,7 @@ use std::thread;
 use gantry_sim::{Broken, Counts, Failure, run};
 
 /// So many seeds are played by every run; `GANTRY_SEEDS` says another number.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 6_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
