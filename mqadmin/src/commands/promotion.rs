@@ -30,8 +30,10 @@ const SETTLES: Duration = Duration::from_secs(60);
 const STARTS: Duration = Duration::from_secs(5);
 /// A master says something at least every five seconds (haSendHeartbeatInterval).
 const ALIVE_MS: i64 = 6_000;
-/// The longest that a master holds on.
-const HOLD_MAX: u64 = 600;
+/// So long a master holds on each time that it is asked to: whoever promotes may be gone.
+const HOLD_MS: i64 = 5_000;
+/// The longest that it is asked again.
+const PATIENCE_MAX: u64 = 600;
 
 /// A broker of the name, and what came of asking it.
 struct Replica {
@@ -66,11 +68,10 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         epoch: fleet.next_epoch()?,
         role: String::new(),
     };
-    if HOLD_MAX / 2 < wanted.patience {
+    if PATIENCE_MAX < wanted.patience {
         return Err(Failure::Said(format!(
-            "--wait {}: it is at most {} s",
-            wanted.patience,
-            HOLD_MAX / 2
+            "--wait {}: it is at most {PATIENCE_MAX} s",
+            wanted.patience
         )));
     }
     let master = fleet.living_master()?;
@@ -147,10 +148,7 @@ async fn take_place(
         Ok(status) => epoch_of(status)?,
         Err(_) => Epoch::NONE,
     };
-    let patience = Duration::from_secs(wanted.patience);
-    let hold = i64::try_from((2 * patience).as_millis()).unwrap_or(i64::MAX);
-    let held = session.client.hold(address, hold.max(10_000)).await;
-    let end = asked(address, held)?;
+    let end = hold(session, address).await?;
     step(
         session,
         format_args!(
@@ -164,21 +162,31 @@ async fn take_place(
             .client
             .check_promotion(&fleet.address, wanted.epoch, &wanted.role);
         asked(&fleet.address, asks.await)?;
-        has_all(session, fleet, (end, held_at), patience).await?;
+        let patience = Duration::from_secs(wanted.patience);
+        let end = has_all(session, fleet, (address, end, held_at), patience).await?;
         let fenced = session.client.fence(address, wanted.epoch, seen, end);
-        asked(address, fenced.await).map(drop)
+        asked(address, fenced.await).map(|_| end)
     };
-    if let Err(failure) = taken.await {
-        let how = let_go(session, address, hold).await;
-        return Err(Failure::Said(format!("{failure}; {how}")));
+    match taken.await {
+        Ok(end) => {
+            step(session, format_args!("{address} is fenced"))?;
+            Ok(end)
+        }
+        Err(failure) => {
+            let how = let_go(session, address).await;
+            Err(Failure::Said(format!("{failure}; {how}")))
+        }
     }
-    step(session, format_args!("{address} is fenced"))?;
-    Ok(end)
+}
+
+/// The master takes no messages for a moment. Where its log ends.
+async fn hold(session: &Session<'_>, address: &str) -> Result<i64, Failure> {
+    asked(address, session.client.hold(address, HOLD_MS).await)
 }
 
 /// What becomes of a master that was held for nothing. That it is not fenced is not known before it says so: the answer to
 /// the request for it may have been lost.
-async fn let_go(session: &Session<'_>, address: &str, hold: i64) -> String {
+async fn let_go(session: &Session<'_>, address: &str) -> String {
     let opened = session.client.hold(address, 0).await;
     match session.client.ha_status(address).await {
         Ok(status) if status.is_fenced => {
@@ -190,30 +198,33 @@ async fn let_go(session: &Session<'_>, address: &str, hold: i64) -> String {
         Ok(_) if opened.is_ok() => {
             format!("{address} takes messages again, nothing is changed")
         }
-        Ok(_) => format!("{address} takes messages again within {hold} ms"),
+        Ok(_) => format!("{address} takes messages again within {HOLD_MS} ms"),
         Err(error) => format!(
-            "{address} takes messages again within {hold} ms, unless it was fenced, which it does not say ({error}): look with haStatus"
+            "{address} takes messages again within {HOLD_MS} ms, unless it was fenced, which it does not say ({error}): look with haStatus"
         ),
     }
 }
 
+/// Waits until the slave has everything, while its master holds on. Where the master's log ends.
 async fn has_all(
     session: &Session<'_>,
     fleet: &Fleet,
-    (end, held_at): (i64, Instant),
+    (master, mut end, held_at): (&str, i64, Instant),
     patience: Duration,
-) -> Result<(), Failure> {
+) -> Result<i64, Failure> {
     let deadline = Instant::now() + patience;
     loop {
         // Before the question: the answer's age counts from somewhere behind this.
         let held = millis(held_at.elapsed());
         let lacks = match session.client.ha_status(&fleet.address).await {
             Ok(status) => match lacks(&status, end, held) {
-                None => return Ok(()),
+                None => return Ok(end),
                 Some(lacks) => lacks,
             },
             Err(error) => error.to_string(),
         };
+        // If this one stood still for too long, the log goes on.
+        end = hold(session, master).await?;
         if deadline <= Instant::now() {
             return Err(Failure::Said(format!(
                 "{} did not get everything within {} s: {lacks} (--wait gives it longer)",
