@@ -388,7 +388,7 @@ pub static COMMANDS: &[Command] = &[
             optional(
                 'w',
                 "wait",
-                "Seconds for the slave to get the rest of a drained master's log; default 30"
+                "Seconds for the slave to get what its master has, 1 to 600; default 30"
             ),
             flag('d', "dryRun", "Change nothing, say what would be")
         ],

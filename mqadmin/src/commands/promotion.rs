@@ -61,16 +61,28 @@ struct Wanted {
 /// promote: a slave becomes the master of its name, unless that could lose what was acknowledged.
 pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
-    let fleet = Fleet::look(session, address).await?;
+    let ask = async || session.client.ha_status(&address).await;
+    let candidate = answered(Instant::now() + STARTS, ask).await;
+    let candidate = asked(&address, candidate)?;
+    if candidate.role != "SLAVE" && !candidate.is_fenced {
+        let HaStatus {
+            role, broker_name, ..
+        } = &candidate;
+        return step(
+            session,
+            format_args!("{address} is {role} of {broker_name} already"),
+        );
+    }
+    let fleet = Fleet::look(session, (address, candidate)).await?;
     let wanted = Wanted {
         accepted: accepted(session)?,
         patience: session.arguments.number('w', 30)?,
         epoch: fleet.next_epoch()?,
         role: String::new(),
     };
-    if PATIENCE_MAX < wanted.patience {
+    if !(1..=PATIENCE_MAX).contains(&wanted.patience) {
         return Err(Failure::Said(format!(
-            "--wait {}: it is at most {PATIENCE_MAX} s",
+            "--wait {}: it is 1 to {PATIENCE_MAX} s",
             wanted.patience
         )));
     }
@@ -144,10 +156,13 @@ async fn take_place(
     wanted: &Wanted,
 ) -> Result<i64, Failure> {
     let address = master.address.as_str();
-    let seen = match &master.answer {
-        Ok(status) => epoch_of(status)?,
-        Err(_) => Epoch::NONE,
+    let (seen, end) = match &master.answer {
+        Ok(status) => (epoch_of(status)?, status.max_offset),
+        Err(_) => (Epoch::NONE, 0),
     };
+    let patience = Duration::from_secs(wanted.patience);
+    // It takes messages until the slave is close.
+    has_all(session, fleet, Goal { end, held: None }, patience).await?;
     let end = hold(session, address).await?;
     step(
         session,
@@ -156,14 +171,13 @@ async fn take_place(
         ),
     )?;
     let taken = async {
-        let held_at = Instant::now();
+        let held = Some((address, Instant::now()));
         // What was committed and made until now, the slave shall have, too.
         let asks = session
             .client
             .check_promotion(&fleet.address, wanted.epoch, &wanted.role);
         asked(&fleet.address, asks.await)?;
-        let patience = Duration::from_secs(wanted.patience);
-        let end = has_all(session, fleet, (address, end, held_at), patience).await?;
+        let end = has_all(session, fleet, Goal { end, held }, patience).await?;
         let fenced = session.client.fence(address, wanted.epoch, seen, end);
         asked(address, fenced.await).map(|_| end)
     };
@@ -205,26 +219,36 @@ async fn let_go(session: &Session<'_>, address: &str) -> String {
     }
 }
 
-/// Waits until the slave has everything, while its master holds on. Where the master's log ends.
+/// What a slave is to reach.
+struct Goal<'a> {
+    /// Where the master's log ends.
+    end: i64,
+    /// The master, if it holds on, and since when.
+    held: Option<(&'a str, Instant)>,
+}
+
+/// Waits until the slave has everything; its master holds on meanwhile, if it does so now. Where the master's log ends.
 async fn has_all(
     session: &Session<'_>,
     fleet: &Fleet,
-    (master, mut end, held_at): (&str, i64, Instant),
+    mut goal: Goal<'_>,
     patience: Duration,
 ) -> Result<i64, Failure> {
     let deadline = Instant::now() + patience;
     loop {
         // Before the question: the answer's age counts from somewhere behind this.
-        let held = millis(held_at.elapsed());
+        let held = goal.held.map_or(i64::MAX, |(_, at)| millis(at.elapsed()));
         let lacks = match session.client.ha_status(&fleet.address).await {
-            Ok(status) => match lacks(&status, end, held) {
-                None => return Ok(end),
+            Ok(status) => match lacks(&status, goal.end, held) {
+                None => return Ok(goal.end),
                 Some(lacks) => lacks,
             },
             Err(error) => error.to_string(),
         };
-        // If this one stood still for too long, the log goes on.
-        end = hold(session, master).await?;
+        if let Some((master, _)) = goal.held {
+            // If this one stood still for too long, the log goes on.
+            goal.end = hold(session, master).await?;
+        }
         if deadline <= Instant::now() {
             return Err(Failure::Said(format!(
                 "{} did not get everything within {} s: {lacks} (--wait gives it longer)",
@@ -418,16 +442,11 @@ impl Replica {
 
 impl Fleet {
     /// Asks everybody of the slave's name.
-    async fn look(session: &Session<'_>, address: String) -> Result<Self, Failure> {
-        let candidate = asked(&address, session.client.ha_status(&address).await)?;
-        let HaStatus {
-            role, broker_name, ..
-        } = &candidate;
-        if role != "SLAVE" && !candidate.is_fenced {
-            return Err(Failure::Said(format!(
-                "{address} is {role} of {broker_name}; only a slave or a fenced master is promoted"
-            )));
-        }
+    async fn look(
+        session: &Session<'_>,
+        (address, candidate): (String, HaStatus),
+    ) -> Result<Self, Failure> {
+        let broker_name = &candidate.broker_name;
         if candidate.read_only {
             return Err(Failure::Said(format!(
                 "{address} is read only, and would be a master that takes no messages: mqadmin setReadWrite -b {address} first"
@@ -457,8 +476,11 @@ impl Fleet {
             }
         }
         let mut others = Vec::new();
+        // Who does not answer may be starting again, as the master.
+        let starts = Instant::now() + STARTS;
         for (id, address) in addresses {
-            let answer = session.client.ha_status(&address).await;
+            let ask = async || session.client.ha_status(&address).await;
+            let answer = answered(starts, ask).await;
             // Another broker may have its address by now.
             if matches!(&answer, Ok(status) if status.broker_name != *broker_name) {
                 continue;
@@ -832,7 +854,8 @@ async fn routed(session: &Session<'_>, fleet: &Fleet) -> Result<(), Failure> {
 /// rejoin: a master that was replaced becomes a slave of the new one.
 pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
-    let status = answered(async || session.client.ha_status(&address).await).await;
+    let starts = Instant::now() + STARTS;
+    let status = answered(starts, async || session.client.ha_status(&address).await).await;
     let status = asked(&address, status)?;
     let name = &status.broker_name;
     if status.role == "SLAVE" && !status.is_fenced {
@@ -851,7 +874,12 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let master = addresses.get(&0).filter(|master| **master != address);
     let Some(master) = master else {
         return Err(Failure::Said(format!(
-            "the name server knows no other master of {name} that {address} could follow: promote a slave first"
+            "the name server knows no other master of {name} that {address}, which is {}, could follow: promote a slave first",
+            if status.is_fenced {
+                "fenced"
+            } else {
+                &status.role
+            }
         )));
     };
     let told = asked(master, session.client.ha_status(master).await)?;
@@ -866,7 +894,11 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
             free_id(&taken, epoch)
         }
     };
-    let seated = answered(async || session.client.rejoin(&address, epoch, id).await).await;
+    let starts = Instant::now() + STARTS;
+    let seated = answered(starts, async || {
+        session.client.rejoin(&address, epoch, id).await
+    })
+    .await;
     let seated = asked(&address, seated)?;
     let end = seated.max_offset;
     step(
@@ -880,13 +912,20 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
 }
 
 /// Asks again for a moment where nobody answers: a broker that has just been fenced starts again in its process.
-async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
-    let deadline = Instant::now() + STARTS;
+async fn answered<T>(
+    deadline: Instant,
+    ask: impl AsyncFn() -> Result<T, Error>,
+) -> Result<T, Error> {
     loop {
-        match ask().await {
-            Err(error) if error.code().is_none() && Instant::now() < deadline => sleep(LOOK).await,
-            answer => return answer,
+        let answer = ask().await;
+        let said = match &answer {
+            Ok(_) | Err(Error::BadAnswer { .. }) => true,
+            Err(error) => error.code().is_some(),
+        };
+        if said || deadline <= Instant::now() {
+            return answer;
         }
+        sleep(LOOK).await;
     }
 }
 
