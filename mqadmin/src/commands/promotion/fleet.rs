@@ -1,0 +1,349 @@
+//! Everybody of a broker name as they answer before a promotion, and what follows from that.
+
+use gantry_client::Error;
+use gantry_message::Epoch;
+use gantry_wire::{
+    bodies::{BrokerData, HaMaster, HaStatus},
+    codes::response,
+};
+use tokio::time::Instant;
+
+use super::{STARTS, answered};
+use crate::{
+    promotion::{Known, OldMaster, Situation},
+    session::{Failure, Session},
+};
+
+/// A master says something at least every five seconds (haSendHeartbeatInterval).
+const ALIVE_MS: i64 = 6_000;
+
+/// A broker of the name, and what came of asking it.
+pub(super) struct Replica {
+    pub(super) id: i64,
+    pub(super) address: String,
+    pub(super) answer: Result<HaStatus, Error>,
+}
+
+/// The slave that shall be the master, and everybody else of its name.
+pub(super) struct Fleet {
+    pub(super) address: String,
+    pub(super) candidate: HaStatus,
+    pub(super) others: Vec<Replica>,
+}
+
+impl Replica {
+    /// Whether it has followed the master of that promotion, or of a later one.
+    fn has_met(&self, epoch: Epoch) -> bool {
+        let follows = self
+            .answer
+            .as_ref()
+            .ok()
+            .and_then(|status| status.following.as_ref());
+        let met = follows.and_then(|follows| follows.known.as_ref()?.epoch.as_deref());
+        met.and_then(|met| met.parse::<Epoch>().ok())
+            .is_some_and(|met| epoch <= met)
+    }
+}
+
+impl Fleet {
+    /// Asks everybody of the slave's name.
+    pub(super) async fn look(
+        session: &Session<'_>,
+        (address, candidate): (String, HaStatus),
+    ) -> Result<Self, Failure> {
+        let broker_name = &candidate.broker_name;
+        if candidate.read_only {
+            return Err(Failure::Said(format!(
+                "{address} is read only, and would be a master that takes no messages: mqadmin setReadWrite -b {address} first"
+            )));
+        }
+        let info = session.client.cluster_info().await?;
+        let known = info.broker_addr_table.get(broker_name);
+        let mut addresses: Vec<(i64, String)> = known
+            .into_iter()
+            .flat_map(|BrokerData { broker_addrs, .. }| broker_addrs)
+            .map(|(id, address)| (*id, address.clone()))
+            // In the place of a fenced one another may be registered.
+            .filter(|(id, known)| {
+                *known != address && (*id != candidate.broker_id || candidate.is_fenced)
+            })
+            .collect();
+        // A name server forgets a master that it does not hear, and one that is fenced; its slave does not.
+        let follows = candidate.following.as_ref();
+        let known = follows.and_then(|follows| follows.known.as_ref());
+        let masters = [
+            follows.and_then(|follows| follows.master.clone()),
+            known.and_then(|known| known.address.clone()),
+        ];
+        for master in masters.into_iter().flatten() {
+            if master != address && addresses.iter().all(|(_, known)| *known != master) {
+                addresses.push((0, master));
+            }
+        }
+        let mut others = Vec::new();
+        // Who does not answer may be starting again, as the master.
+        let starts = Instant::now() + STARTS;
+        for (id, address) in addresses {
+            let ask = async || session.client.ha_status(&address).await;
+            let answer = answered(starts, ask).await;
+            // Another broker may have its address by now.
+            if matches!(&answer, Ok(status) if status.broker_name != *broker_name) {
+                continue;
+            }
+            others.push(Replica {
+                id,
+                address,
+                answer,
+            });
+        }
+        Ok(Self {
+            address,
+            candidate,
+            others,
+        })
+    }
+
+    pub(super) fn slaves(&self) -> impl Iterator<Item = &Replica> {
+        // Who is registered as a master and answers as a slave is one; not who was the master that this slave is to replace.
+        self.others.iter().filter(|other| match &other.answer {
+            Ok(status) => {
+                status.role == "SLAVE" && !status.is_fenced && !self.gave_way_to_this(status)
+            }
+            Err(_) => other.id != 0,
+        })
+    }
+
+    /// The master that gave way to this slave.
+    pub(super) fn gave_way(&self) -> Option<&Replica> {
+        self.others.iter().find(|other| {
+            let status = other.answer.as_ref();
+            status.is_ok_and(|status| self.gave_way_to_this(status))
+        })
+    }
+
+    /// Whether that was the master, and gave way in a promotion of this slave that was not finished: nobody else can have
+    /// been the master in it.
+    pub(super) fn gave_way_to_this(&self, status: &HaStatus) -> bool {
+        let (Ok(ours), Ok(theirs)) = (epoch_of(&self.candidate), epoch_of(status)) else {
+            return false;
+        };
+        let holder = i64::try_from(theirs.holder).unwrap_or_default();
+        status.gave_way && ours <= theirs && holder == self.candidate.broker_id
+    }
+
+    /// Another promotion that was not finished: who gave way in it, and the slave that it was for.
+    pub(super) fn unfinished(&self) -> Option<(&str, &str)> {
+        let everybody = || {
+            let others = self
+                .others
+                .iter()
+                .filter_map(|other| Some((other.address.as_str(), other.answer.as_ref().ok()?)));
+            others.chain([(self.address.as_str(), &self.candidate)])
+        };
+        let (gave_way, epoch) = everybody().find_map(|(address, status)| {
+            let epoch = epoch_of(status).ok().filter(|_| status.gave_way)?;
+            (!self.gave_way_to_this(status)).then_some((address, epoch))
+        })?;
+        let holder = i64::try_from(epoch.holder).unwrap_or_default();
+        let (slave, _) = everybody().find(|(_, status)| {
+            status.role == "SLAVE"
+                && !status.gave_way
+                && status.broker_id == holder
+                && epoch_of(status).is_ok_and(|theirs| theirs <= epoch)
+        })?;
+        Some((gave_way, slave))
+    }
+
+    /// What the slave knows of its master, from asking it.
+    pub(super) fn known(&self) -> Option<&HaMaster> {
+        self.candidate.following.as_ref()?.known.as_ref()
+    }
+
+    /// Where the old master is, or was.
+    pub(super) fn old_master(&self) -> Option<&str> {
+        let old = self
+            .gave_way()
+            .or_else(|| self.others.iter().find(|other| other.id == 0));
+        old.map(|old| old.address.as_str())
+            .or_else(|| self.candidate.following.as_ref()?.master.as_deref())
+    }
+
+    /// The master that has to be drained and fenced; none, if it does not answer or is fenced already.
+    pub(super) fn living_master(&self) -> Result<Option<&Replica>, Failure> {
+        let mut masters = self.others.iter().filter(|other| {
+            matches!(&other.answer, Ok(status) if status.role != "SLAVE" && !status.is_fenced)
+        });
+        // It answers, and has no such status to give.
+        let apache = self.others.iter().find(|other| {
+            let refused = other.answer.as_ref().err().and_then(Error::code);
+            let is_odd = matches!(&other.answer, Err(Error::BadAnswer { .. }));
+            other.id == 0 && (is_odd || refused == Some(response::REQUEST_CODE_NOT_SUPPORTED))
+        });
+        if let Some(apache) = apache {
+            return Err(Failure::Said(format!(
+                "{}, the master, is Apache's broker or an older Gantry and cannot be fenced: stop it first",
+                apache.address
+            )));
+        }
+        let (master, second) = (masters.next(), masters.next());
+        if let (Some(first), Some(second)) = (master, second) {
+            return Err(Failure::Said(format!(
+                "{} and {} both say that they are the master: stop one of them first",
+                first.address, second.address
+            )));
+        }
+        let follows = self.candidate.following.as_ref();
+        if master.is_none()
+            && let Some(follows) = follows.filter(|follows| follows.is_following)
+        {
+            let silent = follows.heard_millis_ago;
+            let answered = |other: &Replica| {
+                other.answer.is_ok() && follows.master.as_ref() == Some(&other.address)
+            };
+            if (0..ALIVE_MS).contains(&silent) && !self.others.iter().any(answered) {
+                return Err(Failure::Said(format!(
+                    "the master at {} does not answer here, but {} heard it {silent} ms ago: it is alive. Stop it, or promote from where it can be reached",
+                    follows.master.as_deref().unwrap_or("?"),
+                    self.address
+                )));
+            }
+        }
+        Ok(master)
+    }
+
+    pub(super) fn next_epoch(&self) -> Result<Epoch, Failure> {
+        let answers = self
+            .others
+            .iter()
+            .filter_map(|other| other.answer.as_ref().ok());
+        let mut newest = Epoch::NONE;
+        for status in answers.chain([&self.candidate]) {
+            newest = newest.max(epoch_of(status)?);
+        }
+        let id = u64::try_from(self.candidate.broker_id).unwrap_or_default();
+        Ok(newest.next(id))
+    }
+
+    /// What the slave is to be: as told, else as its master was.
+    pub(super) fn role(&self, session: &Session<'_>) -> Result<String, Failure> {
+        const ROLES: [&str; 2] = ["ASYNC_MASTER", "SYNC_MASTER"];
+        if self.candidate.is_fenced {
+            let own = &self.candidate.role;
+            return match session.arguments.text('r') {
+                Some(role) if role != own => Err(Failure::Said(format!(
+                    "--role {role}: the configuration of {} says {own}, which counts",
+                    self.address
+                ))),
+                _ => Ok(own.clone()),
+            };
+        }
+        if let Some(role) = session.arguments.text('r') {
+            return match ROLES.iter().find(|known| **known == role) {
+                Some(role) => Ok((*role).to_owned()),
+                None => Err(Failure::Said(format!(
+                    "--role {role}: it is ASYNC_MASTER or SYNC_MASTER"
+                ))),
+            };
+        }
+        let known = self.known().map(|known| known.role.as_str());
+        let statuses = self
+            .others
+            .iter()
+            .filter_map(|other| other.answer.as_ref().ok());
+        let mut roles = statuses.map(|status| status.role.as_str()).chain(known);
+        let role = roles.find(|role| ROLES.contains(role));
+        role.map(str::to_owned).ok_or_else(|| {
+            Failure::Said("what the old master was is not known: --role ASYNC_MASTER or SYNC_MASTER says what the new one is".to_owned())
+        })
+    }
+
+    /// As it looks from here, without changing anything.
+    pub(super) fn situation(
+        &self,
+        session: &Session<'_>,
+        master: Option<&Replica>,
+    ) -> Result<Situation, Failure> {
+        let end = |replica: &Replica| replica.answer.as_ref().ok().map(|status| status.max_offset);
+        let (others, silent): (Vec<_>, Vec<_>) = self.slaves().partition(|slave| vouches(slave));
+        let others = others.into_iter();
+        let others = others.filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
+        let slaves = match session.arguments.text('s') {
+            Some(_) => Some(session.arguments.number::<usize>('s', 0)?),
+            None => None,
+        };
+        let (known, nameless) = match self.known() {
+            Some(known) => (
+                Some(known),
+                usize::try_from(known.nameless_slaves).unwrap_or_default(),
+            ),
+            None => (None, 0),
+        };
+        let epoch = epoch_of(&self.candidate)?;
+        let met = known.and_then(|known| known.epoch.as_deref()?.parse::<Epoch>().ok());
+        let is_ours = i64::try_from(epoch.holder) == Ok(self.candidate.broker_id);
+        let is_drained = master.and_then(end);
+        Ok(Situation {
+            candidate: self.candidate.max_offset,
+            others: others.collect(),
+            silent: silent.iter().map(|slave| slave.address.clone()).collect(),
+            master: match is_drained.or(self.unfinished_end()) {
+                Some(end) => OldMaster::Drained { end },
+                None => OldMaster::Silent,
+            },
+            known: Known {
+                is_sync: known.is_none_or(|known| known.role != "ASYNC_MASTER"),
+                in_sync_replicas: session.arguments.number('k', 1)?,
+                slaves,
+                acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
+                end: known.map(|known| known.max_offset),
+                followed: has_followed(&self.candidate),
+                gave_way: self.candidate.gave_way.then_some(epoch),
+                unmet: met.filter(|met| *met < epoch && !is_ours).map(|_| epoch),
+            },
+        })
+    }
+
+    /// Where the log of the old master ends, if that is known without it: of one that gave way to this slave, or, if it is
+    /// this one itself, while nobody took its place.
+    fn unfinished_end(&self) -> Option<i64> {
+        let gave_way = self.gave_way().and_then(|old| old.answer.as_ref().ok());
+        let end = gave_way.map(|status| status.max_offset);
+        end.or_else(|| self.successor().map(|_| self.candidate.max_offset))
+    }
+
+    /// Of a candidate that was the master: the slave that it gave way to, if that one was not promoted.
+    pub(super) fn successor(&self) -> Option<&Replica> {
+        let epoch = epoch_of(&self.candidate).ok()?;
+        let holder = i64::try_from(epoch.holder).ok()?;
+        if !self.candidate.gave_way || self.slaves().any(|slave| slave.has_met(epoch)) {
+            return None;
+        }
+        self.slaves().find(|slave| {
+            let status = slave.answer.as_ref();
+            status.is_ok_and(|status| {
+                status.broker_id == holder && epoch_of(status).is_ok_and(|theirs| theirs <= epoch)
+            })
+        })
+    }
+}
+
+/// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
+fn has_followed(status: &HaStatus) -> bool {
+    let follows = status.following.as_ref();
+    match follows.and_then(|follows| follows.known.as_ref()) {
+        Some(known) => known.followed,
+        // Apache's master does not say what is kept of it.
+        None => follows.is_some_and(|follows| follows.heard_millis_ago != -1),
+    }
+}
+
+/// Whether what another slave has counts.
+pub(super) fn vouches(slave: &Replica) -> bool {
+    slave.answer.as_ref().is_ok_and(has_followed)
+}
+
+pub(super) fn epoch_of(status: &HaStatus) -> Result<Epoch, Failure> {
+    let text = status.epoch.as_deref().unwrap_or("0.0");
+    text.parse()
+        .map_err(|error| Failure::Said(format!("{}: {error}", status.broker_name)))
+}

@@ -1,0 +1,114 @@
+//! rejoin: what becomes of a master that was replaced.
+
+use std::collections::BTreeSet;
+
+use gantry_message::Epoch;
+use tokio::time::{Instant, sleep};
+
+use super::{LOOK, SETTLES, STARTS, answered, asked, fleet::epoch_of, serves, step};
+use crate::session::{Failure, Session};
+
+/// rejoin: a master that was replaced becomes a slave of the new one.
+pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
+    let address = session.arguments.required('b')?.to_owned();
+    let starts = Instant::now() + STARTS;
+    let status = answered(starts, async || session.client.ha_status(&address).await).await;
+    let status = asked(&address, status)?;
+    let name = &status.broker_name;
+    if status.role == "SLAVE" && !status.is_fenced {
+        let id = status.broker_id;
+        step(
+            session,
+            format_args!("{address} is slave {id} of {name} already"),
+        )?;
+        return follows(session, &address).await;
+    }
+    let info = session.client.cluster_info().await?;
+    let data = info.broker_addr_table.get(name);
+    let addresses = data
+        .map(|data| data.broker_addrs.clone())
+        .unwrap_or_default();
+    let master = addresses.get(&0).filter(|master| **master != address);
+    let Some(master) = master else {
+        return Err(Failure::Said(format!(
+            "the name server knows no other master of {name} that {address}, which is {}, could follow: promote a slave first",
+            if status.is_fenced {
+                "fenced"
+            } else {
+                &status.role
+            }
+        )));
+    };
+    let told = asked(master, session.client.ha_status(master).await)?;
+    let epoch = epoch_of(&told)?;
+    let id = match session.arguments.text('i') {
+        Some(_) => session.arguments.number::<i64>('i', 0)?,
+        None if status.configured_id != 0 => status.configured_id,
+        None => {
+            let slaves = told.slaves.iter().map(|slave| slave.id);
+            let registered = addresses.iter().filter(|(_, known)| **known != address);
+            let taken = slaves.chain(registered.map(|(id, _)| *id)).collect();
+            free_id(&taken, epoch)
+        }
+    };
+    let starts = Instant::now() + STARTS;
+    let seated = answered(starts, async || {
+        session.client.rejoin(&address, epoch, id).await
+    })
+    .await;
+    let seated = asked(&address, seated)?;
+    let end = seated.max_offset;
+    step(
+        session,
+        format_args!(
+            "{address} is slave {id} of {name}; its log ends at {end}, what the master has not goes to quarantine/"
+        ),
+    )?;
+    serves(session, &address, "SLAVE", epoch).await?;
+    follows(session, &address).await
+}
+
+/// Waits until a slave follows its master.
+async fn follows(session: &mut Session<'_>, address: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + SETTLES;
+    loop {
+        // Between a cut and the next start it does not answer.
+        let status = session.client.ha_status(address).await;
+        let follows = status.ok().and_then(|status| status.following);
+        match follows {
+            Some(follows) if follows.is_following => {
+                let master = follows.master.unwrap_or_default();
+                return step(
+                    session,
+                    format_args!("it follows {master} ({})", follows.wire),
+                );
+            }
+            follows if deadline <= Instant::now() => {
+                let why = follows.and_then(|follows| follows.why).unwrap_or_default();
+                return Err(Failure::Said(format!(
+                    "it follows nobody yet: {why}; its log and mqadmin haStatus -b {address} show more"
+                )));
+            }
+            _ => sleep(LOOK).await,
+        }
+    }
+}
+
+/// The first id that nobody has, the new master's former one aside: its configuration may still say that one.
+fn free_id(taken: &BTreeSet<i64>, epoch: Epoch) -> i64 {
+    let holder = i64::try_from(epoch.holder).unwrap_or_default();
+    let is_free = |id: &i64| *id != holder && !taken.contains(id);
+    (1..).find(is_free).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_master_takes_an_id_that_nobody_has_or_had() {
+        let taken = [-1, 0, 2].into_iter().collect();
+        assert_eq!(free_id(&taken, Epoch::NONE.next(1)), 3);
+        assert_eq!(free_id(&taken, Epoch::NONE.next(5)), 1);
+    }
+}
