@@ -15,6 +15,7 @@ use gantry_config::{
 
 use crate::exit::{BAD_CONFIG, FAILED, OK, complain, say};
 use crate::host::this_host;
+use crate::owner;
 
 /// What differs between daemons.
 #[derive(Debug)]
@@ -98,7 +99,11 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     if options.action == Action::Run {
         crate::notify::status("Reading the configuration");
     }
-    let mut loaded = load(program, &options, |name| std::env::var(name).ok());
+    let mut loaded = if options.action == Action::Run {
+        load(program, &options, |name| std::env::var(name).ok())
+    } else {
+        load_by_hand(program, &options)
+    };
     if options.action == Action::Check {
         (program.look)(&mut loaded);
     }
@@ -171,6 +176,49 @@ pub fn load<C: Settings>(
     loaded
 }
 
+/// All layers as the unit of a configuration file of the packages has them: who looks by hand is not told by systemd where
+/// the state is.
+pub fn load_by_hand<C: Settings>(program: &Program<C>, options: &Options) -> Loaded<C> {
+    let known = |name: &str| std::env::var(name).ok();
+    let state = options.config_file.as_deref().and_then(unit_state);
+    let state = state.filter(|_| known(STATE).is_none());
+    // Whoever may not look there would be refused what the unit is not.
+    let hidden = state.clone().filter(|state| is_hidden(Path::new(state)));
+    let mut loaded = match &hidden {
+        Some(_) => load(program, options, known),
+        None => load(program, options, |name| {
+            known(name).or_else(|| state.clone().filter(|_| name == STATE))
+        }),
+    };
+    if let Some(state) = hidden {
+        let text = format!(
+            "{state} is the state folder of the unit, and this user may not look there: neither it nor settings changed at run \
+             time are taken up here"
+        );
+        loaded.find(Severity::Warning, text);
+    }
+    loaded
+}
+
+/// The variable by which systemd tells where the state is.
+const STATE: &str = "STATE_DIRECTORY";
+
+/// Where the unit of a configuration file of the packages keeps its state (`StateDirectory=`).
+pub fn unit_state(file: &str) -> Option<String> {
+    let below = Path::new(file).strip_prefix("/etc/gantry").ok()?;
+    let name = below.file_name()?.to_str()?;
+    let name = ENDINGS
+        .iter()
+        .find_map(|ending| name.strip_suffix(&format!(".{ending}")))
+        .unwrap_or(name);
+    Some(format!("/var/lib/gantry/{name}"))
+}
+
+fn is_hidden(folder: &Path) -> bool {
+    let listed = std::fs::read_dir(folder);
+    listed.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// The file that `-c` means: units name it without its ending, and the administrator chooses the form.
 pub fn configuration_file(options: &Options) -> Option<String> {
     let file = options.config_file.as_ref()?;
@@ -233,9 +281,12 @@ fn override_file<C: Settings>(loaded: &mut Loaded<C>, path: &Path) {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) => {}
         Err(error) => {
+            let folder = path.parent().unwrap_or(path);
+            let remedy = owner::remedy(&error, path, folder).map(|remedy| format!("; {remedy}"));
             let text = format!(
-                "{}: cannot read settings changed at run time: {error}",
-                path.display()
+                "{}: cannot read settings changed at run time: {error}{}",
+                path.display(),
+                remedy.unwrap_or_default()
             );
             loaded.find(Severity::Error, text);
         }
@@ -322,5 +373,25 @@ fn word(finding: &Finding) -> &'static str {
         Severity::Note => "note",
         Severity::Warning => "warning",
         Severity::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit_state;
+
+    #[test]
+    fn the_state_of_a_packaged_daemon_is_where_its_unit_keeps_it() {
+        for (file, state) in [
+            ("/etc/gantry/broker", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker.toml", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/namesrv", Some("/var/lib/gantry/namesrv")),
+            ("/etc/gantry/broker/a.properties", Some("/var/lib/gantry/a")),
+            ("/etc/gantry/broker/a.b", Some("/var/lib/gantry/a.b")),
+            ("/home/x/broker.toml", None),
+            ("/etc/gantry", None),
+        ] {
+            assert_eq!(unit_state(file).as_deref(), state, "{file}");
+        }
     }
 }
