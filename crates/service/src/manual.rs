@@ -35,7 +35,8 @@ fn daemon<C>(program: &Program<C>) -> Manual {
         ),
         (
             BAD_CONFIG,
-            "The configuration is bad and must change first. The units do not start it again then.",
+            "The configuration is bad, or the host does not permit what it asks for (files of another user, folders that cannot be \
+             written, ports below 1024): that must change first. The units do not start it again then.",
         ),
     ];
     let exit = exit
