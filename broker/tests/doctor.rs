@@ -147,6 +147,10 @@ fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
         "{}",
         said.text
     );
+    // Values that nobody wrote say nothing.
+    let missing = doctor(&folder.path().join("missing.toml"), &[]);
+    assert_eq!(missing.code, 78, "{}", missing.text);
+    assert!(!missing.text.contains("access"), "{}", missing.text);
     for more in [&["--output", "xml"][..], &["--output"], &["-x"], &["word"]] {
         let output = run("doctor", &file, more);
         let said = String::from_utf8(output.stderr).unwrap();

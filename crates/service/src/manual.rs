@@ -49,6 +49,7 @@ fn daemon<C>(program: &Program<C>) -> Manual {
             "SIGHUP",
             "Read the configuration again and take up what may change while it runs; the log names what needs a restart.",
         ),
+        ("SIGUSR1, SIGUSR2", "Nothing."),
     ]);
     let calls = program.commands.iter();
     let calls = calls.map(|command| format!("{} {}", command.name, command.usage));
@@ -80,6 +81,7 @@ fn command(command: &startup::Command) -> Command {
     Command {
         name: command.name,
         about: command.about.to_owned(),
+        words: (command.words)(),
         options: (command.options)(),
     }
 }

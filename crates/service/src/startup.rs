@@ -49,6 +49,8 @@ pub struct Command {
     pub usage: &'static str,
     /// One line about it.
     pub about: &'static str,
+    /// Words of which one follows it, for completions.
+    pub words: fn() -> Vec<&'static str>,
     /// Its options, for the manual page and completions.
     pub options: fn() -> Vec<Opt>,
 }
