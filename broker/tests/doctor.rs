@@ -375,3 +375,49 @@ fn a_mistyped_command_starts_no_broker() {
         "{said}"
     );
 }
+
+/// Runs where `/etc` and `/var/lib` are its own (`unshare`, which needs root or user namespaces): what a look by hand at a
+/// unit's configuration says.
+fn of_a_unit(lines: &str, words: &[&str]) -> Said {
+    const SCRIPT: &str = "mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && \
+        mkdir -p /etc/gantry /var/lib/gantry/broker/config && \
+        printf 'brokerIP1=127.0.0.1\\nbindAddress=127.0.0.1\\n%b' \"$1\" > /etc/gantry/broker.properties && \
+        echo fileReservedTime=5 > /var/lib/gantry/broker/config/gantry-override.properties && shift && exec \"$@\" 2>&1";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT])
+        .args(["sh", lines, env!("CARGO_BIN_EXE_mqbroker")])
+        .args(words)
+        .env_remove("STATE_DIRECTORY");
+    let output = command.output().unwrap();
+    Said {
+        text: String::from_utf8(output.stdout).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+#[test]
+fn a_look_by_hand_finds_the_state_of_the_unit_and_what_its_sandbox_takes_away() {
+    let check = ["-c", "/etc/gantry/broker", "--check-config"];
+    let said = of_a_unit("", &check);
+    assert_eq!(said.code, 0, "{}", said.text);
+    for words in [
+        &[
+            "storePathRootDir",
+            "/var/lib/gantry/broker",
+            "STATE_DIRECTORY",
+        ][..],
+        &["fileReservedTime", "5", "run-time change"],
+    ] {
+        assert!(said.has("", words), "{words:?}: {}", said.text);
+    }
+    let doctor = ["doctor", "-c", "/etc/gantry/broker"];
+    let said = of_a_unit("", &doctor);
+    assert!(!said.text.contains(" unit: "), "{}", said.text);
+    let said = of_a_unit("storePathRootDir=/var/tmp/no-such-store\\n", &doctor);
+    let words = ["/var/tmp/no-such-store", "PrivateTmp="];
+    assert!(said.has("error    unit", &words), "{}", said.text);
+    let said = of_a_unit("storePathCommitLog=/srv/no-such-log\\n", &doctor);
+    let words = ["mqbroker.service", "ReadWritePaths=/srv/no-such-log"];
+    assert!(said.has("warning  unit", &words), "{}", said.text);
+}

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use gantry_manual::Opt;
 
 use gantry_config::{
-    Action, Finding, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
+    Action, Finding, Host, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
 };
 
 use crate::exit::{BAD_CONFIG, FAILED, OK, complain, say};
@@ -152,12 +152,25 @@ pub fn load<C: Settings>(
     options: &Options,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Loaded<C> {
+    load_on(&this_host(), program, options, variable, |loaded| {
+        let overrides = (program.override_file)(&loaded.config);
+        override_file(loaded, &overrides);
+    })
+}
+
+fn load_on<C: Settings>(
+    host: &Host,
+    program: &Program<C>,
+    options: &Options,
+    variable: impl Fn(&str) -> Option<String>,
+    overrides: impl FnOnce(&mut Loaded<C>),
+) -> Loaded<C> {
     let unknown_keys = if options.strict {
         UnknownKeys::Refuse
     } else {
         UnknownKeys::Warn
     };
-    let mut loaded = Loaded::defaults(&this_host(), unknown_keys);
+    let mut loaded = Loaded::defaults(host, unknown_keys);
     for argument in &options.ignored {
         loaded.find(
             Severity::Warning,
@@ -168,8 +181,7 @@ pub fn load<C: Settings>(
     if let Some(file) = configuration_file(options) {
         administrators_file(&mut loaded, &file);
     }
-    let overrides = (program.override_file)(&loaded.config);
-    override_file(&mut loaded, &overrides);
+    overrides(&mut loaded);
     if let Some(name_servers) = &options.name_servers {
         loaded.command_line("-n", "namesrvAddr", name_servers);
     }
@@ -183,23 +195,29 @@ pub fn load<C: Settings>(
 pub fn load_by_hand<C: Settings>(program: &Program<C>, options: &Options) -> Loaded<C> {
     let known = |name: &str| std::env::var(name).ok();
     let state = options.config_file.as_deref().and_then(unit_state);
-    let state = state.filter(|_| known(STATE).is_none());
-    // Whoever may not look there would be refused what the unit is not.
-    let hidden = state.clone().filter(|state| is_hidden(Path::new(state)));
-    let mut loaded = match &hidden {
-        Some(_) => load(program, options, known),
-        None => load(program, options, |name| {
-            known(name).or_else(|| state.clone().filter(|_| name == STATE))
-        }),
+    let Some(state) = state.filter(|_| known(STATE).is_none()) else {
+        return load(program, options, known);
     };
-    if let Some(state) = hidden {
-        let text = format!(
-            "{state} is the state folder of the unit, and this user may not look there: neither it nor settings changed at run \
-             time are taken up here"
-        );
-        loaded.find(Severity::Warning, text);
+    let mut host = this_host();
+    // The home of the user that units run as is the folder above.
+    if let Some(home) = Path::new(&state).parent() {
+        host.user_home = home.display().to_string();
     }
-    loaded
+    let variable = |name: &str| known(name).or_else(|| (name == STATE).then(|| state.clone()));
+    // Whoever may not look there would be refused what the unit is not.
+    let is_hidden = is_hidden(Path::new(&state));
+    load_on(&host, program, options, variable, |loaded| {
+        let path = (program.override_file)(&loaded.config);
+        if is_hidden {
+            let text = format!(
+                "{}: this user may not look whether settings were changed at run time",
+                path.display()
+            );
+            loaded.find(Severity::Warning, text);
+        } else {
+            override_file(loaded, &path);
+        }
+    })
 }
 
 /// The variable by which systemd tells where the state is.
