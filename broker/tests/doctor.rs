@@ -236,6 +236,9 @@ fn files_of_another_user_are_found_before_a_start() {
     );
     let log = folder.path().join("store/commitlog");
     std::fs::create_dir_all(&log).unwrap();
+    let of_the_disk = log.join("lost+found");
+    std::fs::create_dir(&of_the_disk).unwrap();
+    chown(&of_the_disk, Some(12_345), None).unwrap();
     assert_eq!(doctor(&file, &[]).code, 0);
     let segment = log.join("00000000000000000000");
     std::fs::write(&segment, "").unwrap();
