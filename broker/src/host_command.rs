@@ -8,6 +8,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -31,10 +32,12 @@ use nix::{
         resource::{Resource, getrlimit},
         statfs::{FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, statfs},
     },
-    unistd::{AccessFlags, access},
+    unistd::{AccessFlags, Uid, User, access, geteuid},
 };
 
-use crate::config::{BrokerConfig, address::Network, boot, name_server_list, place};
+use crate::config::{
+    BrokerConfig, address::Network, boot, name_server_list, parts::log_paths, place,
+};
 
 /// How long a name server, or the broker itself, may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -190,18 +193,15 @@ fn run(mut arguments: Vec<String>) -> Result<(String, u8), String> {
         Some(_) => return Err("--output: text or json".to_owned()),
     };
     let options = startup::parse(&boot::PROGRAM, arguments)?;
-    let state = options.config_file.as_deref().and_then(unit_state);
-    let mut loaded = startup::load(&boot::PROGRAM, &options, |name| {
-        let set = std::env::var(name).ok();
-        set.or_else(|| state.clone().filter(|_| name == "STATE_DIRECTORY"))
-    });
+    let mut loaded = startup::load_by_hand(&boot::PROGRAM, &options);
+    let file = options.config_file.as_deref().unwrap_or_default();
     let is_readable = !loaded.refused();
     (boot::PROGRAM.look)(&mut loaded);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let findings = runtime.block_on(examine(&loaded, is_readable));
+    let findings = runtime.block_on(examine(&loaded, is_readable, file));
     let code = match findings.worst() {
         _ if loaded.refused() => 78,
         Verdict::Error => 1,
@@ -227,32 +227,25 @@ fn take_output(words: &mut Vec<String>) -> Option<String> {
     })
 }
 
-/// Where the unit of a configuration file of the packages keeps its store (`StateDirectory=`): a doctor that is called
-/// by hand is not told by systemd.
-fn unit_state(file: &str) -> Option<String> {
-    let below = Path::new(file).strip_prefix("/etc/gantry").ok()?;
-    let name = below.file_name()?.to_str()?;
-    let name = ["toml", "properties"]
-        .iter()
-        .find_map(|ending| name.strip_suffix(&format!(".{ending}")))
-        .unwrap_or(name);
-    Some(format!("/var/lib/gantry/{name}"))
-}
-
 /// Without a configuration that can be read there is nothing to compare the host with.
-async fn examine(loaded: &Loaded<BrokerConfig>, is_readable: bool) -> Findings {
+async fn examine(loaded: &Loaded<BrokerConfig>, is_readable: bool, file: &str) -> Findings {
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
     if !is_readable {
         return findings;
     }
     let config = &loaded.config;
+    access_of_others(config, &mut findings);
+    if let Some(unit) = Unit::of(file) {
+        unit.look(config, &mut findings);
+    }
     address(config, &mut findings);
     let is_running = ports(config, &mut findings).await;
     clock(config, &mut findings);
     limits(&mut findings);
     kernel(config, &mut findings);
     store(config, is_running, &mut findings);
+    owners(config, &mut findings);
     disk(config, &mut findings);
     name_servers(config, is_running, &mut findings).await;
     findings
@@ -272,7 +265,10 @@ fn configuration(loaded: &Loaded<BrokerConfig>, findings: &mut Findings) {
     if findings.0.len() == before {
         findings.ok(CHECK, "every key is known and in range");
     }
-    if loaded.config.server.is_insecure() {
+}
+
+fn access_of_others(config: &BrokerConfig, findings: &mut Findings) {
+    if config.server.is_insecure() {
         findings.add(
             "access",
             Verdict::Warning,
@@ -521,6 +517,138 @@ fn store(config: &BrokerConfig, is_running: bool, findings: &mut Findings) {
     }
 }
 
+/// Files of somebody else are refused to the broker. It looks at folders and what is in them, and not below: queues are many.
+fn owners(config: &BrokerConfig, findings: &mut Findings) {
+    let root = Path::new(&config.store.store_path_root_dir);
+    let Ok(meta) = std::fs::metadata(root) else {
+        return;
+    };
+    let (user, me) = (meta.uid(), geteuid());
+    // Root looks for the user that has the store. To a third one the folder itself says enough.
+    if !me.is_root() && user != me.as_raw() {
+        return;
+    }
+    let mut folders = vec![root.to_owned()];
+    folders.extend(["config", "consumequeue", "index"].map(|name| root.join(name)));
+    folders.extend(logs(config));
+    let inside = folders.iter().flat_map(|folder| {
+        let listed = std::fs::read_dir(folder);
+        let entries = listed.into_iter().flatten().flatten();
+        entries.map(|entry| entry.path())
+    });
+    let all = folders.iter().cloned().chain(inside);
+    let is_foreign = |path: &PathBuf| {
+        // Of a file system, in its root.
+        if path.ends_with("lost+found") {
+            return false;
+        }
+        let owner = std::fs::metadata(path).map(|meta| meta.uid());
+        owner.is_ok_and(|owner| owner != user)
+    };
+    let Some(path) = all.into_iter().find(is_foreign) else {
+        return;
+    };
+    let name = match User::from_uid(Uid::from_raw(user)) {
+        Ok(Some(user)) => user.name,
+        _ => user.to_string(),
+    };
+    let whole = if path.starts_with(root) { root } else { &path };
+    findings.add(
+        "owner",
+        Verdict::Error,
+        format!("{} does not belong to {name}", path.display()),
+        format!("as root: chown -R {name}: {}", whole.display()),
+    );
+}
+
+/// The folders of the log that are written to.
+fn logs(config: &BrokerConfig) -> Vec<PathBuf> {
+    let logs = log_paths(config, config.store.store_path_commit_log.as_deref());
+    if logs.is_empty() {
+        vec![Path::new(&config.store.store_path_root_dir).join("commitlog")]
+    } else {
+        logs
+    }
+}
+
+/// The unit that a configuration file of the packages is of.
+struct Unit {
+    name: String,
+    /// What it may write.
+    state: PathBuf,
+    /// Where its drop-ins are.
+    drop_ins: Vec<PathBuf>,
+}
+
+impl Unit {
+    fn of(file: &str) -> Option<Self> {
+        let state = PathBuf::from(startup::unit_state(file)?);
+        let instance = state.file_name()?.to_str()?;
+        let (name, drop_ins) = match instance {
+            "broker" => ("mqbroker.service".to_owned(), vec![]),
+            _ => {
+                let name = format!("mqbroker@{instance}.service");
+                (name, vec!["mqbroker@.service".to_owned()])
+            }
+        };
+        let folder = |name: &String| Path::new("/etc/systemd/system").join(format!("{name}.d"));
+        let drop_ins = drop_ins.iter().chain([&name]).map(folder).collect();
+        Some(Self {
+            name,
+            state,
+            drop_ins,
+        })
+    }
+
+    /// What its sandbox takes away from the broker, and the doctor sees.
+    fn look(&self, config: &BrokerConfig, findings: &mut Findings) {
+        const CHECK: &str = "unit";
+        let root = PathBuf::from(&config.store.store_path_root_dir);
+        let mut folders = logs(config);
+        folders.retain(|log| !log.starts_with(&root));
+        folders.insert(0, root);
+        let allowed = self.writable();
+        for folder in folders {
+            let (shown, name) = (folder.display(), &self.name);
+            if place::is_temporary(&folder) {
+                findings.add(
+                    CHECK,
+                    Verdict::Error,
+                    format!("{shown} is gone at each restart of {name} (PrivateTmp=)"),
+                    "take a folder that is not below /tmp or /var/tmp",
+                );
+            } else if !allowed.iter().any(|allowed| folder.starts_with(allowed)) {
+                findings.add(
+                    CHECK,
+                    Verdict::Warning,
+                    format!(
+                        "{shown} cannot be written by {name}, as far as /etc/systemd/system says"
+                    ),
+                    format!("systemctl edit {name}, with ReadWritePaths={shown} under [Service]"),
+                );
+            }
+        }
+    }
+
+    /// The folders that it may write.
+    fn writable(&self) -> Vec<PathBuf> {
+        let files = self.drop_ins.iter().flat_map(|folder| {
+            let listed = std::fs::read_dir(folder);
+            listed.into_iter().flatten().flatten()
+        });
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        let mut folders = vec![self.state.clone()];
+        for text in texts {
+            let values = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("ReadWritePaths="));
+            let words = values.flat_map(str::split_whitespace);
+            folders.extend(words.map(|word| PathBuf::from(word.trim_matches(['-', '+', '"']))));
+        }
+        folders
+    }
+}
+
 fn disk(config: &BrokerConfig, findings: &mut Findings) {
     const CHECK: &str = "disk";
     let root = Path::new(&config.store.store_path_root_dir);
@@ -688,16 +816,30 @@ mod tests {
     }
 
     #[test]
-    fn the_store_of_a_packaged_broker_is_where_its_unit_keeps_it() {
-        for (file, state) in [
-            ("/etc/gantry/broker", Some("/var/lib/gantry/broker")),
-            ("/etc/gantry/broker.toml", Some("/var/lib/gantry/broker")),
-            ("/etc/gantry/broker/a.properties", Some("/var/lib/gantry/a")),
-            ("/etc/gantry/broker/a.b", Some("/var/lib/gantry/a.b")),
-            ("/home/x/broker.toml", None),
-            ("/etc/gantry", None),
+    fn what_a_unit_may_not_write_and_what_it_loses_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut unit = Unit::of("/etc/gantry/broker/a.toml").unwrap();
+        assert_eq!(unit.name, "mqbroker@a.service");
+        assert!(unit.drop_ins[0].ends_with("mqbroker@.service.d"));
+        unit.drop_ins.push(folder.path().to_owned());
+        let drop_in = "[Service]\nReadWritePaths=-/srv/b /srv/c\n";
+        std::fs::write(folder.path().join("override.conf"), drop_in).unwrap();
+        let mut config = BrokerConfig::defaults(&Host::described());
+        for (root, log, expected) in [
+            ("/var/lib/gantry/a", None, &[][..]),
+            ("/var/lib/gantry/a/b", None, &[]),
+            ("/srv/b", Some("/srv/c/log"), &[]),
+            ("/var/lib/gantry/b", None, &[Verdict::Warning]),
+            ("/srv/b", Some("/srv/d"), &[Verdict::Warning]),
+            ("/var/tmp/a", None, &[Verdict::Error]),
+            ("/srv/b", Some("/tmp/a"), &[Verdict::Error]),
         ] {
-            assert_eq!(unit_state(file).as_deref(), state, "{file}");
+            config.store.store_path_root_dir = root.into();
+            config.store.store_path_commit_log = log.map(str::to_owned);
+            let mut findings = Findings::default();
+            unit.look(&config, &mut findings);
+            let verdicts: Vec<Verdict> = findings.0.iter().map(|one| one.verdict).collect();
+            assert_eq!(verdicts, expected, "{}", findings.text());
         }
     }
 

@@ -38,6 +38,9 @@ const RECOVERY_WORD_EVERY: Duration = Duration::from_secs(1);
 /// A start or stop that has just got on gets so much longer.
 pub(crate) const MORE_TIME: Duration = Duration::from_secs(120);
 
+/// So that nobody overlooks it.
+const LOST: &str = "THE LOG WAS LOST: no file of it was there at the start";
+
 /// The parts that know how a broker does.
 pub(crate) struct Standing {
     live: Arc<LiveConfig>,
@@ -107,6 +110,9 @@ impl Standing {
                 .unwrap_or_else(|| format!("Serving, but takes no messages: {error}")),
             Ok(()) => self.serving(config.store.broker_role),
         };
+        if self.store.has_lost_its_log() {
+            text = format!("{LOST}; {text}");
+        }
         if self.pairing.is_degraded() {
             text += "; DEGRADED: messages are acknowledged without a copy at a slave";
         }
@@ -141,6 +147,10 @@ impl Standing {
             reasons.push(format!("no message is taken: {error}"));
         }
         let config = self.live.now();
+        // A slave gets what was lost from its master.
+        if self.store.has_lost_its_log() && config.store.broker_role != BrokerRole::Slave {
+            reasons.push(format!("{LOST}; a restart goes on without"));
+        }
         let asked = config.namesrv_addr.as_deref().unwrap_or_default();
         let asked = name_server_list(asked).count();
         if asked != 0 && self.registration.registered_at().is_empty() {

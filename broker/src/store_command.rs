@@ -28,7 +28,7 @@ pub fn run_if_asked(arguments: impl IntoIterator<Item = String>) -> Option<ExitC
 fn configure(file: &str) -> Result<Configured, String> {
     let options = options::parse(["-c".to_owned(), file.to_owned()]);
     let options = options.map_err(|error| error.to_string())?;
-    let loaded = startup::load(&boot::PROGRAM, &options, |name| std::env::var(name).ok());
+    let loaded = startup::load_by_hand(&boot::PROGRAM, &options);
     let errors = loaded
         .findings
         .iter()

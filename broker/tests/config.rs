@@ -275,6 +275,22 @@ fn what_cannot_be_right_is_refused_by_name() {
             "b.conf:1: brokerIP1=10.0.0.1:10911: must be an IP address or a host name, without a port",
         ),
         (
+            "brokerIP1=0.0.0.0",
+            "b.conf:1: brokerIP1=0.0.0.0: must be an address of this host that others connect to (bindAddress says where it listens)",
+        ),
+        (
+            "brokerIP1=[::]",
+            "b.conf:1: brokerIP1=[::]: must be an address of this host that others connect to (bindAddress says where it listens)",
+        ),
+        (
+            "brokerIP2=224.0.0.1",
+            "b.conf:1: brokerIP2=224.0.0.1: must be an address of this host that others connect to (bindAddress says where it listens)",
+        ),
+        (
+            "brokerIP2=255.255.255.255",
+            "b.conf:1: brokerIP2=255.255.255.255: must be an address of this host that others connect to (bindAddress says where it listens)",
+        ),
+        (
             "brokerIP2=300.0.0.1",
             "b.conf:1: brokerIP2=300.0.0.1: must be an IP address or a host name, without a port",
         ),

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -144,6 +147,10 @@ fn a_bad_configuration_ends_with_78_and_an_odd_option_with_the_usage() {
         "{}",
         said.text
     );
+    // Values that nobody wrote say nothing.
+    let missing = doctor(&folder.path().join("missing.toml"), &[]);
+    assert_eq!(missing.code, 78, "{}", missing.text);
+    assert!(!missing.text.contains("access"), "{}", missing.text);
     for more in [&["--output", "xml"][..], &["--output"], &["-x"], &["word"]] {
         let output = run("doctor", &file, more);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -177,6 +184,13 @@ fn a_store_that_cannot_be_and_a_name_that_nobody_knows_are_found_before_a_start(
             ["storePathCommitLog", "is a file, not a folder"],
         ),
         (
+            format!(
+                "storePathCommitLog={}/store/index/log",
+                folder.path().display()
+            ),
+            ["storePathCommitLog", "needs a folder of its own"],
+        ),
+        (
             "brokerIP1=no-such-host.invalid".to_owned(),
             ["brokerIP1=no-such-host.invalid", "no name that is known"],
         ),
@@ -205,6 +219,85 @@ fn a_store_that_cannot_be_and_a_name_that_nobody_knows_are_found_before_a_start(
     assert_eq!(output.status.code(), Some(78));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("is a file, not a folder"), "{said}");
+}
+
+#[test]
+fn files_of_another_user_are_found_before_a_start() {
+    // Only root gives files away.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (held, port) = port();
+    drop(held);
+    let file = write(
+        folder.path(),
+        &format!("listenPort={port}\nmetricsPort=0\n"),
+    );
+    let log = folder.path().join("store/commitlog");
+    std::fs::create_dir_all(&log).unwrap();
+    let of_the_disk = log.join("lost+found");
+    std::fs::create_dir(&of_the_disk).unwrap();
+    chown(&of_the_disk, Some(12_345), None).unwrap();
+    assert_eq!(doctor(&file, &[]).code, 0);
+    let segment = log.join("00000000000000000000");
+    std::fs::write(&segment, "").unwrap();
+    chown(&segment, Some(12_345), None).unwrap();
+    let said = doctor(&file, &[]);
+    assert_eq!(said.code, 1, "{}", said.text);
+    let words = [segment.to_str().unwrap(), "chown -R root: "];
+    assert!(said.has("error    owner", &words), "{}", said.text);
+}
+
+/// What a start, or a look, of another user says, and its code.
+fn as_somebody(file: &Path, more: &[&str]) -> Said {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mqbroker"));
+    program.arg("-c").arg(file).args(more).uid(SOMEBODY);
+    let output = program.output().unwrap();
+    Said {
+        text: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+const SOMEBODY: u32 = 65_534;
+
+#[test]
+fn a_start_on_files_of_another_user_says_what_mends_them_and_is_not_tried_again() {
+    // Only root gives files away.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let (held, port) = port();
+    drop(held);
+    let lines = format!(
+        "listenPort={port}\nmetricsPort=0\nlogDir={}\n",
+        folder.path().display()
+    );
+    let file = write(folder.path(), &lines);
+    let store = folder.path().join("store");
+    let (log, config) = (store.join("commitlog"), store.join("config"));
+    for folder in [&store, &log, &config] {
+        std::fs::create_dir(folder).unwrap();
+        chown(folder, Some(SOMEBODY), None).unwrap();
+    }
+    let segment = log.join("00000000000000000000");
+    std::fs::write(&segment, [0; 100]).unwrap();
+    std::fs::set_permissions(&segment, Permissions::from_mode(0o600)).unwrap();
+    let said = as_somebody(&file, &[]);
+    let remedy = format!("; as root: `chown -R nobody: {}`", store.display());
+    assert!(said.text.contains(&remedy), "{}", said.text);
+    assert_eq!(said.code, 78, "{}", said.text);
+
+    // Settings changed at run time.
+    chown(&config, Some(0), None).unwrap();
+    std::fs::set_permissions(&config, Permissions::from_mode(0o700)).unwrap();
+    let said = as_somebody(&file, &["--check-config"]);
+    let remedy = format!("; as root: `chown -R nobody: {}`", config.display());
+    assert!(said.text.contains(&remedy), "{}", said.text);
+    assert_eq!(said.code, 78, "{}", said.text);
 }
 
 #[test]
@@ -284,4 +377,50 @@ fn a_mistyped_command_starts_no_broker() {
         said.contains("docter is no option") && said.contains("doctor, store"),
         "{said}"
     );
+}
+
+/// Runs where `/etc` and `/var/lib` are its own (`unshare`, which needs root or user namespaces): what a look by hand at a
+/// unit's configuration says.
+fn of_a_unit(lines: &str, words: &[&str]) -> Said {
+    const SCRIPT: &str = "mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && \
+        mkdir -p /etc/gantry /var/lib/gantry/broker/config && \
+        printf 'brokerIP1=127.0.0.1\\nbindAddress=127.0.0.1\\n%b' \"$1\" > /etc/gantry/broker.properties && \
+        echo fileReservedTime=5 > /var/lib/gantry/broker/config/gantry-override.properties && shift && exec \"$@\" 2>&1";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT])
+        .args(["sh", lines, env!("CARGO_BIN_EXE_mqbroker")])
+        .args(words)
+        .env_remove("STATE_DIRECTORY");
+    let output = command.output().unwrap();
+    Said {
+        text: String::from_utf8(output.stdout).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+#[test]
+fn a_look_by_hand_finds_the_state_of_the_unit_and_what_its_sandbox_takes_away() {
+    let check = ["-c", "/etc/gantry/broker", "--check-config"];
+    let said = of_a_unit("", &check);
+    assert_eq!(said.code, 0, "{}", said.text);
+    for words in [
+        &[
+            "storePathRootDir",
+            "/var/lib/gantry/broker",
+            "STATE_DIRECTORY",
+        ][..],
+        &["fileReservedTime", "5", "run-time change"],
+    ] {
+        assert!(said.has("", words), "{words:?}: {}", said.text);
+    }
+    let doctor = ["doctor", "-c", "/etc/gantry/broker"];
+    let said = of_a_unit("", &doctor);
+    assert!(!said.text.contains(" unit: "), "{}", said.text);
+    let said = of_a_unit("storePathRootDir=/var/tmp/no-such-store\\n", &doctor);
+    let words = ["/var/tmp/no-such-store", "PrivateTmp="];
+    assert!(said.has("error    unit", &words), "{}", said.text);
+    let said = of_a_unit("storePathCommitLog=/srv/no-such-log\\n", &doctor);
+    let words = ["mqbroker.service", "ReadWritePaths=/srv/no-such-log"];
+    assert!(said.has("warning  unit", &words), "{}", said.text);
 }

@@ -62,6 +62,7 @@ pub fn manual(kind: Kind) -> String {
     let command = |command: &Command| manual::Command {
         name: command.name,
         about: command.about.to_owned(),
+        words: Vec::new(),
         options: sorted(command).into_iter().map(opt).collect(),
     };
     let exit = [

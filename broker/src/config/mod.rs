@@ -10,6 +10,8 @@ pub(crate) mod parts;
 pub mod place;
 pub mod store;
 
+use std::net::IpAddr;
+
 use gantry_config::{ServerSettings, TlsSettings, choices, settings};
 
 use crate::metrics::check_compat;
@@ -67,9 +69,9 @@ settings! {
         broker_id: u64 = 0, "brokerId" [.important()];
         /// Address announced to name servers and clients; also in message ids. Default: the address that the route to
         /// the default gateway leaves from.
-        broker_ip1: Option<String> = None, "brokerIP1" [.important().shown("found from the routes").check(host_address)];
+        broker_ip1: Option<String> = None, "brokerIP1" [.important().shown("found from the routes").check(own_address)];
         /// Address announced to slaves.
-        broker_ip2: Option<String> = None, "brokerIP2" [.shown("brokerIP1").check(host_address)];
+        broker_ip2: Option<String> = None, "brokerIP2" [.shown("brokerIP1").check(own_address)];
         /// What clients may do with this broker: 6 read and write, 4 read, 2 write.
         broker_permission: u32 = 6, "brokerPermission" [.between(0, 7).live()];
         /// Takes no messages: sends are answered with 14 so that producers try another broker, name servers are told, due
@@ -320,6 +322,22 @@ fn host_address(text: &str) -> Result<(), &'static str> {
         return Ok(());
     }
     Err("an IP address or a host name, without a port")
+}
+
+/// What others can connect to.
+fn own_address(text: &str) -> Result<(), &'static str> {
+    host_address(text)?;
+    let nobody_s = match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        Ok(IpAddr::V6(ip)) => ip.is_unspecified() || ip.is_multicast(),
+        Err(_) => false,
+    };
+    if nobody_s {
+        return Err(
+            "an address of this host that others connect to (bindAddress says where it listens)",
+        );
+    }
+    Ok(())
 }
 
 fn is_host_and_port(text: &str) -> bool {

@@ -83,6 +83,9 @@ fn main() -> ExitCode {
     if name == "--generate" {
         return generate(&arguments.next().unwrap_or_default());
     }
+    if name == "--version" {
+        return version();
+    }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         let asked = ["-h", "--help", "help"].contains(&name.as_str());
         say(&overview());
@@ -140,6 +143,7 @@ fn manual() -> Manual {
     let command = |command: &Command| gantry_manual::Command {
         name: command.name,
         about: command.about.to_owned(),
+        words: Vec::new(),
         options: options::described(command.flags),
     };
     Manual {
@@ -147,7 +151,7 @@ fn manual() -> Manual {
         section: 1,
         about: "measures brokers that speak RocketMQ's protocol".into(),
         version: env!("CARGO_PKG_VERSION"),
-        synopsis: vec!["COMMAND [OPTIONS]".into(), "COMMAND --help".into()],
+        synopsis: vec!["COMMAND [OPTIONS]".into(), "COMMAND --help".into(), "--version".into()],
         description: vec![
             "Sends to and reads from any RocketMQ 4.x broker with a thread that does nothing else, and prints rates and latencies. \
              It loads the broker as much as that can bear: do not point it at one that others use."
@@ -160,9 +164,15 @@ fn manual() -> Manual {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "scripts read it")]
+fn version() -> ExitCode {
+    println!("mqbench {} (Gantry)", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
 fn overview() -> String {
     let mut text =
-        "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them)\n".to_owned();
+        "usage: mqbench COMMAND [OPTIONS]   (mqbench COMMAND --help lists them; mqbench --version)\n".to_owned();
     for command in COMMANDS {
         text.push_str(&format!("  {:<6} {}\n", command.name, command.about));
     }

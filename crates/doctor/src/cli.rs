@@ -90,6 +90,11 @@ struct Command {
     run: fn(&Call<'_>, &mut Streams<'_>) -> Result<u8, DoctorError>,
 }
 
+/// The names of all commands.
+pub fn names() -> Vec<&'static str> {
+    COMMANDS.iter().map(|command| command.name).collect()
+}
+
 const COMMANDS: &[Command] = &[
     Command {
         name: "check",

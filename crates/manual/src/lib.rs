@@ -80,6 +80,8 @@ pub struct Command {
     pub name: &'static str,
     /// One line about it.
     pub about: String,
+    /// Words of which one follows it, and files behind that.
+    pub words: Vec<&'static str>,
     /// Its options.
     pub options: Vec<Opt>,
 }
@@ -166,11 +168,20 @@ pub(crate) fn example() -> Manual {
         synopsis: vec!["[OPTIONS]".into()],
         description: vec!["A tool - with a path\\name.".into(), ".dotted start".into()],
         options: vec![file, level, help.clone()],
-        commands: vec![Command {
-            name: "route",
-            about: "shows a route".into(),
-            options: vec![topic, help],
-        }],
+        commands: vec![
+            Command {
+                name: "route",
+                about: "shows a route".into(),
+                words: vec![],
+                options: vec![topic, help.clone()],
+            },
+            Command {
+                name: "store",
+                about: "looks into a store".into(),
+                words: vec!["check", "dump"],
+                options: vec![help],
+            },
+        ],
         chapters: vec![Chapter {
             title: "EXIT STATUS".into(),
             text: vec![],

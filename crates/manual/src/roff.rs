@@ -149,6 +149,11 @@ the topic\\(aqs name: it\\(aqs [any]
 .TP
 \\fB\\-h\\fR, \\fB\\-\\-help\\fR
 print help
+.SS store
+looks into a store
+.TP
+\\fB\\-h\\fR, \\fB\\-\\-help\\fR
+print help
 .SH EXIT STATUS
 .TP
 \\fB0\\fR

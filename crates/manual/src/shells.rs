@@ -31,6 +31,13 @@ pub fn bash(manual: &Manual) -> String {
         for command in &manual.commands {
             let _ = writeln!(out, "        {})", command.name);
             bash_options(&mut out, "            ", &command.options);
+            if !command.words.is_empty() {
+                let words = command.words.join(" ");
+                let _ = writeln!(
+                    out,
+                    "            if [ \"$COMP_CWORD\" -eq 2 ]; then words=\"{words} $words\"; else compopt -o default; fi"
+                );
+            }
             out.push_str("            ;;\n");
         }
         if !manual.options.is_empty() {
@@ -108,6 +115,15 @@ pub fn zsh(manual: &Manual) -> String {
         let _ = writeln!(out, "{})", command.name);
         out.push_str("  shift words\n  (( CURRENT-- ))\n");
         zsh_options(&mut out, "  ", &command.options);
+        if !command.words.is_empty() {
+            // In place of the end of the line of options.
+            out.pop();
+            let words = command.words.join(" ");
+            let _ = writeln!(
+                out,
+                " \\\n    '1:command:({words})' \\\n    '*:FILE:_files'"
+            );
+        }
         out.push_str("  ;;\n");
     }
     if !manual.options.is_empty() {
@@ -174,6 +190,21 @@ pub fn fish(manual: &Manual) -> String {
         names => format!("not __fish_seen_subcommand_from {}", names.join(" ")),
     };
     fish_options(&mut out, name, &no_command, &manual.options);
+    for command in manual.commands.iter().filter(|one| !one.words.is_empty()) {
+        let words = command.words.join(" ");
+        let condition = format!(
+            "__fish_seen_subcommand_from {}; and not __fish_seen_subcommand_from {words}",
+            command.name
+        );
+        let condition = fish_quoted(&condition);
+        let _ = writeln!(
+            out,
+            "complete -c {name} -n {condition} -a {}",
+            fish_quoted(&words)
+        );
+        let condition = fish_quoted(&format!("__fish_seen_subcommand_from {words}"));
+        let _ = writeln!(out, "complete -c {name} -n {condition} -F");
+    }
     for command in &manual.commands {
         let condition = format!("__fish_seen_subcommand_from {}", command.name);
         fish_options(&mut out, name, &condition, &command.options);
@@ -257,6 +288,17 @@ mod tests {
         check(&with_commands, &["-c", ""], &["files"]);
         check(&with_commands, &["--level", "h"], &["high"]);
         check(&with_commands, &["-c", "x", "--l"], &["--level"]);
+        check(
+            &with_commands,
+            &["store", ""],
+            &["check", "dump", "-h", "--help"],
+        );
+        check(&with_commands, &["store", "d"], &["dump"]);
+        check(
+            &with_commands,
+            &["store", "dump", ""],
+            &["files", "-h", "--help"],
+        );
         check(&single, &["--l"], &["--level"]);
         check(&single, &["--level", "h"], &["high"]);
         check(&single, &["-c", ""], &["files"]);
@@ -272,15 +314,17 @@ mod tests {
             "    '(-t --topic)--topic[the topic'\\''s name\\: it'\\''s \\[any\\]]:NAME: '",
             "    '(-c --configFile)-c[.properties or .toml]:FILE:_files'",
             "    '(--level)--level[how much]:word:(low high)'",
+            "    '1:command:(check dump)' \\\n    '*:FILE:_files'\n  ;;\n",
         ] {
             assert!(zsh.contains(line), "{line} in {zsh}");
         }
         let fish = fish(&example());
         for line in [
+            "complete -c tool -n '__fish_seen_subcommand_from store; and not __fish_seen_subcommand_from check dump' -a 'check dump'\n",
             "complete -c tool -n __fish_use_subcommand -a route -d 'shows a route'\n",
-            "complete -c tool -n 'not __fish_seen_subcommand_from route' -s c -l configFile -r -F -d '.properties or .toml'\n",
+            "complete -c tool -n 'not __fish_seen_subcommand_from route store' -s c -l configFile -r -F -d '.properties or .toml'\n",
             "complete -c tool -n '__fish_seen_subcommand_from route' -s t -l topic -x -d 'the topic\\'s name: it\\'s [any]'\n",
-            "complete -c tool -n 'not __fish_seen_subcommand_from route' -l level -x -a 'low high' -d 'how much'\n",
+            "complete -c tool -n 'not __fish_seen_subcommand_from route store' -l level -x -a 'low high' -d 'how much'\n",
         ] {
             assert!(fish.contains(line), "{line} in {fish}");
         }

@@ -1,9 +1,14 @@
-//! How a program ends: 0 when all is well, 78 (sysexits' EX_CONFIG) when the configuration must change before
-//! another start makes sense, 1 for everything else. Units stop restarting at 78.
+//! How a program ends: 0 when all is well, 78 (sysexits' EX_CONFIG) when the configuration, or what the host permits, must
+//! change before another start makes sense, 1 for everything else. Units stop restarting at 78.
 
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
+
+/// Permission denied.
+const EACCES: i32 = nix::errno::Errno::EACCES as i32;
+/// A file system that is only read from here.
+const EROFS: i32 = nix::errno::Errno::EROFS as i32;
 
 /// All is well.
 pub const OK: u8 = 0;
@@ -58,6 +63,8 @@ impl Failure {
     pub const fn code(&self) -> u8 {
         match self {
             Self::Config(_) => BAD_CONFIG,
+            // Owners, ports of root's and what a sandbox lets be written do not change by themselves.
+            Self::System { errno, .. } if matches!(*errno, EACCES | EROFS) => BAD_CONFIG,
             Self::System { .. } | Self::Other(_) => FAILED,
         }
     }
@@ -137,7 +144,7 @@ mod tests {
     fn the_system_s_number_goes_along() {
         let denied = || std::io::Error::from_raw_os_error(13);
         let failure = Failure::from_error(Wrapped(denied()));
-        assert_eq!((failure.code(), failure.errno()), (FAILED, Some(13)));
+        assert_eq!(failure.errno(), Some(13));
         assert!(
             failure
                 .to_string()
@@ -151,5 +158,21 @@ mod tests {
         let failure = Failure::from_error(std::io::Error::other("no number"));
         assert_eq!(failure, Failure::Other("no number".into()));
         assert_eq!(Failure::config("bad").code(), BAD_CONFIG);
+    }
+
+    #[test]
+    fn what_the_host_does_not_permit_is_not_tried_again() {
+        use nix::errno::Errno::{EACCES, EADDRINUSE, EADDRNOTAVAIL, EIO, ENOSPC, EROFS};
+        for (errno, code) in [
+            (EACCES, BAD_CONFIG),
+            (EROFS, BAD_CONFIG),
+            (EADDRINUSE, FAILED),
+            (EADDRNOTAVAIL, FAILED),
+            (ENOSPC, FAILED),
+            (EIO, FAILED),
+        ] {
+            let error = std::io::Error::from_raw_os_error(errno as i32);
+            assert_eq!(Failure::from_error(error).code(), code, "{errno}");
+        }
     }
 }

@@ -273,11 +273,26 @@ fn parse(head: &[u8]) -> Option<Result<Request, &'static str>> {
         "HEAD" => true,
         _ => return Some(Err("405 Method Not Allowed")),
     };
+    let target = origin_form(target);
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     Some(Ok(Request {
         path: path.to_owned(),
         head_only,
     }))
+}
+
+/// What follows the host in a target that names one (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    let Some((scheme, rest)) = target.split_once("://") else {
+        return target;
+    };
+    if !scheme.eq_ignore_ascii_case("http") {
+        return target;
+    }
+    match rest.find(['/', '?']) {
+        Some(end) if rest[end..].starts_with('/') => &rest[end..],
+        _ => "/",
+    }
 }
 
 fn refuse(status: &str, head_only: bool) -> (Vec<u8>, Vec<Vec<u8>>) {
@@ -427,6 +442,16 @@ mod tests {
             ),
             ("GET /metrics?x=y HTTP/1.0\r\n\r\n", "200 OK", "a 1\n"),
             ("HEAD /metrics HTTP/1.1\r\n\r\n", "200 OK", ""),
+            (
+                "GET http://a:1/metrics?x=y HTTP/1.1\r\nHost: b\r\n\r\n",
+                "200 OK",
+                "a 1\n",
+            ),
+            (
+                "GET http://metrics HTTP/1.1\r\n\r\n",
+                "404 Not Found",
+                "404 Not Found\n",
+            ),
             ("GET / HTTP/1.1\r\n\r\n", "404 Not Found", "404 Not Found\n"),
             (
                 "POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",

@@ -3,12 +3,13 @@
 //! `tracing-journald` prefixes every field of an event but its message, and takes fields without a prefix for a whole
 //! layer alone: so each event that has a number has a layer.
 //!
-//! It sends at once, and waits while the journal's socket is full. So an event is [`Kept`] for a thread that may wait, and
-//! made again there for a subscriber of its own (`docs/decisions/0003-journal-lines-wait-for-a-thread.md`). Spans are not
-//! kept: none is logged.
+//! It connects and sends at once, and waits while the journal's socket is full. So an event is [`Kept`] for a thread that may
+//! wait, and made again there for a subscriber of its own (`docs/decisions/0003-journal-lines-wait-for-a-thread.md`). Spans
+//! are not kept: none is logged.
 
 use std::fmt::{self, Write as _};
 use std::io;
+use std::os::unix::net::UnixDatagram;
 
 use tracing::field::{Field, Value, Visit};
 use tracing::{Callsite, Event, Metadata, Subscriber};
@@ -19,30 +20,52 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::events;
 
+/// Where the journal listens.
+pub(crate) const SOCKET: &str = "/run/systemd/journal/socket";
 /// An event has no more fields.
 const FIELDS_MAX: usize = 32;
 
-/// The way to the journal.
-pub(crate) struct Journal(Layered<Numbered, Registry>);
+/// The way to the journal, for a thread that may wait.
+pub(crate) struct Journal {
+    identifier: String,
+    /// Made with the first event.
+    way: Option<Layered<Numbered, Registry>>,
+}
 
 impl Journal {
-    /// Connects to the journal, as the program with this name.
-    pub(crate) fn connect(identifier: &str) -> io::Result<Self> {
-        let numbered = Numbered::connect(identifier)?;
-        Ok(Self(tracing_subscriber::registry().with(numbered)))
+    /// The way for the program with this name, if a journal is there. Does not wait for one that does not read.
+    pub(crate) fn find(identifier: String) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        // The journal throws an empty message away.
+        match socket.send_to(&[], SOCKET) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(_) | Err(_) => Ok(Self {
+                identifier,
+                way: None,
+            }),
+        }
     }
 
-    /// Sends an event; waits while the journal does not read.
-    pub(crate) fn send(&self, kept: &Kept) {
+    /// Sends an event; waits while the journal does not read. An error: there was no journal to connect to.
+    pub(crate) fn send(&mut self, kept: &Kept) -> io::Result<()> {
+        let way = match &mut self.way {
+            Some(way) => way,
+            none => {
+                let numbered = Numbered::connect(&self.identifier)?;
+                none.insert(tracing_subscriber::registry().with(numbered))
+            }
+        };
         let Some((first, _)) = kept.values.first() else {
-            return;
+            return Ok(());
         };
         let mut values: [(&Field, Option<&dyn Value>); FIELDS_MAX] = [(first, None); FIELDS_MAX];
         for (place, (field, text)) in values.iter_mut().zip(&kept.values) {
             *place = (field, Some(text));
         }
         let values = kept.metadata.fields().value_set(&values);
-        self.0.event(&Event::new(kept.metadata, &values));
+        way.event(&Event::new(kept.metadata, &values));
+        Ok(())
     }
 }
 

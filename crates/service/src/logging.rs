@@ -23,7 +23,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::reload;
 
 use crate::events;
-use crate::journal::{Journal, Kept};
+use crate::journal::{self, Journal, Kept};
 use crate::limiter::{Limiter, Verdict};
 use crate::rotating::{FILE_BYTES, RotatingFile};
 
@@ -33,8 +33,6 @@ const QUEUE_LINES: usize = 4_096;
 const LINE_BYTES: usize = 16 << 10;
 /// How long a dying process waits for its last lines.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Where the journal listens.
-const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Target of lines that are written as they are.
 const BANNER: &str = "gantry::banner";
 
@@ -113,7 +111,7 @@ pub fn start(plan: &Plan) -> Logging {
     // A second start in one process (tests) logs where the first does, and so does its level.
     let _ = LEVEL.set(level);
     let journal = if under_systemd() {
-        Journal::connect(&format!("mq{}", plan.name)).ok()
+        Journal::find(format!("mq{}", plan.name)).ok()
     } else {
         None
     };
@@ -203,7 +201,7 @@ fn under_systemd() -> bool {
 
 /// True if log and stderr end in the same journal, where everything would stand twice.
 pub(crate) fn in_journal() -> bool {
-    under_systemd() && std::path::Path::new(JOURNAL).exists()
+    under_systemd() && std::path::Path::new(journal::SOCKET).exists()
 }
 
 enum Output {
@@ -222,15 +220,16 @@ impl Output {
         }
     }
 
-    fn send(&self, event: &Kept) {
-        if let Self::Journal(journal) = self {
-            journal.send(event);
+    fn send(&mut self, event: &Kept) -> io::Result<()> {
+        match self {
+            Self::Journal(journal) => journal.send(event),
+            Self::File(_) | Self::Stderr => Ok(()),
         }
     }
 
     /// Says that so many lines found no room.
     fn say_dropped(&mut self, count: u64) -> io::Result<()> {
-        self.send(&Kept::dropped(count));
+        self.send(&Kept::dropped(count))?;
         let note = format!("{count} log lines were dropped");
         self.write(format_line(Level::WARN, &note).as_bytes())
     }
@@ -274,11 +273,13 @@ impl Queue {
     fn put(&self, item: Item) {
         match self.sender.try_send(item) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-                DROPPED.fetch_add(1, Ordering::Relaxed);
-            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.count_dropped(),
         }
+    }
+
+    fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until everything before is written, at most this long. Returns whether it is.
@@ -316,7 +317,11 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         while let Some(item) = next {
             match item {
                 Item::Line(line) => lines.extend_from_slice(line.as_bytes()),
-                Item::Event(event) => output.send(&event),
+                Item::Event(event) => {
+                    if output.send(&event).is_err() {
+                        queue.count_dropped();
+                    }
+                }
                 Item::Flush(done) => waiting.push(done),
                 Item::Stop => stop = true,
             }
@@ -329,8 +334,7 @@ fn write_lines(mut output: Output, items: &Receiver<Item>, queue: &Queue) {
         }
         if !lines.is_empty() && output.write(&lines).is_err() {
             // Nowhere to say it: the disk that logs are on is what fails.
-            queue.dropped.fetch_add(1, Ordering::Relaxed);
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+            queue.count_dropped();
         }
         let dropped = queue.dropped.load(Ordering::Relaxed);
         if reported < dropped {

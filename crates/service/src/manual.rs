@@ -35,7 +35,8 @@ fn daemon<C>(program: &Program<C>) -> Manual {
         ),
         (
             BAD_CONFIG,
-            "The configuration is bad and must change first. The units do not start it again then.",
+            "The configuration is bad, or the host does not permit what it asks for (files of another user, folders that cannot be \
+             written, ports below 1024): that must change first. The units do not start it again then.",
         ),
     ];
     let exit = exit
@@ -48,6 +49,7 @@ fn daemon<C>(program: &Program<C>) -> Manual {
             "SIGHUP",
             "Read the configuration again and take up what may change while it runs; the log names what needs a restart.",
         ),
+        ("SIGUSR1, SIGUSR2", "Nothing."),
     ]);
     let calls = program.commands.iter();
     let calls = calls.map(|command| format!("{} {}", command.name, command.usage));
@@ -79,6 +81,7 @@ fn command(command: &startup::Command) -> Command {
     Command {
         name: command.name,
         about: command.about.to_owned(),
+        words: (command.words)(),
         options: (command.options)(),
     }
 }

@@ -1,6 +1,7 @@
 //! Signals as values: stop (SIGTERM, SIGINT) and reload (SIGHUP).
 //!
-//! SIGHUP never ends a daemon, so that closing the terminal it was started from does not.
+//! SIGHUP never ends a daemon, so that closing the terminal it was started from does not; nor do SIGUSR1 and SIGUSR2, which
+//! other daemons take for orders about their logs.
 
 use std::io;
 
@@ -21,6 +22,8 @@ pub struct Signals {
     term: Stream,
     interrupt: Stream,
     hangup: Stream,
+    /// Nobody waits for these.
+    _ignored: [Stream; 2],
 }
 
 impl Signals {
@@ -30,6 +33,10 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _ignored: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
         })
     }
 
@@ -50,5 +57,27 @@ impl Signals {
                 Signal::Reload => reload(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal as Number, raise};
+
+    use super::*;
+
+    #[test]
+    fn orders_of_other_daemons_end_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut signals = Signals::take().unwrap();
+            for number in [Number::SIGUSR1, Number::SIGUSR2, Number::SIGHUP] {
+                raise(number).unwrap();
+            }
+            assert_eq!(signals.next().await, Signal::Reload);
+        });
     }
 }

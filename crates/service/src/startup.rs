@@ -10,11 +10,12 @@ use std::process::ExitCode;
 use gantry_manual::Opt;
 
 use gantry_config::{
-    Action, Finding, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
+    Action, Finding, Host, Loaded, Options, Settings, Severity, UnknownKeys, options, print,
 };
 
 use crate::exit::{BAD_CONFIG, FAILED, OK, complain, say};
 use crate::host::this_host;
+use crate::owner;
 
 /// What differs between daemons.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Command {
     pub usage: &'static str,
     /// One line about it.
     pub about: &'static str,
+    /// Words of which one follows it, for completions.
+    pub words: fn() -> Vec<&'static str>,
     /// Its options, for the manual page and completions.
     pub options: fn() -> Vec<Opt>,
 }
@@ -98,7 +101,11 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
     if options.action == Action::Run {
         crate::notify::status("Reading the configuration");
     }
-    let mut loaded = load(program, &options, |name| std::env::var(name).ok());
+    let mut loaded = if options.action == Action::Run {
+        load(program, &options, |name| std::env::var(name).ok())
+    } else {
+        load_by_hand(program, &options)
+    };
     if options.action == Action::Check {
         (program.look)(&mut loaded);
     }
@@ -145,12 +152,25 @@ pub fn load<C: Settings>(
     options: &Options,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Loaded<C> {
+    load_on(&this_host(), program, options, variable, |loaded| {
+        let overrides = (program.override_file)(&loaded.config);
+        override_file(loaded, &overrides);
+    })
+}
+
+fn load_on<C: Settings>(
+    host: &Host,
+    program: &Program<C>,
+    options: &Options,
+    variable: impl Fn(&str) -> Option<String>,
+    overrides: impl FnOnce(&mut Loaded<C>),
+) -> Loaded<C> {
     let unknown_keys = if options.strict {
         UnknownKeys::Refuse
     } else {
         UnknownKeys::Warn
     };
-    let mut loaded = Loaded::defaults(&this_host(), unknown_keys);
+    let mut loaded = Loaded::defaults(host, unknown_keys);
     for argument in &options.ignored {
         loaded.find(
             Severity::Warning,
@@ -161,14 +181,62 @@ pub fn load<C: Settings>(
     if let Some(file) = configuration_file(options) {
         administrators_file(&mut loaded, &file);
     }
-    let overrides = (program.override_file)(&loaded.config);
-    override_file(&mut loaded, &overrides);
+    overrides(&mut loaded);
     if let Some(name_servers) = &options.name_servers {
         loaded.command_line("-n", "namesrvAddr", name_servers);
     }
     (program.settle)(&mut loaded);
     loaded.judge();
     loaded
+}
+
+/// All layers as the unit of a configuration file of the packages has them: who looks by hand is not told by systemd where
+/// the state is.
+pub fn load_by_hand<C: Settings>(program: &Program<C>, options: &Options) -> Loaded<C> {
+    let known = |name: &str| std::env::var(name).ok();
+    let state = options.config_file.as_deref().and_then(unit_state);
+    let Some(state) = state.filter(|_| known(STATE).is_none()) else {
+        return load(program, options, known);
+    };
+    let mut host = this_host();
+    // The home of the user that units run as is the folder above.
+    if let Some(home) = Path::new(&state).parent() {
+        host.user_home = home.display().to_string();
+    }
+    let variable = |name: &str| known(name).or_else(|| (name == STATE).then(|| state.clone()));
+    // Whoever may not look there would be refused what the unit is not.
+    let is_hidden = is_hidden(Path::new(&state));
+    load_on(&host, program, options, variable, |loaded| {
+        let path = (program.override_file)(&loaded.config);
+        if is_hidden {
+            let text = format!(
+                "{}: this user may not look whether settings were changed at run time",
+                path.display()
+            );
+            loaded.find(Severity::Warning, text);
+        } else {
+            override_file(loaded, &path);
+        }
+    })
+}
+
+/// The variable by which systemd tells where the state is.
+const STATE: &str = "STATE_DIRECTORY";
+
+/// Where the unit of a configuration file of the packages keeps its state (`StateDirectory=`).
+pub fn unit_state(file: &str) -> Option<String> {
+    let below = Path::new(file).strip_prefix("/etc/gantry").ok()?;
+    let name = below.file_name()?.to_str()?;
+    let name = ENDINGS
+        .iter()
+        .find_map(|ending| name.strip_suffix(&format!(".{ending}")))
+        .unwrap_or(name);
+    Some(format!("/var/lib/gantry/{name}"))
+}
+
+fn is_hidden(folder: &Path) -> bool {
+    let listed = std::fs::read_dir(folder);
+    listed.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The file that `-c` means: units name it without its ending, and the administrator chooses the form.
@@ -233,9 +301,12 @@ fn override_file<C: Settings>(loaded: &mut Loaded<C>, path: &Path) {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) => {}
         Err(error) => {
+            let folder = path.parent().unwrap_or(path);
+            let remedy = owner::remedy(&error, path, folder).map(|remedy| format!("; {remedy}"));
             let text = format!(
-                "{}: cannot read settings changed at run time: {error}",
-                path.display()
+                "{}: cannot read settings changed at run time: {error}{}",
+                path.display(),
+                remedy.unwrap_or_default()
             );
             loaded.find(Severity::Error, text);
         }
@@ -322,5 +393,25 @@ fn word(finding: &Finding) -> &'static str {
         Severity::Note => "note",
         Severity::Warning => "warning",
         Severity::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit_state;
+
+    #[test]
+    fn the_state_of_a_packaged_daemon_is_where_its_unit_keeps_it() {
+        for (file, state) in [
+            ("/etc/gantry/broker", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/broker.toml", Some("/var/lib/gantry/broker")),
+            ("/etc/gantry/namesrv", Some("/var/lib/gantry/namesrv")),
+            ("/etc/gantry/broker/a.properties", Some("/var/lib/gantry/a")),
+            ("/etc/gantry/broker/a.b", Some("/var/lib/gantry/a.b")),
+            ("/home/x/broker.toml", None),
+            ("/etc/gantry", None),
+        ] {
+            assert_eq!(unit_state(file).as_deref(), state, "{file}");
+        }
     }
 }

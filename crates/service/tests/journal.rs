@@ -96,16 +96,41 @@ fn fields(mut bytes: &[u8]) -> Record {
     fields
 }
 
+/// Sends what the journal throws away until its socket takes nothing more from anybody.
+fn fill() {
+    for _ in 0..10_000 {
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if socket.send_to(&[], "/run/systemd/journal/socket").is_err() {
+            return;
+        }
+    }
+    panic!("the socket never fills");
+}
+
 fn inside() {
+    let patience = Duration::from_secs(30);
     let hold = Arc::new(Mutex::new(()));
+    let held = hold.lock().unwrap();
     let records = journal(Arc::clone(&hold));
-    let next = || records.recv_timeout(Duration::from_secs(30)).unwrap();
-    let logs = logging::start(&Plan {
-        name: "broker",
-        folder: "/run/logs".into(),
-        level: LogLevel::Info,
+    let next = || records.recv_timeout(patience).unwrap();
+
+    // A journal that does not read holds up no start; it is told when it reads again.
+    fill();
+    let (started, logs) = channel();
+    std::thread::spawn(move || {
+        let logs = logging::start(&Plan {
+            name: "broker",
+            folder: "/run/logs".into(),
+            level: LogLevel::Info,
+        });
+        tracing::info!("started");
+        let _ = started.send(logs);
     });
+    let logs = logs.recv_timeout(patience).unwrap();
     assert_eq!(logs.destination(), &Destination::Journal);
+    drop(held);
+    assert_eq!(next()["MESSAGE"], "started");
 
     let topic = "T";
     tracing::warn!(

@@ -39,6 +39,7 @@ const DOCTOR: Command = Command {
     name: "doctor",
     usage: "[-c FILE]",
     about: "looks",
+    words: Vec::new,
     options: || {
         vec![Opt {
             short: None,

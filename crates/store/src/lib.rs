@@ -108,6 +108,8 @@ pub struct Store {
     deletions: Mutex<Deletions>,
     /// Where each recovery put its first filler in place of what was lost, here or where this log was copied from.
     made_up: Mutex<Vec<u64>>,
+    /// This start found no file of the log, although there was one.
+    is_lost: bool,
     may_lack_end: bool,
     opened: Instant,
     stop: AtomicBool,
@@ -165,7 +167,8 @@ impl Store {
         let lock = take_lock(&*disk, &paths)?;
         dirs::make(&*disk, &paths.root).map_err(StoreError::io("create", &paths.root))?;
         let (health, counters) = (Arc::new(Health::default()), Counters::default());
-        let (segment_size, segments) = segments::load(&*disk, &config, &paths, &counters)?;
+        let found = segments::load(&*disk, &config, &paths, &counters)?;
+        let (segment_size, is_lost) = (found.size, found.is_lost);
         let files = QueueFiles::new(Arc::clone(&disk), paths.queues());
         let ext = ExtFiles::new(Arc::clone(&disk), paths.ext());
         let queues = Queues::new(config.queue_file_size);
@@ -192,7 +195,7 @@ impl Store {
             replay,
             cut,
         };
-        let recovered = recovery.run(segment_size, segments)?;
+        let recovered = recovery.run(segment_size, found.segments)?;
         let position = recovered.position;
         let is_settled = |progress: &Progress| progress.clean && recovered.was_stopped;
         if !recovered.progress.as_ref().is_some_and(is_settled) {
@@ -260,6 +263,7 @@ impl Store {
             deletions: Mutex::new(deletions),
             made_up: Mutex::new(recovered.made_up),
             may_lack_end: recovered.may_lack_end,
+            is_lost,
             opened: Instant::now(),
             limits: Arc::new(limits),
             disk,
@@ -712,6 +716,12 @@ impl Store {
     pub fn last_record(&self) -> Option<(LogOffset, Millis)> {
         let position = self.log.position();
         (position.end != 0).then_some((LogOffset(position.last_record), position.last_time))
+    }
+
+    /// Whether this start found no file of the log, although there was one: it began an empty log.
+    #[must_use]
+    pub fn has_lost_its_log(&self) -> bool {
+        self.is_lost
     }
 
     /// Whether what was stored last before this start may be gone, as far as it was not synced: the machine was off, or a sync

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gantry_disk::{Disk, Open, dirs};
+use gantry_message::Millis;
 use gantry_message::record::MAGIC;
 
 use crate::config::{LogDir, StoreConfig};
 use crate::error::StoreError;
 use crate::figures::Counters;
+use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::Progress;
 use crate::format::{blank, name};
 use crate::paths::Paths;
@@ -30,14 +32,27 @@ pub struct Candidate<'a> {
     pub len: u64,
 }
 
-/// The segments, sorted, and their size.
+/// What [`load`] finds.
+pub(crate) struct Found {
+    pub(crate) size: u64,
+    /// Sorted.
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// There is no file of the log, and there was one.
+    pub(crate) is_lost: bool,
+}
+
+/// The folder of a file system's own in its root: who finds it alone looks at a disk that was just formatted.
+const FORMATTED: &str = "lost+found";
+
+/// The segments of the log.
 pub(crate) fn load(
     disk: &dyn Disk,
     config: &StoreConfig,
     paths: &Paths,
     counters: &Counters,
-) -> Result<(u64, Vec<Arc<Segment>>), StoreError> {
+) -> Result<Found, StoreError> {
     let (mut candidates, mut empty, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    let mut formatted = Vec::new();
     for place in config.log_dirs() {
         let dir = place.dir;
         let known = candidates.len();
@@ -51,6 +66,7 @@ pub(crate) fn load(
                         start,
                         len: one.len,
                     }),
+                    None if one.is_dir && one.name == FORMATTED => formatted.push(place),
                     None => {
                         tracing::warn!(dir = %dir.display(), name = one.name, "not a log segment, left alone")
                     }
@@ -63,7 +79,13 @@ pub(crate) fn load(
     }
     candidates.sort_by_key(|candidate| candidate.start);
     let size = size_of(disk, &candidates, config.segment_size);
+    absent.extend(formatted);
     refuse_unmounted(disk, paths, &candidates, size, (&empty, &absent))?;
+    let is_lost = candidates.is_empty() && was_written(disk, paths);
+    if is_lost {
+        let root = paths.root.display();
+        tracing::error!(%root, "THE LOG WAS LOST: it has no file any more, and the store knows that it had; an empty one begins");
+    }
     for place in config.log_dirs() {
         let dir = place.dir;
         if !place.is_read_only {
@@ -109,7 +131,23 @@ pub(crate) fn load(
             segments.push(Arc::new(segment.map_err(StoreError::io("open", &path))?));
         }
     }
-    Ok((size, segments))
+    Ok(Found {
+        size,
+        segments,
+        is_lost,
+    })
+}
+
+/// Whether our note, or Apache's where there is none, says that messages were stored.
+fn was_written(disk: &dyn Disk, paths: &Paths) -> bool {
+    // What cannot be read says nothing here; recovery names it.
+    let read = |path: &Path| gantry_disk::replace::read(disk, path).ok().flatten();
+    let progress = read(&paths.progress()).and_then(|bytes| Progress::decode(&bytes));
+    match progress {
+        Some(progress) => 0 < progress.flushed.max(progress.written.end),
+        None => read(&paths.checkpoint())
+            .is_some_and(|bytes| Checkpoint::decode(&bytes).log > Millis(0)),
+    }
 }
 
 /// The configured size when any file has it, else the size of a file with records that the most files have and that
@@ -168,7 +206,8 @@ fn fit(disk: &dyn Disk, paths: &Paths, path: &Path, len: u64, size: u64) -> Resu
 }
 
 /// A folder without a segment while segments are missing is most probably one whose disk is not mounted. To go on without
-/// it would give its messages up for good, so nothing is touched. One lost file in the store's own root is damage.
+/// it would give its messages up for good, so nothing is touched. One lost file in the store's own root is damage, unless the
+/// folder is that of a disk that was just formatted, which counts as absent.
 fn refuse_unmounted(
     disk: &dyn Disk,
     paths: &Paths,

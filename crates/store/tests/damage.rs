@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use gantry_disk::Disk as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -1398,6 +1399,40 @@ fn the_only_segment_that_is_lost_does_not_stop_the_start() {
     store.catch_up();
     store.shutdown().unwrap();
     drop(store);
+    assert!(!home.open().has_lost_its_log());
     assert_eq!(unmount(&home, LOG).len(), 1);
-    assert_eq!(put(&home.open(), "T", 0, b"anew").1, 0);
+    let store = home.open();
+    assert!(store.has_lost_its_log());
+    assert_eq!(put(&store, "T", 0, b"anew").1, 0);
+    store.catch_up();
+    store.shutdown().unwrap();
+    drop(store);
+    assert!(!home.open().has_lost_its_log(), "it begins anew once");
+}
+
+#[test]
+fn a_disk_that_was_just_formatted_is_not_taken_for_a_lost_segment() {
+    let home = Home::new(1);
+    assert!(!home.open().has_lost_its_log(), "a new store");
+    let store = home.open();
+    fill(&store, 5);
+    store.catch_up();
+    store.shutdown().unwrap();
+    drop(store);
+    let saved = unmount(&home, LOG);
+    let formatted = Path::new(LOG).join("lost+found");
+    home.disk.create_dirs(&formatted).unwrap();
+    let before = everything(&home);
+    let disk = Arc::new(home.disk.clone());
+    let error = Store::open(disk, home.config(), Millis(1_700_000_100_000)).unwrap_err();
+    assert!(error.to_string().contains("Mount its disk"), "{error}");
+    assert_eq!(everything(&home), before);
+    for (path, content) in &saved {
+        home.disk.put(path, content);
+    }
+    same(
+        &all(&home.open(), "T", 0),
+        &expected(5),
+        "its own disk again",
+    );
 }

@@ -443,3 +443,40 @@ fn a_latched_store_is_seen() {
         },
     );
 }
+
+#[test]
+fn a_log_that_was_lost_is_said_by_ready_and_status_until_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let broker = Broker::start(config(folder.path())).await.unwrap();
+        let client = Client::connect(&broker).await;
+        assert_eq!(client.send("").await.code, response::SUCCESS);
+        assert_eq!(broker.board.ready().status, "200 OK");
+        drop(client);
+        broker.stop().await.unwrap();
+        let log = folder.path().join("store/commitlog");
+        for file in std::fs::read_dir(&log).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+
+        let broker = Broker::start(config(folder.path())).await.unwrap();
+        assert!(
+            broker.status().starts_with("THE LOG WAS LOST"),
+            "{}",
+            broker.status()
+        );
+        let ready = broker.board.ready();
+        let text = String::from_utf8(ready.body.concat()).unwrap();
+        assert_eq!(ready.status, "503 Service Unavailable");
+        assert!(text.contains("THE LOG WAS LOST"), "{text}");
+        broker.stop().await.unwrap();
+
+        let broker = Broker::start(config(folder.path())).await.unwrap();
+        assert_eq!(broker.board.ready().status, "200 OK");
+        broker.stop().await.unwrap();
+    });
+}

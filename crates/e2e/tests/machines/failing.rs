@@ -207,10 +207,21 @@ pub(crate) fn starts(stage: &Stage<'_>) -> Result<()> {
     attempt.fails("bad value", "78", &["fileReservedTime", FILE])?;
     attempt.recovers(&format!("mv /root/away {FILE} && systemctl start mqbroker"))?;
 
+    // Each start would begin an empty store.
+    machine.run(&format!("cp {FILE} /root/away"))?;
+    set(&machine, FILE, "storePathRootDir", "\"/var/tmp/store\"")?;
+    attempt.fails("own tmp", "78", &["storePathRootDir", "PrivateTmp="])?;
+    attempt.recovers(&format!("mv /root/away {FILE} && systemctl start mqbroker"))?;
+
     machine.run(&format!(
         "mount --bind {STORE} {STORE} && mount -o remount,bind,ro {STORE}"
     ))?;
-    attempt.fails("read-only folder", "1", &[STORE, "Read-only file system"])?;
+    let mend = format!("`ReadWritePaths={STORE}`");
+    attempt.fails(
+        "read-only folder",
+        "78",
+        &[STORE, "Read-only file system", &mend],
+    )?;
     attempt.recovers(&format!(
         "systemctl stop mqbroker; umount {STORE} && systemctl start mqbroker"
     ))?;
@@ -221,7 +232,7 @@ pub(crate) fn starts(stage: &Stage<'_>) -> Result<()> {
     ))?;
     attempt.fails(
         "another owner",
-        "1",
+        "78",
         &["belongs to root; as root: `chown -R gantry: /var/lib/gantry/broker`"],
     )?;
     let text = machine.show("mqbroker", "StatusText")?;
