@@ -164,8 +164,20 @@ async fn take_place(
             .check_promotion(&fleet.address, wanted.epoch, &wanted.role);
         asked(&fleet.address, asks.await)?;
         let end = has_all(session, fleet, Goal { end, held }, patience).await?;
-        let fenced = session.client.fence(address, wanted.epoch, seen, end);
-        asked(address, fenced.await).map(|_| end)
+        let fenced = session.client.fence(address, wanted.epoch, seen, end).await;
+        match fenced {
+            // Its answer may be lost, or late.
+            Err(error) if error.code().is_none() => {
+                let ask = async || session.client.ha_status(address).await;
+                match answered(Instant::now() + STARTS, ask).await {
+                    Ok(status) if status.gave_way && epoch_of(&status)? == wanted.epoch => {
+                        Ok(status.max_offset)
+                    }
+                    _ => asked(address, Err(error)),
+                }
+            }
+            fenced => asked(address, fenced).map(|_| end),
+        }
     };
     match taken.await {
         Ok(end) => {
