@@ -557,7 +557,11 @@ impl State {
         let stats = Arc::new(Stats::new(stats_config, now));
         let topics =
             Arc::new(Topics::load(disk.clone(), &folder, live.clone(), now).map_err(table)?);
-        topics.make_again(queues_of(&store), now).map_err(table)?;
+        let seat = seats.now();
+        let is_promoted = seat.is_master() && seat.epoch.is_some();
+        topics
+            .make_again(queues_of(&store), is_promoted, now)
+            .map_err(table)?;
         pairing::follow_read_only(&live, &store, &topics, &seats);
         let groups =
             Arc::new(Groups::load(disk.clone(), &folder, live.clone(), now).map_err(table)?);

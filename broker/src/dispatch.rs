@@ -144,6 +144,16 @@ impl Dispatch {
     }
 
     async fn administer(self: Arc<Self>, request: Arc<Request>, now: Millis) -> Answer {
+        let changes_tables = matches!(
+            request.code,
+            UPDATE_AND_CREATE_TOPIC
+                | DELETE_TOPIC_IN_BROKER
+                | UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
+                | DELETE_SUBSCRIPTIONGROUP
+        );
+        if let Some(why) = self.seats.seats.why_closed().filter(|_| changes_tables) {
+            return Err(Refusal::system_error(why));
+        }
         match request.code {
             UPDATE_AND_CREATE_TOPIC => {
                 self.blocking(request, move |this, r| this.update_topic(r, now))

@@ -282,6 +282,13 @@ impl Seats {
         self.is_fenced().then(|| why(&self.now()))
     }
 
+    /// Why topics and groups do not change now: what changes while another broker takes this master's place would be lost.
+    pub fn why_closed(&self) -> Option<String> {
+        let is_held = lock(&self.held).1.is_some();
+        self.why_fenced()
+            .or_else(|| is_held.then(|| HELD.to_owned()))
+    }
+
     /// Resolves when the broker has to start again in another part.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
         let mut changed = self.changed.subscribe();

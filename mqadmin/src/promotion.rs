@@ -157,7 +157,7 @@ impl Situation {
             return Some(format!("there were {seen} slaves, and not {slaves}"));
         }
         let copies = known.in_sync_replicas.max(1);
-        let needed = (slaves + 1).saturating_sub(copies).max(1);
+        let needed = slaves.saturating_add(1).saturating_sub(copies).max(1);
         if needed <= answering {
             return None;
         }

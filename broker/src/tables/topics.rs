@@ -82,14 +82,15 @@ impl Topics {
         })
     }
 
-    /// Makes topics again that the store has so many queues of, when there was no table: their messages are not lost with
-    /// it. What else was set for them is. Blocks.
+    /// Makes topics again that the store has so many queues of, when there was no table, or, behind a promotion, one that
+    /// need not be the old master's last: their messages are not lost with it. What else was set for them is. Blocks.
     pub fn make_again(
         &self,
         of_store: impl IntoIterator<Item = (String, i32)>,
+        is_promoted: bool,
         now: Millis,
     ) -> Result<(), TableError> {
-        if self.is_found {
+        if self.is_found && !is_promoted {
             return Ok(());
         }
         for (name, queues) in of_store {
@@ -103,7 +104,7 @@ impl Topics {
             let queues = queues.max(usual);
             if self.get(&name).is_none() {
                 self.create_for_consumers(plain(&name, queues), now)?;
-                tracing::warn!(topic = %name, queues, "there is no table of topics; this one is made again, for the store has messages of it");
+                tracing::warn!(topic = %name, queues, "no table has this topic; it is made again, for the store has messages of it");
             }
         }
         Ok(())

@@ -201,12 +201,9 @@ async fn hold(session: &Session<'_>, address: &str) -> Result<i64, Failure> {
 async fn let_go(session: &Session<'_>, address: &str) -> String {
     let opened = session.client.hold(address, 0).await;
     match session.client.ha_status(address).await {
-        Ok(status) if status.is_fenced => {
-            let epoch = status.epoch.unwrap_or_default();
-            format!(
-                "{address} is fenced by promotion {epoch} all the same: look with haStatus, and promote again if there is no master"
-            )
-        }
+        Ok(status) if status.is_fenced => format!(
+            "{address} is fenced all the same: look with haStatus, and promote again if there is no master"
+        ),
         Ok(_) if opened.is_ok() => {
             format!("{address} takes messages again, nothing is changed")
         }
@@ -460,9 +457,7 @@ fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> 
             "all".to_owned(),
         ),
     };
-    let unfinished = fleet.unfinished().map(|(gave_way, slave)| {
-        format!("; {gave_way} was the master and gave way to {slave}, which is none yet: promote {slave} again")
-    });
+    let unfinished = fleet.unfinished().map(|words| format!("; {words}"));
     Err(Failure::Said(format!(
         "{} is not promoted, for acknowledged messages could be lost: {}; {how} (--accept-loss {accept}){}",
         fleet.address,
@@ -518,7 +513,9 @@ async fn routed(session: &Session<'_>, fleet: &Fleet) -> Result<(), Failure> {
         let info = session.client.cluster_info().await?;
         let data = info.broker_addr_table.get(&fleet.candidate.broker_name);
         let master = data.and_then(|data| data.broker_addrs.get(&0));
-        if master == Some(&fleet.address) {
+        if master.is_some()
+            && (master == Some(&fleet.address) || master == fleet.announced.as_ref())
+        {
             return Ok(());
         }
         if deadline <= Instant::now() {

@@ -233,6 +233,29 @@ fn a_slave_by_configuration_that_was_the_master_says_so_until_it_follows_one() {
 }
 
 #[test]
+fn topics_do_not_change_while_a_master_holds_on() {
+    with_broker(
+        |_| {},
+        async |broker, client| {
+            let create = fields(
+                "topic=T defaultTopic=TBW102 readQueueNums=1 writeQueueNums=1 perm=6",
+                "topicFilterType=SINGLE_TAG topicSysFlag=0 order=false",
+            );
+            let hold = |millis| gantry_wire::headers::Hold { millis };
+            for (millis, code) in [(600_000, response::SYSTEM_ERROR), (0, response::SUCCESS)] {
+                let held = client.ask_for(request::HOLD, &hold(millis)).await;
+                assert_eq!(held.code, response::SUCCESS);
+                let made = client
+                    .ask(request::UPDATE_AND_CREATE_TOPIC, &create, b"")
+                    .await;
+                assert_eq!(made.code, code, "{:?}", made.remark);
+            }
+            Some(broker)
+        },
+    );
+}
+
+#[test]
 fn a_fenced_master_is_promoted_where_nobody_took_its_place() {
     with_broker(
         |_| {},

@@ -370,6 +370,8 @@ fn a_fenced_master_is_the_master_again_where_nobody_took_its_place() -> Result<(
 fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
     let _turn = Turn::wait();
     let mut fleet = Fleet::start("thaws", Make::Gantry, 1)?;
+    // The slave gets the message and, most likely, not the topic.
+    let fresh = ledger::fill(&fleet.brokers[0].address(), "made-by-sending", 1, 0)?;
     fleet.signal(0, Signal::SIGSTOP)?;
     // Its slave may have heard it just now.
     until("its silence to count", || {
@@ -386,6 +388,7 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
             .status
             .success())
     })?;
+    verify(&fleet.brokers[1].address(), "made-by-sending", &fresh)?;
     fleet.signal(0, Signal::SIGCONT)?;
     until("the old master to hear of it", || {
         let code = fleet.answer(0);

@@ -99,9 +99,14 @@ pub(crate) fn install(stage: &Stage<'_>) -> Result<()> {
     );
     let complaints =
         machine.run("journalctl --no-pager -q -o cat -p warning -u mqbroker -u mqnamesrv")?;
+    // The disk is the host's, and may be full to where that is worth a warning.
+    let complaints: Vec<&str> = complaints
+        .lines()
+        .filter(|line| !line.starts_with("the disk of "))
+        .collect();
     ensure!(
         complaints.is_empty(),
-        "a start as shipped complains:\n{complaints}"
+        "a start as shipped complains:\n{complaints:#?}"
     );
     let (code, doctor) =
         machine.tried("runuser -u gantry -- mqbroker doctor -c /etc/gantry/broker")?;

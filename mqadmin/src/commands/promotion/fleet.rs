@@ -16,6 +16,8 @@ use crate::{
 
 /// A master says something at least every five seconds (haSendHeartbeatInterval).
 const ALIVE_MS: i64 = 6_000;
+/// A name has no more brokers.
+const REPLICAS_MAX: usize = 1_000;
 
 /// A broker of the name, and what came of asking it.
 pub(super) struct Replica {
@@ -27,6 +29,8 @@ pub(super) struct Replica {
 /// The slave that shall be the master, and everybody else of its name.
 pub(super) struct Fleet {
     pub(super) address: String,
+    /// As it is registered: it may be asked at another address.
+    pub(super) announced: Option<String>,
     pub(super) candidate: HaStatus,
     pub(super) others: Vec<Replica>,
 }
@@ -59,6 +63,8 @@ impl Fleet {
         }
         let info = session.client.cluster_info().await?;
         let known = info.broker_addr_table.get(broker_name);
+        let own_id = (!candidate.is_fenced).then_some(candidate.broker_id);
+        let announced = own_id.and_then(|id| known?.broker_addrs.get(&id).cloned());
         let mut addresses: Vec<(i64, String)> = known
             .into_iter()
             .flat_map(|BrokerData { broker_addrs, .. }| broker_addrs)
@@ -97,6 +103,7 @@ impl Fleet {
             });
         }
         Ok(Self {
+            announced,
             address,
             candidate,
             others,
@@ -132,7 +139,7 @@ impl Fleet {
     }
 
     /// Another promotion that was not finished: who gave way in it, and the slave that it was for.
-    pub(super) fn unfinished(&self) -> Option<(&str, &str)> {
+    pub(super) fn unfinished(&self) -> Option<String> {
         let everybody = || {
             let others = self
                 .others
@@ -145,13 +152,21 @@ impl Fleet {
             (!self.gave_way_to_this(status)).then_some((address, epoch))
         })?;
         let holder = i64::try_from(epoch.holder).unwrap_or_default();
-        let (slave, _) = everybody().find(|(_, status)| {
+        let slave = everybody().find(|(_, status)| {
             status.role == "SLAVE"
                 && !status.gave_way
                 && status.broker_id == holder
                 && epoch_of(status).is_ok_and(|theirs| theirs <= epoch)
-        })?;
-        Some((gave_way, slave))
+        });
+        Some(match slave {
+            Some((slave, _)) => format!(
+                "{gave_way} was the master and gave way to {slave}, which is none yet: promote {slave} again"
+            ),
+            None => format!(
+                "{gave_way} was the master and gave way to the slave with brokerId {holder}, which does not answer: start it and \
+                 promote it"
+            ),
+        })
     }
 
     /// What the slave knows of its master, from asking it.
@@ -268,9 +283,15 @@ impl Fleet {
         let others = others.into_iter();
         let others = others.filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
         let slaves = match session.arguments.text('s') {
-            Some(_) => Some(session.arguments.number::<usize>('s', 0)?),
+            Some(_) => Some(counted(session, ('s', "slaves", 1))?),
             None => None,
         };
+        let in_sync_replicas = counted(session, ('k', "inSyncReplicas", 1))?;
+        if let Some(slaves) = slaves.filter(|slaves| *slaves < in_sync_replicas) {
+            return Err(Failure::Said(format!(
+                "--inSyncReplicas {in_sync_replicas}: the old master had {slaves} slaves (--slaves)"
+            )));
+        }
         let (known, nameless) = match self.known() {
             Some(known) => (
                 Some(known),
@@ -292,7 +313,7 @@ impl Fleet {
             },
             known: Known {
                 is_sync: known.is_none_or(|known| known.role != "ASYNC_MASTER"),
-                in_sync_replicas: session.arguments.number('k', 1)?,
+                in_sync_replicas,
                 slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),
@@ -325,6 +346,20 @@ impl Fleet {
             })
         })
     }
+}
+
+/// A number of brokers of one name.
+fn counted(
+    session: &Session<'_>,
+    (option, name, default): (char, &str, usize),
+) -> Result<usize, Failure> {
+    let count = session.arguments.number(option, default)?;
+    if !(1..=REPLICAS_MAX).contains(&count) {
+        return Err(Failure::Said(format!(
+            "--{name} {count}: it is 1 to {REPLICAS_MAX}"
+        )));
+    }
+    Ok(count)
 }
 
 /// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
