@@ -151,7 +151,7 @@ impl Dispatch {
                 | UPDATE_AND_CREATE_SUBSCRIPTIONGROUP
                 | DELETE_SUBSCRIPTIONGROUP
         );
-        if let Some(why) = self.seats.seats.why_closed().filter(|_| changes_tables) {
+        if changes_tables && let Some(why) = self.seats.seats.why_closed() {
             return Err(Refusal::system_error(why));
         }
         match request.code {
