@@ -312,11 +312,13 @@ impl Seats {
     /// A slave has found a master of that epoch, and is about to follow it: whether it may. What it hears by that is on disk
     /// when it returns. Blocks.
     pub fn follow(&self, epoch: Epoch, by: &str) -> Result<(), SeatFault> {
-        self.now().may_follow(epoch)?;
         self.hear(epoch, by)?;
         let _turn = lock(&self.changing);
+        // Somebody may have told of another one since.
+        let now = self.now();
+        now.may_follow(epoch)?;
         // What it stores from now on is not what it had as the master.
-        match self.now().met() {
+        match now.met() {
             Some(next) => self.write(next),
             None => Ok(()),
         }
