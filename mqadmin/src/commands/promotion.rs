@@ -40,8 +40,8 @@ struct Wanted {
     epoch: Epoch,
     role: String,
     accepted: Accepted,
-    /// Seconds for the slave to get the rest.
-    patience: u64,
+    /// How long the slave may take to get the rest.
+    patience: Duration,
 }
 
 /// promote: a slave becomes the master of its name, unless that could lose what was acknowledged.
@@ -60,18 +60,8 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         );
     }
     let fleet = Fleet::look(session, (address, candidate)).await?;
-    let wanted = Wanted {
-        accepted: accepted(session)?,
-        patience: session.arguments.number('w', 30)?,
-        epoch: fleet.next_epoch()?,
-        role: String::new(),
-    };
-    if !(1..=PATIENCE_MAX).contains(&wanted.patience) {
-        return Err(Failure::Said(format!(
-            "--wait {}: it is 1 to {PATIENCE_MAX} s",
-            wanted.patience
-        )));
-    }
+    let (accepted, patience) = (accepted(session)?, patience(session)?);
+    let epoch = fleet.next_epoch()?;
     let master = fleet.living_master()?;
     if let Some(master) = master.filter(|_| fleet.candidate.gave_way) {
         return Err(Failure::Said(format!(
@@ -81,7 +71,9 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     }
     let wanted = Wanted {
         role: fleet.role(session)?,
-        ..wanted
+        epoch,
+        accepted,
+        patience,
     };
     let loss = fleet.situation(session, master)?.loss();
     // A living master that has more is waited for, not lost.
@@ -146,7 +138,7 @@ async fn take_place(
         Ok(status) => (epoch_of(status)?, status.max_offset),
         Err(_) => (Epoch::NONE, 0),
     };
-    let patience = Duration::from_secs(wanted.patience);
+    let patience = wanted.patience;
     // It takes messages until the slave is close.
     has_all(session, fleet, Goal { end, held: None }, patience).await?;
     let end = hold(session, address).await?;
@@ -425,6 +417,16 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
+fn patience(session: &Session<'_>) -> Result<Duration, Failure> {
+    let seconds = session.arguments.number('w', 30)?;
+    if !(1..=PATIENCE_MAX).contains(&seconds) {
+        return Err(Failure::Said(format!(
+            "--wait {seconds}: it is 1 to {PATIENCE_MAX} s"
+        )));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
 fn accepted(session: &Session<'_>) -> Result<Accepted, Failure> {
     let Some(text) = session.arguments.text('l') else {
         return Ok(Accepted::Bytes(0));
@@ -441,10 +443,12 @@ fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> 
     if accepted.covers(loss) {
         return Ok(());
     }
-    let gave_way = fleet.old_master().filter(|_| fleet.gave_way().is_some());
-    let (how, accept) = match (loss, gave_way) {
+    let (how, accept) = match (loss, fleet.gave_way()) {
         (Loss::Bytes { count, .. }, Some(old)) => (
-            format!("promote {old} instead, which was the master, or accept it"),
+            format!(
+                "promote {} instead, which was the master, or accept it",
+                old.address
+            ),
             count.to_string(),
         ),
         (Loss::Bytes { at, count }, _) if at != "the old master" => (
