@@ -99,6 +99,18 @@ impl Fleet {
         })
     }
 
+    /// As whoever promotes asks a master to give way.
+    fn fence(&self, master: usize, promotion: &str, seen: &str) -> Result<()> {
+        let fields = [
+            ("gantryEpoch", promotion),
+            ("ifEpoch", seen),
+            ("ifPart", "MASTER"),
+        ];
+        let mut wire = self.brokers[master].wire()?;
+        wire.call(TELL_EPOCH, &fields, &[])?.success()?;
+        Ok(())
+    }
+
     /// What a send is answered, or that there is no answer.
     fn answer(&self, broker: usize) -> Result<i64> {
         let mut wire = self.brokers[broker].wire()?;
@@ -289,13 +301,7 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     fleet.acknowledges(1)?;
     fleet.fill(1)?;
     fleet.has_all(0)?;
-    let mut wire = fleet.brokers[1].wire()?;
-    let seen = [
-        ("gantryEpoch", "2.3"),
-        ("ifEpoch", "1.1"),
-        ("ifPart", "MASTER"),
-    ];
-    wire.call(TELL_EPOCH, &seen, &[])?.success()?;
+    fleet.fence(1, "2.3", "1.1")?;
     let gave_way = "was the master until promotion 2.3, and has not met the master of that one";
     until("the old master to be a slave", || {
         let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[1].address()])?;
@@ -330,13 +336,7 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
 fn a_fenced_master_is_the_master_again_where_nobody_took_its_place() -> Result<()> {
     let _turn = Turn::wait();
     let mut fleet = Fleet::start("takes-back", Make::Gantry, 1)?;
-    let mut wire = fleet.brokers[0].wire()?;
-    let seen = [
-        ("gantryEpoch", "1.1"),
-        ("ifEpoch", "0.0"),
-        ("ifPart", "MASTER"),
-    ];
-    wire.call(TELL_EPOCH, &seen, &[])?.success()?;
+    fleet.fence(0, "1.1", "0.0")?;
     until("the master to be fenced", || {
         let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[0].address()])?;
         Ok(String::from_utf8_lossy(&status.stdout).contains("FENCED, promotion 1.1"))
