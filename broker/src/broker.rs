@@ -3,9 +3,11 @@
 //! Nothing else knows all parts; [`Broker`] is handed to nobody. Ports are bound and the store is locked before anything
 //! is changed on disk, so a start that cannot succeed leaves everything as it was.
 
+mod failures;
+mod listeners;
+
 use std::{
-    fmt, io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    net::SocketAddr,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, OnceLock, atomic::AtomicUsize},
@@ -15,11 +17,14 @@ use std::{
 use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
-use gantry_net::server::{self, Server};
+use gantry_net::server::Server;
 use gantry_replication::Part;
-use gantry_service::{Failure, Sockets, events, logging, notify, owner};
-use gantry_store::{Cut, Store, StoreConfig, StoreError};
+use gantry_service::{Failure, Sockets, events, logging, notify};
+use gantry_store::{Cut, Store, StoreConfig};
 use tokio::task::JoinHandle;
+
+use failures::{store_failure, table_failure};
+use listeners::{announced_host, bind, bind_ha};
 
 use crate::{
     acks::SlaveAcks,
@@ -76,15 +81,12 @@ use crate::{
     slave::{self, Known, Slave},
     standing::{self, Standing},
     stats::{Stats, StatsConfig},
-    tables::{Groups, Offsets, TableError, Topics},
+    tables::{Groups, Offsets, Topics},
     timers::{Step, Timers},
 };
 
 /// How long a stop waits for requests that were read before it.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Slaves that connect at once wait here.
-const HA_BACKLOG: i32 = 128;
 
 /// How long a start waits, behind its recovery, for word of another master.
 const RIVAL_WAIT: Duration = Duration::from_millis(500);
@@ -904,85 +906,6 @@ fn warn_if_open(config: &BrokerConfig) {
             "INSECURE: everybody who reaches this host can send, read, delete topics and change settings; set \
              bindAddress=127.0.0.1 or adminOpen=false, or close the ports to strangers"
         );
-    }
-}
-
-/// Binds the port for slaves.
-fn bind_ha(config: &BrokerConfig, sockets: &mut Sockets) -> Result<TcpListener, Failure> {
-    let address = SocketAddr::new(config.server.bind_address.0, config.store.ha_listen_port);
-    let listener = sockets.listen("ha", address, HA_BACKLOG, server::listen);
-    listener.map_err(|error| {
-        let (ip, port) = (address.ip(), address.port());
-        let reason = format!("cannot listen on {ip} port {port}: {error} (haListenPort)");
-        Failure::caused(reason, &error)
-    })
-}
-
-/// Binds the main port and the one two below; nothing was touched before.
-fn bind(
-    config: &mut BrokerConfig,
-    sockets: &mut Sockets,
-) -> Result<(Vec<TcpListener>, SocketAddr), Failure> {
-    let ip = config.server.bind_address.0;
-    let backlog = i32::try_from(config.server.server_socket_backlog).unwrap_or(i32::MAX);
-    let mut listeners = Vec::new();
-    let main = config.server.listen_port;
-    for (name, port) in [("remoting", Some(main)), ("vip", config.vip_port())] {
-        let Some(port) = port else { continue };
-        let address = SocketAddr::new(ip, port);
-        let listener = sockets.listen(name, address, backlog, server::listen);
-        listeners.push(listener.map_err(|error| {
-            let reason = format!("cannot listen on {ip} port {port}: {error} (listenPort {main})");
-            Failure::caused(reason, &error)
-        })?);
-    }
-    let address = listeners
-        .first()
-        .and_then(|listener| listener.local_addr().ok())
-        .ok_or_else(|| Failure::other("the listening socket has no address"))?;
-    Ok((listeners, address))
-}
-
-/// The address in message ids: clients connect to it to view a message.
-fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
-    let announced = config.broker_address();
-    announced
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| {
-            // A name server of names that is away while the host boots comes back: another try helps.
-            Failure::other(format!(
-                "brokerIP1: {announced} is no address and no host name known here"
-            ))
-        })
-}
-
-/// `root` is where files of the store belong.
-fn store_failure(error: StoreError, root: &Path) -> Failure {
-    match &error {
-        StoreError::Io { path, source, .. } => refused(&error, source, path, root),
-        _ => Failure::from_error(error),
-    }
-}
-
-fn table_failure(error: TableError, root: &Path) -> Failure {
-    match &error {
-        TableError::Io {
-            path,
-            error: source,
-        } => refused(&error, source, path, root),
-        _ => Failure::other(error),
-    }
-}
-
-/// What the system refused on a file, with the command that mends it where the file is somebody else's.
-fn refused(error: &dyn fmt::Display, source: &io::Error, path: &Path, root: &Path) -> Failure {
-    let remedy = owner::remedy(source, path, root).map(|remedy| format!("; {remedy}"));
-    let reason = format!("{error}{}", remedy.unwrap_or_default());
-    match source.raw_os_error() {
-        Some(errno) => Failure::System { reason, errno },
-        None => Failure::Other(reason),
     }
 }
 
