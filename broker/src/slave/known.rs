@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use gantry_disk::Disk;
@@ -110,7 +110,7 @@ pub(super) struct File(Arc<JsonFile>);
 impl Known {
     /// As the master said it last; nothing before that, and of Apache's broker.
     pub fn now(&self) -> Option<HaMaster> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         let asked = state.asked.map(|asked| asked.elapsed().as_millis());
         Some(HaMaster {
             asked_millis_ago: asked.map_or(-1, |ago| i64::try_from(ago).unwrap_or(i64::MAX)),
@@ -120,13 +120,13 @@ impl Known {
 
     /// When the tables were asked for that are here; nothing, if this process has not copied them.
     pub fn copied(&self) -> Option<std::time::Instant> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         state.copied.map(Instant::into_std)
     }
 
     /// All tables were copied.
     pub(super) fn note_copied(&self, begun: Instant) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.copied = Some(begun);
     }
 
@@ -138,7 +138,7 @@ impl Known {
         end: End,
     ) -> Result<(File, Lacks), TableError> {
         let file = JsonFile::new(disk, folder.join("knownMaster.json"));
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.master = file.load(HaMaster::parse)?;
         let lacks = Lacks::at_start(state.master.as_ref(), end);
         if let Some(known) = state.master.as_mut().filter(|known| known.followed)
@@ -151,32 +151,37 @@ impl Known {
         Ok((File(Arc::new(file)), lacks))
     }
 
-    /// Takes in an answer; what is to be kept, if that is news.
+    /// Takes in an answer. Who asks is told what outlives this process, and nothing else: news are kept first; who cannot
+    /// keep them does not vouch for its log. Blocks.
     pub(super) fn note(
         &self,
+        file: &File,
         (master, said): (&str, &HaStatus),
         follows: Follows,
-    ) -> Option<HaMaster> {
+    ) -> Result<(), TableError> {
         // Who was the master a moment ago has nothing to say of the one that is.
         if said.is_fenced || said.role == BrokerRole::Slave.as_str() {
-            return None;
+            return Ok(());
         }
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.master.as_ref();
-        let learned = learned(before, (master, said), follows);
-        let is_news = before != Some(&learned);
-        state.master = Some(learned.clone());
+        let before = self.lock().master.clone();
+        let mut learned = learned(before.as_ref(), (master, said), follows);
+        let kept = match before {
+            Some(before) if before == learned => Ok(()),
+            _ => file.0.replace(&learned.encode()),
+        };
+        learned.followed &= kept.is_ok();
+        let mut state = self.lock();
+        state.master = Some(learned);
         state.asked = Some(Instant::now());
-        is_news.then_some(learned)
+        kept
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl File {
-    /// Writes it. Blocks.
-    pub(super) fn keep(&self, known: &HaMaster) -> Result<(), TableError> {
-        self.0.replace(&known.encode())
-    }
-
     /// For another thread.
     pub(super) fn share(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -219,7 +224,11 @@ pub fn learned(
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use gantry_disk::faulty::{FaultyDisk, Operation};
     use gantry_wire::bodies::HaSlave;
+    use nix::libc;
 
     use super::*;
 
@@ -261,49 +270,107 @@ mod tests {
         assert_eq!(Lacks::at_start(Some(&known), End::Doubted), Lacks::Unknown);
     }
 
+    /// A slave that learns, on a disk that does what it is told.
+    struct Learner {
+        disk: FaultyDisk,
+        known: Known,
+        file: File,
+        lacks: Lacks,
+    }
+
+    impl Learner {
+        fn start(disk: FaultyDisk, end: End) -> Self {
+            let known = Known::default();
+            let folder = Path::new("/store/config");
+            let (file, lacks) = known.load(Arc::new(disk.clone()), folder, end).unwrap();
+            Self {
+                disk,
+                known,
+                file,
+                lacks,
+            }
+        }
+
+        fn new() -> Self {
+            Self::start(FaultyDisk::new(1), End::Whole)
+        }
+
+        fn restarted(&self, end: End) -> Self {
+            Self::start(self.disk.clone(), end)
+        }
+
+        fn hears(&self, said: &HaStatus, follows: Follows) -> HaMaster {
+            self.known
+                .note(&self.file, (MASTER, said), follows)
+                .unwrap();
+            self.known.now().unwrap()
+        }
+    }
+
     #[test]
     fn who_acknowledged_once_is_not_forgotten() {
-        let known = Known::default();
-        known.note(
-            (
-                MASTER,
-                &said(100, vec![slave(1, 50), slave(2, 100), slave(3, -1)]),
-            ),
-            Follows::Yes,
-        );
-        let kept = known
-            .note((MASTER, &said(200, vec![slave(1, 200)])), Follows::Yes)
-            .unwrap();
-        assert_eq!(kept.slave_ids, [1, 2], "3 has said nothing");
+        let learner = Learner::new();
+        let three = vec![slave(1, 50), slave(2, 100), slave(3, -1)];
+        learner.hears(&said(100, three), Follows::Yes);
+        let known = learner.hears(&said(200, vec![slave(1, 200)]), Follows::Yes);
+        assert_eq!(known.slave_ids, [1, 2], "3 has said nothing");
         assert_eq!(
-            (kept.max_offset, kept.address.as_deref()),
+            (known.max_offset, known.address.as_deref()),
             (200, Some(MASTER))
         );
-        assert_eq!(
-            known.note((MASTER, &said(200, vec![slave(1, 200)])), Follows::Yes),
-            None,
-            "no news"
-        );
-        assert_eq!(known.now().unwrap().slave_ids, [1, 2]);
+        let changes = learner.disk.changes();
+        learner.hears(&said(200, vec![slave(1, 200)]), Follows::Yes);
+        assert_eq!(learner.disk.changes(), changes, "no news");
     }
 
     #[test]
     fn whether_it_follows_is_as_it_was_when_it_asked_last() {
-        let known = Known::default();
-        let note = |follows| {
-            known
-                .note((MASTER, &said(100, vec![slave(1, 50)])), follows)
-                .map(|kept| kept.followed)
-        };
-        assert_eq!(note(Follows::Yes), Some(true));
-        assert_eq!(note(Follows::No), Some(false));
-        assert_eq!(note(Follows::No), None);
+        let learner = Learner::new();
+        let said = said(100, vec![slave(1, 50)]);
+        assert!(learner.hears(&said, Follows::Yes).followed);
+        assert!(!learner.hears(&said, Follows::No).followed);
+        assert!(!learner.hears(&said, Follows::No).followed);
+    }
+
+    #[test]
+    fn what_is_said_outlives_the_process() {
+        let learner = Learner::new();
+        let said = said(100, vec![slave(1, 50)]);
+        for operation in [Operation::Write, Operation::Sync, Operation::Rename] {
+            learner.disk.fail(operation, 1, libc::EIO);
+            let noted = learner
+                .known
+                .note(&learner.file, (MASTER, &said), Follows::Yes);
+            assert!(noted.is_err(), "{operation:?}");
+            assert!(!learner.known.now().unwrap().followed, "{operation:?}");
+        }
+        // It is news still.
+        assert!(learner.hears(&said, Follows::Yes).followed);
+        learner.disk.kill();
+        assert!(learner.restarted(End::Whole).known.now().unwrap().followed);
+    }
+
+    #[test]
+    fn while_news_are_being_kept_nobody_hears_of_them() {
+        let learner = Learner::new();
+        let said = said(100, vec![slave(1, 50)]);
+        learner.disk.hold_syncs(true);
+        let before = learner.disk.changes();
+        thread::scope(|scope| {
+            let noting = scope.spawn(|| learner.hears(&said, Follows::Yes));
+            while learner.disk.changes() == before {
+                thread::yield_now();
+            }
+            assert_eq!(learner.known.now(), None);
+            learner.disk.hold_syncs(false);
+            assert!(noting.join().unwrap().followed);
+        });
     }
 
     #[test]
     fn who_is_no_master_any_more_is_not_asked_what_it_was() {
-        let known = Known::default();
-        known.note((MASTER, &said(100, vec![slave(1, 50)])), Follows::Yes);
+        let learner = Learner::new();
+        learner.hears(&said(100, vec![slave(1, 50)]), Follows::Yes);
         let fenced = HaStatus {
             is_fenced: true,
             ..said(200, Vec::new())
@@ -313,72 +380,48 @@ mod tests {
             ..said(200, Vec::new())
         };
         for other in [fenced, rejoined] {
-            assert_eq!(known.note((MASTER, &other), Follows::No), None);
+            let known = learner.hears(&other, Follows::No);
+            assert_eq!((known.max_offset, known.followed), (100, true));
         }
-        let kept = known.now().unwrap();
-        assert_eq!((kept.max_offset, kept.followed), (100, true));
     }
 
     #[test]
     fn a_new_promotion_begins_anew() {
-        let known = Known::default();
-        known.note(
-            (MASTER, &said(100, vec![slave(1, 50), slave(2, 100)])),
-            Follows::Yes,
-        );
+        let learner = Learner::new();
+        let two = vec![slave(1, 50), slave(2, 100)];
+        learner.hears(&said(100, two), Follows::Yes);
         let next = HaStatus {
             epoch: Some("2.1".to_owned()),
             ..said(300, vec![slave(4, 0)])
         };
-        let kept = known.note((MASTER, &next), Follows::Yes).unwrap();
-        assert_eq!(kept.slave_ids, [4]);
+        assert_eq!(learner.hears(&next, Follows::Yes).slave_ids, [4]);
     }
 
     #[test]
     fn slaves_without_an_id_are_counted_when_they_are_there_together() {
-        let known = Known::default();
-        known.note(
-            (
-                MASTER,
-                &said(1, vec![slave(-1, 0), slave(-1, 0), slave(7, 0)]),
-            ),
-            Follows::Yes,
-        );
-        let kept = known
-            .note(
-                (MASTER, &said(2, vec![slave(-1, 0), slave(7, 0)])),
-                Follows::Yes,
-            )
-            .unwrap();
-        assert_eq!((kept.nameless_slaves, &kept.slave_ids[..]), (2, &[7][..]));
+        let learner = Learner::new();
+        let three = vec![slave(-1, 0), slave(-1, 0), slave(7, 0)];
+        learner.hears(&said(1, three), Follows::Yes);
+        let two = vec![slave(-1, 0), slave(7, 0)];
+        let known = learner.hears(&said(2, two), Follows::Yes);
+        assert_eq!((known.nameless_slaves, &known.slave_ids[..]), (2, &[7][..]));
     }
 
     #[test]
     fn a_start_keeps_who_was_there() {
-        let disk: Arc<dyn Disk> = Arc::new(gantry_disk::faulty::FaultyDisk::new(1));
-        let folder = Path::new("/store/config");
-        let first = Known::default();
-        let (file, _) = first.load(disk.clone(), folder, End::Whole).unwrap();
-        let kept = first
-            .note(
-                (MASTER, &said(100, vec![slave(1, 9), slave(2, 9)])),
-                Follows::Yes,
-            )
-            .unwrap();
-        file.keep(&kept).unwrap();
-        let second = Known::default();
-        let (_, lacks) = second.load(disk.clone(), folder, End::Whole).unwrap();
-        let known = second.now().unwrap();
+        let first = Learner::new();
+        first.hears(&said(100, vec![slave(1, 9), slave(2, 9)]), Follows::Yes);
+        let second = first.restarted(End::Whole);
+        let known = second.known.now().unwrap();
         assert_eq!(
             (known.asked_millis_ago, &known.slave_ids[..]),
             (-1, &[1, 2][..])
         );
-        assert_eq!((lacks, known.followed), (Lacks::Nothing, true));
+        assert_eq!((second.lacks, known.followed), (Lacks::Nothing, true));
         for end in [End::Doubted, End::Whole] {
-            let third = Known::default();
-            let (_, lacks) = third.load(disk.clone(), folder, end).unwrap();
-            let known = third.now().unwrap();
-            assert_eq!((lacks, known.followed), (Lacks::Unknown, false));
+            let third = first.restarted(end);
+            let known = third.known.now().unwrap();
+            assert_eq!((third.lacks, known.followed), (Lacks::Unknown, false));
         }
     }
 }

@@ -297,11 +297,16 @@ impl Copier {
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
         let ours = i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX);
         let follows = self.lacks.look(self.follows, (said.max_offset, ours));
-        if let Some(known) = self.known.note((master, &said), follows) {
-            let file = self.known_file.share();
-            blocking(move || file.keep(&known).map_err(|error| error.to_string())).await?;
-        }
-        Ok(())
+        let (known, file, master) = (
+            self.known.clone(),
+            self.known_file.share(),
+            master.to_owned(),
+        );
+        blocking(move || {
+            let noted = known.note(&file, (&master, &said), follows);
+            noted.map_err(|error| error.to_string())
+        })
+        .await
     }
 
     async fn copy_topics(&self, master: &str) -> Result<(), String> {
