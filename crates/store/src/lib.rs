@@ -40,6 +40,7 @@ mod watermark;
 mod width;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -194,6 +195,7 @@ impl Store {
             deletions: &deletions,
             replay,
             cut,
+            number: recovery_number(&*disk, &paths, now),
         };
         let recovered = recovery.run(segment_size, found.segments)?;
         let position = recovered.position;
@@ -846,6 +848,14 @@ fn durable_index(recovered: &Recovered) -> Durable {
             }
         }
     }
+}
+
+/// Tells recoveries apart, whatever machine, store and time they are of.
+fn recovery_number(disk: &dyn Disk, paths: &Paths, now: Millis) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (disk.boot(), &paths.root, now.0).hash(&mut hasher);
+    // A long of Java's, which is none of its offsets below zero.
+    hasher.finish() >> 1
 }
 
 /// How far everything is once recovery is through: queue files hold what the log holds, though not yet durably.

@@ -11,6 +11,7 @@
 mod cut;
 mod damage;
 mod gaps;
+mod made_up;
 mod places;
 mod told;
 
@@ -41,6 +42,7 @@ use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 pub use cut::Cut;
+use made_up::MadeUp;
 use places::{Beginnings, Losses};
 use told::Told;
 pub use told::{Phase, RecoveryWatch, Stage};
@@ -65,6 +67,8 @@ pub(crate) struct Recovery<'a> {
     pub(crate) replay: Replay,
     /// What is to be taken away before anything is looked at.
     pub(crate) cut: Option<&'a Cut>,
+    /// Which recovery this is: no other one has the same number.
+    pub(crate) number: u64,
 }
 
 /// How much of the log is put into queues again.
@@ -87,7 +91,7 @@ pub(crate) struct Recovered {
     pub(crate) was_stopped: bool,
     /// What was stored last before may be gone: the page cache that it was written to is, or a sync failed.
     pub(crate) may_lack_end: bool,
-    /// The first place at which this recovery put something in place of what was lost, and those of recoveries before.
+    /// Where this recovery put something in place of what was lost, and those before it.
     pub(crate) made_up: Vec<u64>,
     /// Queues with entries for which there is no space in files; they wait in memory.
     pub(crate) unwritten: Vec<Arc<Queue>>,
@@ -180,8 +184,11 @@ impl Recovery<'_> {
             segments = chain.len(),
             "recovery starts"
         );
-        let (position, mut made_up) = self.replay(&chain, from, &start, &told)?;
-        made_up = lost.iter().map(|range| range.start).chain(made_up).min();
+        let mut made_up = MadeUp::default();
+        for range in &lost {
+            made_up.add(&chain, range.clone());
+        }
+        let position = self.replay(&chain, from, (&start, &mut made_up), &told)?;
         if let Some(noted) = progress.as_ref().filter(|_| self.cut.is_none()) {
             self.name_what_is_missing(&chain, segment_size, position.end, noted);
         }
@@ -198,7 +205,7 @@ impl Recovery<'_> {
         );
         let before = progress.as_ref().map(|progress| progress.made_up.clone());
         let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
-        let all = before.into_iter().flatten().chain(made_up);
+        let all = before.into_iter().flatten().chain(made_up.places());
         let made_up = latest(all.filter(kept).collect());
         let progress = progress.filter(|_| is_noted);
         Ok(Recovered {
@@ -423,9 +430,9 @@ impl Recovery<'_> {
         &self,
         chain: &Chain,
         from: u64,
-        start: &Start,
+        (start, made_up): (&Start, &mut MadeUp),
         told: &Told<'_>,
-    ) -> Result<(Position, Option<u64>), StoreError> {
+    ) -> Result<Position, StoreError> {
         let new_cursor = || {
             Cursor::new(chain, self.config.check_crc_on_recover)
                 .doubting(start.doubted_from, start.synced_until)
@@ -444,9 +451,8 @@ impl Recovery<'_> {
             (position.last_record, position.last_time) = (record.0, time);
         }
         let (mut at, mut waiting, mut losses) = (from, 0, Losses::before(from));
-        let mut made_up = None;
         if chain.len() == 0 {
-            return Ok((position, made_up));
+            return Ok(position);
         }
         let total = chain.last().map_or(0, |last| last.end()).max(from) - from;
         let mut told_at = None;
@@ -486,7 +492,7 @@ impl Recovery<'_> {
                     let found = if start.ends_the_log(at, &reason) {
                         None
                     } else {
-                        self.go_past(chain, start, &reason, &position)?
+                        self.go_past(chain, (start, made_up), &reason, &position)?
                     };
                     let Some(found) = found else {
                         if reason != Reason::Zeros {
@@ -495,7 +501,6 @@ impl Recovery<'_> {
                         break;
                     };
                     losses.note(position.end..found);
-                    made_up = made_up.or(Some(position.end));
                     // What the cursor read before is stale: a filler stands there now.
                     (at, cursor) = (found, new_cursor());
                 }
@@ -507,7 +512,7 @@ impl Recovery<'_> {
             position.last_time = last.and_then(|last| first_time(&last)).unwrap_or_default();
         }
         position.entries = self.entries();
-        Ok((position, made_up))
+        Ok(position)
     }
 
     /// Cuts what lies behind the log's end and makes what was found durable.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use gantry_disk::faulty::{FaultyDisk, Operation};
-use gantry_message::{Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
+use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
 use gantry_store::{
     AppendError, Clock, Outcome, Phase, ReadStatus, RecoveryWatch, Store, StoreConfig, Tags,
 };
@@ -731,6 +731,66 @@ fn damage_after_a_kill_costs_what_is_damaged_and_nothing_behind_it() {
             same(&found, &kept, &format!("{name} of {damaged}"));
             assert_eq!(home.below("/store/quarantine").len(), 1, "{name}");
             assert_eq!(put(&store, "T", 0, &body(120)).1, 120, "{name}");
+        }
+    }
+}
+
+/// A stopped store of which two messages are damaged that were written last, and where the first one was.
+fn with_two_lost(seed: u64) -> (Home, LogOffset) {
+    let home = Home::new(seed);
+    let store = home.open();
+    fill(&store, 40);
+    store.turn();
+    let stored: Vec<u64> = (40..60).map(|n| put(&store, "T", 0, &body(n)).0).collect();
+    drop(store);
+    home.disk.kill();
+    for at in [stored[3], stored[7]] {
+        home.change_log(at, |bytes| bytes[..50].fill(0xEE));
+    }
+    (home, LogOffset(stored[3]))
+}
+
+/// Two copies of a log lost the same message, and another one each: the places that were the same hid the others.
+#[test]
+fn what_two_recoveries_make_up_is_told_apart() {
+    let (home, at) = with_two_lost(1);
+    let other = Home {
+        disk: home.disk.fork(),
+        now: Arc::new(AtomicI64::new(home.now.load(Ordering::Relaxed) + 1)),
+    };
+    let stores = [home.open(), other.open()];
+    let [ours, theirs] = stores.each_ref().map(|store| {
+        assert_eq!(store.made_up(), [at]);
+        store.record_at(at).unwrap().unwrap()
+    });
+    assert_ne!(ours, theirs);
+    assert_eq!(ours.len(), theirs.len());
+}
+
+/// A recovery that is killed at any moment leaves nothing made up that the next one takes for a message.
+#[test]
+fn what_a_killed_recovery_made_up_is_known() {
+    for changes in 0.. {
+        let (home, at) = with_two_lost(changes);
+        home.disk.stop_after(changes);
+        let now = Millis(home.now.load(Ordering::Relaxed));
+        let opened = Store::open(Arc::new(home.disk.clone()), home.config(), now);
+        let is_through = opened.is_ok() && !home.disk.is_stopped();
+        drop(opened);
+        if changes % 2 == 0 {
+            home.disk.kill();
+        } else {
+            home.disk.power_cut();
+        }
+        let store = home.open();
+        assert!(
+            store.made_up().contains(&at),
+            "after {changes} changes: {:?}",
+            store.made_up()
+        );
+        if is_through {
+            assert!(10 < changes, "it makes something up in {changes} changes");
+            return;
         }
     }
 }

@@ -257,7 +257,8 @@ impl Disk for FaultyDisk {
     }
 
     fn boot(&self) -> Option<String> {
-        Some(format!("boot-{}", self.world().boots))
+        let (disk, boot) = self.world().boot;
+        Some(format!("boot-{disk}-{boot}"))
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) struct World {
     pub(super) room: Option<u64>,
     /// Size of the disk, where it has one.
     pub(super) capacity: Option<u64>,
-    pub(super) boots: u64,
+    /// Which disk this is, and how often its machine was started.
+    pub(super) boot: (u64, u64),
     /// Names reach the disk in no order but that of their directory.
     pub(super) names_reorder: bool,
     pub(super) syncs: Arc<Gate>,
@@ -111,7 +112,7 @@ impl World {
             },
             room: None,
             capacity: None,
-            boots: 1,
+            boot: (seed, 1),
             names_reorder: false,
             syncs: Arc::default(),
         }
@@ -220,7 +221,7 @@ impl World {
     }
 
     pub(super) fn power_cut(&mut self) {
-        self.boots += 1;
+        self.boot.1 += 1;
         self.keep_some_names();
         self.names = self.durable_names.clone();
         for number in self.nodes.keys().copied().collect::<Vec<_>>() {

@@ -2,11 +2,12 @@
 //!
 //! So that Apache and we read on behind it, at the same offsets.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use gantry_message::{Millis, QueueId, SysFlag, record, topic};
 
-use super::{Recovery, Start};
+use super::{MadeUp, Recovery, Start};
 use crate::chain::Chain;
 use crate::cursor::{Cursor, Reason};
 use crate::error::StoreError;
@@ -22,7 +23,7 @@ impl Recovery<'_> {
     pub(super) fn go_past(
         &self,
         chain: &Chain,
-        start: &Start,
+        (start, made_up): (&Start, &mut MadeUp),
         reason: &Reason,
         before: &Position,
     ) -> Result<Option<u64>, StoreError> {
@@ -39,6 +40,7 @@ impl Recovery<'_> {
                 at - segment.as_ref().map_or(0, |it| it.start()),
             );
             tracing::error!(from = at, to = found, %file, within, %reason, "this part of the log is damaged, its messages are lost");
+            self.remember(chain, at..found, made_up)?;
             self.fill(chain, at, found, before.last_time)?;
         }
         Ok(found)
@@ -62,7 +64,7 @@ impl Recovery<'_> {
                         .map_err(fail("write"))?;
                 }
             } else {
-                let (head, tail) = filler(start, end - start, time);
+                let (head, tail) = filler(start..end, time, self.number);
                 segment.write(&head, start).map_err(fail("write"))?;
                 segment
                     .write(&tail, end - wide(tail.len()))
@@ -86,9 +88,10 @@ impl Recovery<'_> {
     }
 }
 
-/// A record of `len` bytes that no queue and no index takes: head (with the body's length) and tail (topic, empty
-/// properties). The body between them is zeros.
-fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
+/// A record that no queue and no index takes: head (with the body's length) and tail (topic, empty properties). The body
+/// between them is zeros. Two recoveries that lost the same put different records there.
+fn filler(range: Range<u64>, time: Millis, recovery: u64) -> (Vec<u8>, Vec<u8>) {
+    let (at, len) = (range.start, range.end - range.start);
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     let room = narrow(len) - record::FIXED_LEN;
     let topic = &topic::LOST_RANGE[..topic::LOST_RANGE.len().min(room)];
@@ -101,7 +104,7 @@ fn filler(at: u64, len: u64, time: Millis) -> (Vec<u8>, Vec<u8>) {
         born_host: nowhere,
         store_host: nowhere,
         reconsume_times: 0,
-        prepared_offset: 0,
+        prepared_offset: recovery,
         body: &[],
         properties: &[],
     };
@@ -139,7 +142,7 @@ mod tests {
     fn a_filler_is_a_record_that_nobody_queues() {
         use crate::cursor::MIN_FILLER;
         for len in [MIN_FILLER, MIN_FILLER + 1, MIN_FILLER + 30, 5000] {
-            let (head, tail) = filler(77, len, Millis(9));
+            let (head, tail) = filler(77..77 + len, Millis(9), u64::MAX);
             let body = usize::try_from(len).unwrap() - head.len() - tail.len();
             let bytes = [head, vec![0; body], tail].concat();
             let view = RecordView::parse(&bytes).unwrap();
