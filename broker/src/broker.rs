@@ -18,7 +18,7 @@ use gantry_config::plan_reload;
 use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::Server;
-use gantry_replication::Part;
+use gantry_replication::{Misfit, Part};
 use gantry_service::{Failure, Sockets, events, logging, notify};
 use gantry_store::{Cut, Store, StoreConfig};
 use tokio::task::JoinHandle;
@@ -128,7 +128,7 @@ pub struct Broker {
 #[derive(Debug)]
 pub enum Again {
     /// A slave's log has an end that its master's has not: it is cut off.
-    Cut(Cut),
+    Cut(Misfit),
     /// It has another part after a promotion.
     Part,
 }
@@ -178,10 +178,11 @@ impl Broker {
     pub async fn start_again(mut self, again: Again) -> Result<Broker, Failure> {
         let (disk, mut config) = (self.disk.clone(), BrokerConfig::clone(&self.live.now()));
         seats::take(self.configured, &mut config);
-        let cut = match again {
-            Again::Cut(cut) => {
-                tracing::warn!(why = cut.why, "starting again without the end of the log");
-                Some(cut)
+        let misfit = match again {
+            Again::Cut(misfit) => {
+                let why = &misfit.cut.why;
+                tracing::warn!(why, "starting again without the end of the log");
+                Some(misfit)
             }
             Again::Part => {
                 let seat = self.seats.now();
@@ -191,14 +192,14 @@ impl Broker {
         };
         let sockets = std::mem::take(&mut self.sockets);
         self.stop().await?;
-        Self::start_with(disk, config, sockets, cut).await
+        Self::start_with(disk, config, sockets, misfit).await
     }
 
     async fn start_with(
         disk: Arc<dyn Disk>,
         mut config: BrokerConfig,
         mut sockets: Sockets,
-        cut: Option<Cut>,
+        misfit: Option<Misfit>,
     ) -> Result<Broker, Failure> {
         let started = Instant::now();
         let (listeners, address) = bind(&mut config, &mut sockets)?;
@@ -220,7 +221,16 @@ impl Broker {
                 .await
                 .map_err(|error| Failure::other(format!("reading {}: {error}", seats::FILE)))??
         };
-        seats::take(seats.now().part, &mut config);
+        let seat = seats.now();
+        let cut = misfit.and_then(|Misfit { cut, epoch }| {
+            let is_meant = seat.may_cut(epoch);
+            if !is_meant {
+                // Whoever promotes goes by all of it.
+                tracing::warn!(epoch = %seat.epoch, "there was a promotion meanwhile: the end of the log stays");
+            }
+            is_meant.then_some(cut)
+        });
+        seats::take(seat.part, &mut config);
         let live = LiveConfig::new(config);
         live.follow(|config| logging::set_level(config.server.log_level));
         let board = Board::new(started, live.clone());
@@ -441,14 +451,14 @@ impl Broker {
 
     /// Resolves when the broker cannot go on as it is: see [`Broker::start_again`].
     pub async fn again(&self) -> Again {
-        let cut = async {
+        let misfit = async {
             match &self.follow {
-                Some(follow) => follow.cut().await,
+                Some(follow) => follow.misfit().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            cut = cut => Again::Cut(cut),
+            misfit = misfit => Again::Cut(misfit),
             () = self.seats.changed() => Again::Part,
         }
     }

@@ -67,6 +67,8 @@ impl Pairing {
         let config = self.live.now();
         let slaves = self.acks.links().status();
         let not_writable = self.store.check_writable().err();
+        // Before the end: what lies before that is what is compared.
+        let (last_record, made_up) = (self.store.last_record(), self.store.made_up());
         HaStatus {
             broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
             broker_name: config.broker_name.clone(),
@@ -77,6 +79,8 @@ impl Pairing {
             is_fenced: self.seats.is_fenced(),
             following: self.follows().map(|status| following(status, &self.known)),
             in_sync_replicas: i32::try_from(config.store.in_sync_replicas).unwrap_or(i32::MAX),
+            last_record: last_record.map_or(-1, |(at, _)| number(at.0)),
+            made_up: made_up.iter().map(|at| number(at.0)).collect(),
             max_offset: number(self.store.max_offset().0),
             min_offset: number(self.store.min_offset().0),
             not_writable: not_writable.map(|error| error.to_string()),

@@ -580,7 +580,7 @@ impl Refusal {
 
     /// 33: no record at this offset.
     pub fn record_not_found(offset: i64) -> Self {
-        Refusal::system_error(format!("can not find message by the offset, {offset}"))
+        Refusal::system_error(format!("{}, {offset}", response::NO_RECORD))
     }
 
     /// 315: no such figure.

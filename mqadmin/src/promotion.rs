@@ -50,6 +50,8 @@ pub struct Situation {
     pub others: Vec<(String, i64)>,
     /// The slaves that do not, or may have lost what they acknowledged.
     pub silent: Vec<String>,
+    /// Of those that answer, whose log is neither the beginning of the candidate's nor begins with it.
+    pub strangers: Vec<String>,
     /// The old master.
     pub master: OldMaster,
     /// How that one acknowledged.
@@ -105,6 +107,35 @@ impl Accepted {
     }
 }
 
+/// A log, as who has it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a> {
+    /// Where it begins.
+    pub min: i64,
+    /// Where it ends.
+    pub end: i64,
+    /// Where its last record begins; -1: there is none.
+    pub last_record: i64,
+    /// Where it has something in place of what was lost.
+    pub made_up: &'a [i64],
+}
+
+impl Log<'_> {
+    /// Where two logs have to have the same records for one to be the beginning of the other: logs grow at the end only, so
+    /// at the end of the shorter one; and where something was made up.
+    #[must_use]
+    pub fn places(self, other: Self) -> Vec<i64> {
+        let shorter = if self.end <= other.end { self } else { other };
+        let min = self.min.max(other.min);
+        let mut places = [self.made_up, other.made_up].concat();
+        places.push(shorter.last_record);
+        places.retain(|at| (min..shorter.end).contains(at));
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+}
+
 impl Situation {
     /// What this promotion would lose.
     #[must_use]
@@ -139,6 +170,12 @@ impl Situation {
             return Some(
                 "this slave did not follow its master when it asked last, or has lost its end since: its log may be another one".to_owned(),
             );
+        }
+        if let Some(stranger) = self.strangers.first() {
+            return Some(format!(
+                "its log and that of {stranger} are not the same as far as both go: the master may have lost messages, and only \
+                 one of the two followed it since"
+            ));
         }
         if !known.is_sync {
             return known.unmet.map(|epoch| {
@@ -191,6 +228,7 @@ mod tests {
             candidate: 1_000,
             others: Vec::new(),
             silent: Vec::new(),
+            strangers: Vec::new(),
             master: OldMaster::Silent,
             known: Known {
                 is_sync: true,
@@ -232,6 +270,49 @@ mod tests {
         let mut other = situation(1, 1);
         other.known.followed = false;
         assert!(matches!(other.loss(), Loss::Unknown(why) if why.contains("another one")));
+    }
+
+    #[test]
+    fn logs_of_which_none_is_the_beginning_of_the_other_tell_nothing() {
+        let same = Situation {
+            others: vec![other(900)],
+            ..situation(2, 1)
+        };
+        assert_eq!(same.loss(), Loss::Nothing);
+        let stranger = Situation {
+            strangers: vec!["other:1".to_owned()],
+            ..same
+        };
+        let loss = stranger.loss();
+        assert!(matches!(&loss, Loss::Unknown(why) if why.contains("that of other:1")));
+        assert!(!Accepted::Bytes(i64::MAX).covers(&loss));
+        // Who was the master says where the log ends.
+        let drained = Situation {
+            master: OldMaster::Drained { end: 1_000 },
+            ..stranger
+        };
+        assert_eq!(drained.loss(), Loss::Nothing);
+    }
+
+    #[test]
+    fn logs_are_compared_at_the_end_of_the_shorter_one_and_where_something_was_made_up() {
+        let log = |min, end, made_up| Log {
+            min,
+            end,
+            last_record: end - 10,
+            made_up,
+        };
+        let (short, long) = (log(0, 500, &[40][..]), log(100, 900, &[30, 200, 600][..]));
+        assert_eq!(short.places(long), [200, 490]);
+        assert_eq!(long.places(short), [200, 490]);
+        assert_eq!(short.places(short), [40, 490]);
+        // All that is there of one was deleted at the other.
+        assert_eq!(short.places(log(500, 900, &[])), [0; 0]);
+        let empty = Log {
+            last_record: -1,
+            ..log(0, 0, &[])
+        };
+        assert_eq!(empty.places(long), [0; 0]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use gantry_message::{Epoch, LogOffset};
+use bytes::Bytes;
+use gantry_message::{Epoch, LogOffset, Millis};
 use gantry_net::client::{Connection, Options, Reply};
-use gantry_replication::{Follower, Following, Patience, Plan, TOKEN_LEN, Token};
+use gantry_replication::{Follower, Following, Misfit, Patience, Plan, TOKEN_LEN, Token};
 use gantry_service::Failure;
 use gantry_store::{Cut, Store};
 use gantry_wire::{
@@ -35,7 +36,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// The slave's side of replication in a broker.
 pub struct Follow {
     follower: Follower,
-    cut: watch::Receiver<Option<Cut>>,
+    misfit: watch::Receiver<Option<Misfit>>,
 }
 
 /// What finding out where to go on needs.
@@ -80,18 +81,18 @@ impl Follow {
             registration,
             seats: seats.clone(),
         };
-        let (wanted, cut) = watch::channel(None);
+        let (wanted, misfit) = watch::channel(None);
         let follower = Follower::start(
             store,
             following,
             move || scout.plan(),
-            move |cut| {
-                wanted.send_replace(Some(cut));
+            move |misfit| {
+                wanted.send_replace(Some(misfit));
             },
         )
         .map_err(|error| Failure::other(format!("the thread that follows the master: {error}")))?;
         seats.lead(follower.view());
-        Ok(Follow { follower, cut })
+        Ok(Follow { follower, misfit })
     }
 
     /// What it does.
@@ -100,11 +101,12 @@ impl Follow {
     }
 
     /// Resolves when the log has an end that the master's has not: the store must be closed and cut.
-    pub fn cut(&self) -> impl Future<Output = Cut> + use<> {
-        let mut cut = self.cut.clone();
+    pub fn misfit(&self) -> impl Future<Output = Misfit> + use<> {
+        let mut misfit = self.misfit.clone();
         async move {
-            match cut.wait_for(Option::is_some).await.map(|cut| cut.clone()) {
-                Ok(Some(cut)) => cut,
+            let found = misfit.wait_for(Option::is_some).await;
+            match found.map(|misfit| misfit.clone()) {
+                Ok(Some(misfit)) => misfit,
                 // It ended without asking for that.
                 _ => std::future::pending().await,
             }
@@ -162,6 +164,19 @@ impl Scout {
         let why = |what: &str| {
             format!("{what} (ours ends at {ours}, that of {master} is {min} to {end})")
         };
+        // All of it, or what is behind a record.
+        let cut = |behind: Option<(LogOffset, (LogOffset, Millis))>, why| {
+            let cut = Cut {
+                from: behind.map_or(LogOffset(0), |(from, _)| from),
+                to: ours,
+                last: behind.map(|(_, last)| last),
+                why,
+            };
+            Plan::Cut(Misfit {
+                cut,
+                epoch: found.epoch,
+            })
+        };
         match verdict {
             Verdict::GoOn => {
                 self.store
@@ -180,24 +195,12 @@ impl Scout {
                     epoch: found.epoch,
                 })
             }
-            Verdict::CutAt(last) => Ok(Plan::Cut(Cut {
-                from: last.end,
-                to: ours,
-                last: Some((last.start, last.time)),
-                why: why("the master's log goes on otherwise"),
-            })),
-            Verdict::TooOld => Ok(Plan::Cut(Cut {
-                from: LogOffset(0),
-                to: ours,
-                last: None,
-                why: why("the master has deleted what comes next"),
-            })),
-            Verdict::BeginAnew => Ok(Plan::Cut(Cut {
-                from: LogOffset(0),
-                to: ours,
-                last: None,
-                why: why("the beginning of the log was lost"),
-            })),
+            Verdict::CutAt(last) => Ok(cut(
+                Some((last.end, (last.start, last.time))),
+                why("the master's log goes on otherwise"),
+            )),
+            Verdict::TooOld => Ok(cut(None, why("the master has deleted what comes next"))),
+            Verdict::BeginAnew => Ok(cut(None, why("the beginning of the log was lost"))),
             Verdict::Strangers => Err(why(
                 "the logs have nothing in common; nothing of ours is given up: promote this slave if it has what the master \
                  lost, or move its store away to begin anew",
@@ -336,9 +339,20 @@ impl Master<'_> {
         let ours = self.scout.store.record_at(at);
         let ours = ours.map_err(|error| error.to_string())?;
         let reply = self.call(request::VIEW_MESSAGE_BY_ID, Some(&header))?;
-        let theirs = (reply.code == response::SUCCESS).then_some(reply.body);
+        let theirs = record_in(reply)
+            .map_err(|why| format!("the master at {} does not show {at}: {why}", self.address))?;
         // Where recovery closed a segment, there is none: on neither side, if it was copied so.
         Ok(ours == theirs)
+    }
+}
+
+/// The record that was asked for (33), or that there is none. A failure is neither: nothing may be given up for it.
+fn record_in(reply: Reply) -> Result<Option<Bytes>, String> {
+    let remark = reply.remark.unwrap_or_default();
+    match reply.code {
+        response::SUCCESS => Ok(Some(reply.body)),
+        response::SYSTEM_ERROR if remark.starts_with(response::NO_RECORD) => Ok(None),
+        code => Err(format!("answer {code} {remark}")),
     }
 }
 

@@ -39,10 +39,19 @@ pub enum Plan {
         /// The promotion that made it the master.
         epoch: Epoch,
     },
-    /// The end of our log is not the master's: it has to be cut, which needs a store that nobody uses. The follower ends.
-    Cut(Cut),
+    /// Our log has to be cut. The follower ends.
+    Cut(Misfit),
     /// There is nobody to follow, or nobody who may be followed, for this reason.
     Wait(String),
+}
+
+/// The end of our log is not the master's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// What has to be cut off, which needs a store that nobody uses.
+    pub cut: Cut,
+    /// The promotion that made it the master with whose log ours was compared: see [`crate::Seat::may_cut`].
+    pub epoch: Epoch,
 }
 
 /// What a follower does.
@@ -190,7 +199,7 @@ impl Follower {
         store: Arc<Store>,
         following: Following,
         plan: impl FnMut() -> Plan + Send + 'static,
-        cut: impl FnOnce(Cut) + Send + 'static,
+        cut: impl FnOnce(Misfit) + Send + 'static,
     ) -> io::Result<Follower> {
         let status = FollowStatus {
             master: None,
@@ -258,12 +267,12 @@ impl Shared {
         store: &Store,
         following: Following,
         mut plan: impl FnMut() -> Plan,
-    ) -> Option<Cut> {
+    ) -> Option<Misfit> {
         let (mut pause, mut trusted, mut doubted) = (PAUSE, None, None);
         while !self.lock().is_over {
             let before = store.max_offset();
             let end = match plan() {
-                Plan::Cut(cut) => return Some(cut),
+                Plan::Cut(misfit) => return Some(misfit),
                 Plan::Wait(reason) => {
                     self.wait_because(reason);
                     self.pause(PAUSE_MAX / 5);

@@ -17,7 +17,7 @@ mod refusal;
 mod seat;
 mod slave;
 
-pub use follower::{FollowState, FollowStatus, FollowView, Follower, Following, Plan};
+pub use follower::{FollowState, FollowStatus, FollowView, Follower, Following, Misfit, Plan};
 pub use frames::{
     CRC_LEN, HEAD_LEN, HELLO, Head, REPORT_LEN, Reports, Short, TOKEN_LEN, Wire, report,
 };

@@ -300,6 +300,13 @@ impl Seat {
         Ok(())
     }
 
+    /// Whether a log that was compared with that of the master of this promotion may still lose its end: what whoever promotes
+    /// was told of it since must stay.
+    #[must_use]
+    pub fn may_cut(&self, theirs: Epoch) -> bool {
+        matches!(self.part, Part::Slave(_)) && self.epoch == theirs
+    }
+
     /// The whole file, of a broker of that name.
     #[must_use]
     pub fn encode(&self, name: &str) -> Vec<u8> {
@@ -534,6 +541,10 @@ mod tests {
     #[test]
     fn a_replaced_master_is_not_followed() {
         let slave = seat(3, 1, Part::Slave(1));
+        let may_cut = [epoch(2, 1), epoch(3, 1), epoch(4, 2)].map(|theirs| slave.may_cut(theirs));
+        assert_eq!(may_cut, [false, true, false]);
+        let promoted = seat(3, 1, MASTER);
+        assert!(!promoted.may_cut(epoch(3, 1)));
         assert!(slave.may_follow(epoch(3, 1)).is_ok());
         assert!(slave.may_follow(epoch(4, 2)).is_ok());
         assert!(slave.may_follow(epoch(3, 0)).is_err());

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use gantry_disk::OsDisk;
 use gantry_message::{Epoch, LogOffset, Millis, QueueId, QueueOffset, Record, SysFlag};
 use gantry_replication::{
-    FollowState, Follower, Following, HELLO, LinkStatus, Links, Patience, Plan, TOKEN_LEN,
+    FollowState, Follower, Following, HELLO, LinkStatus, Links, Misfit, Patience, Plan, TOKEN_LEN,
 };
 use gantry_store::{Cut, Outcome, ReadStatus, Store, StoreConfig, Tags};
 use tempfile::TempDir;
@@ -133,7 +133,7 @@ fn checked(master: &Master) -> Box<dyn FnMut(&Store) -> Plan + Send> {
 struct Slave {
     store: Arc<Store>,
     follower: Follower,
-    cuts: Receiver<Cut>,
+    cuts: Receiver<Misfit>,
 }
 
 impl Slave {
@@ -362,11 +362,14 @@ fn a_follower_says_why_it_waits_and_ends_for_a_cut() {
     let waits = FollowState::Waiting("nobody is there".into());
     wait("the reason", || slave.follower.status().state == waits);
     slave.stop();
-    let cut = Cut {
-        from: LogOffset(0),
-        to: LogOffset(0),
-        last: None,
-        why: "a test".into(),
+    let cut = Misfit {
+        cut: Cut {
+            from: LogOffset(0),
+            to: LogOffset(0),
+            last: None,
+            why: "a test".into(),
+        },
+        epoch: Epoch::NONE,
     };
     let wanted = cut.clone();
     let slave = Slave::on(

@@ -29,6 +29,8 @@ pub enum Broken {
     PromotesUntold,
     /// A promotion compares how long logs are, whether the candidate has followed its master or not.
     GoesByLengthsAlone,
+    /// A promotion does not look whether slaves have copies of one log.
+    ComparesNoLogs,
     /// A master is fenced wherever its log ends by then.
     FencesAnyEnd,
     /// A slave is promoted before its master is fenced.
@@ -37,7 +39,7 @@ pub enum Broken {
 
 impl Broken {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AnswersBeforeCopies,
         Self::AnswersBeforeSync,
         Self::ConnectionsCount,
@@ -51,6 +53,7 @@ impl Broken {
         Self::PromotesAnybody,
         Self::PromotesUntold,
         Self::GoesByLengthsAlone,
+        Self::ComparesNoLogs,
         Self::FencesAnyEnd,
         Self::PromotesUnfenced,
     ];

@@ -2,10 +2,12 @@
 
 use gantry_disk::faulty::FaultyDisk;
 use gantry_message::LogOffset;
+use gantry_mqadmin::promotion::Accepted;
 use gantry_replication::{Wire, report};
 
+use crate::NODES;
 use crate::names::NameServer;
-use crate::net::ENDS;
+use crate::net::{CLIENTS, ENDS, NAMES, TOOL};
 use crate::truth::{Checked, Violation};
 use crate::world::{World, event};
 
@@ -235,7 +237,7 @@ impl World {
     }
 
     /// A slave's log is cut, which takes a store that nobody uses.
-    pub(crate) fn cut(&mut self, node: usize, cut: gantry_store::Cut) -> Checked {
+    pub(crate) fn cut(&mut self, node: usize, cut: gantry_replication::Misfit) -> Checked {
         self.nodes[node].cut = Some(cut);
         self.restart(node)
     }
@@ -273,6 +275,32 @@ impl World {
         if self.happens(faults.power) {
             self.crash(node, Crash::Power)?;
         }
+        if self.happens(faults.relapse)
+            && let Some(leader) = self.truth.leader
+            && let Some(broker) = &self.nodes[leader].broker
+        {
+            let store = &broker.store;
+            if store.flushed().value() + 1_000 < store.max_offset().0 {
+                self.nodes[leader].is_sick = true;
+                let slave = (leader + 1 + self.random.below(NODES - 1)) % NODES;
+                for (from, to) in [(leader, slave), (slave, leader)] {
+                    self.net.blocked[from][to] = now + 20_000;
+                }
+                self.crash(leader, Crash::Power)?;
+            }
+        }
+        if self.happens(faults.island) {
+            self.part();
+        }
+        let copied = self.truth.copied;
+        for node in 0..self.nodes.len() {
+            let burns = self.nodes[node].burns_behind.take_if(|at| *at < copied);
+            // One of them is lost at most.
+            if burns.is_some() && self.setup.faults.relapse != 0 {
+                (self.setup.faults.relapse, self.setup.faults.disk_loss) = (0, false);
+                self.crash(node, Crash::Lost)?;
+            }
+        }
         if self.happens(faults.torn) && self.nodes[node].broker.is_some() {
             let changes = self.random.below(12) as u64;
             event!(self, "the disk of {node} stops after {changes} changes");
@@ -296,12 +324,41 @@ impl World {
             self.begin_promotion();
         }
         if faults.disk_loss && self.trace.borrow().step == self.setup.steps * 2 / 3 {
-            self.setup.faults.disk_loss = false;
+            (self.setup.faults.relapse, self.setup.faults.disk_loss) = (0, false);
             if let Some(leader) = self.truth.leader {
                 self.crash(leader, Crash::Lost)?;
             }
         }
         Ok(())
+    }
+
+    /// The master and one slave are an island with the clients; who promotes the other slave reaches that one of the island.
+    fn part(&mut self) {
+        let Some(leader) = self.truth.leader else {
+            return;
+        };
+        let mut slaves: Vec<usize> = (0..self.nodes.len())
+            .filter(|&node| node != leader)
+            .collect();
+        let chosen = self.random.below(slaves.len());
+        let candidate = slaves.swap_remove(chosen);
+        let until = self.now_ms + 2_000 + self.random.below(6_000) as u64;
+        let from_names = slaves.into_iter().chain([leader]);
+        let mut pairs: Vec<(usize, usize)> = from_names
+            .flat_map(|node| (NAMES..CLIENTS).map(move |server| (node, server)))
+            .collect();
+        pairs.extend([(leader, candidate), (leader, TOOL)]);
+        for (one, other) in pairs {
+            self.net.blocked[one][other] = until;
+            self.net.blocked[other][one] = until;
+        }
+        event!(
+            self,
+            "{leader} is an island until {until}, without {candidate}"
+        );
+        self.promote(candidate, Accepted::Bytes(0));
+        // When the candidate has not heard its master for a while.
+        self.tool.pause_newest(self.now_ms + 700);
     }
 
     fn happens(&mut self, one_in: usize) -> bool {

@@ -3,7 +3,7 @@
 use gantry_broker::slave::known::{self, Follows};
 use gantry_broker::slave::merge::{self, Adoption};
 use gantry_message::{QueueId, QueueOffset};
-use gantry_replication::{Following, HELLO, Intake, IntakeError, Part, Wire, report};
+use gantry_replication::{Following, HELLO, Intake, IntakeError, Misfit, Part, Wire, report};
 use gantry_store::CopyError;
 use gantry_wire::bodies::HaStatus;
 
@@ -154,7 +154,8 @@ impl World {
                     cut.from,
                     cut.why
                 );
-                self.cut(node, cut)
+                let epoch = with.epoch;
+                self.cut(node, Misfit { cut, epoch })
             }
             Compare::GoOn(from) => {
                 if store.note_made_up(&with.made_up).is_err() || self.nodes[node].disk.is_stopped()

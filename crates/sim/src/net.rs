@@ -11,6 +11,7 @@ use gantry_broker::follow::compare::Theirs;
 use gantry_broker::seats::Seen;
 use gantry_broker::slave::merge::Table;
 use gantry_message::{Epoch, LogOffset};
+use gantry_mqadmin::promotion::Log;
 use gantry_replication::{Copies, TOKEN_LEN};
 use gantry_wire::bodies::{HaMaster, HaSlave};
 
@@ -109,6 +110,10 @@ pub(crate) struct Status {
     pub(crate) gave_way: bool,
     pub(crate) copies: Copies,
     pub(crate) end: u64,
+    /// Where its log begins, and the last record of it; -1: there is none.
+    pub(crate) min: i64,
+    pub(crate) last_record: i64,
+    pub(crate) made_up: Vec<i64>,
     /// Of a master.
     pub(crate) slaves: Vec<HaSlave>,
     pub(crate) in_sync: u32,
@@ -120,6 +125,17 @@ pub(crate) struct Status {
     pub(crate) following: Option<(usize, u64)>,
     /// Of a slave: a master has sent something since it was started.
     pub(crate) has_heard: bool,
+}
+
+impl Status {
+    pub(crate) fn log(&self) -> Log<'_> {
+        Log {
+            min: self.min,
+            end: i64::try_from(self.end).unwrap_or(i64::MAX),
+            last_record: self.last_record,
+            made_up: &self.made_up,
+        }
+    }
 }
 
 /// A connection between a slave and a master.

@@ -17,7 +17,7 @@ use gantry_broker::tables::Offsets;
 use gantry_disk::faulty::FaultyDisk;
 use gantry_disk::{Disk, replace};
 use gantry_message::Millis;
-use gantry_replication::{Copies, Part};
+use gantry_replication::{Copies, Misfit, Part};
 use gantry_store::{Clock, Cut, Store, StoreConfig};
 use gantry_wire::bodies::{ConsumerOffsets, HaMaster};
 
@@ -50,10 +50,15 @@ pub(crate) struct Node {
     pub(crate) up_at: Option<u64>,
     /// It is gone for good, or until it is set up anew.
     pub(crate) is_lost: bool,
+    /// It burns down soon after its next start: when more messages were copied than so many.
+    pub(crate) is_sick: bool,
+    pub(crate) burns_behind: Option<usize>,
     /// What must be in the log when it is opened next.
     pub(crate) durable: u64,
     /// What is to be cut off then.
-    pub(crate) cut: Option<Cut>,
+    pub(crate) cut: Option<Misfit>,
+    /// Its last start did that.
+    pub(crate) has_cut: bool,
     /// It may have been promoted when its disk stopped.
     pub(crate) promoted: Option<crate::truth::Loss>,
     clock: Arc<AtomicI64>,
@@ -97,8 +102,11 @@ impl Node {
             slow_until: 0,
             up_at: Some(0),
             is_lost: false,
+            is_sick: false,
+            burns_behind: None,
             durable: u64::MAX,
             cut: None,
+            has_cut: false,
             promoted: None,
             clock: Arc::new(AtomicI64::new(EPOCH_MS + skew_ms)),
             skew_ms,
@@ -142,8 +150,13 @@ impl Node {
             ("broker-a", self.configured),
         )
         .ok()?;
-        let store = match self.cut.take() {
-            Some(cut) => Store::open_cut(Arc::clone(&disk), config, self.wall(), &cut).ok()?,
+        let misfit = self.cut.take();
+        let misfit = misfit.filter(|misfit| seats.now().may_cut(misfit.epoch));
+        self.has_cut = misfit.is_some();
+        let store = match misfit {
+            Some(Misfit { cut, .. }) => {
+                Store::open_cut(Arc::clone(&disk), config, self.wall(), &cut).ok()?
+            }
             None => Store::open(Arc::clone(&disk), config, self.wall()).ok()?,
         };
         store.mark_running().ok()?;

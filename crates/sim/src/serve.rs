@@ -464,6 +464,9 @@ impl World {
                 _ => Copies::Sync,
             },
             end: broker.store.max_offset().0,
+            min: signed(broker.store.min_offset()),
+            last_record: broker.store.last_record().map_or(-1, |(at, _)| signed(at)),
+            made_up: broker.store.made_up().into_iter().map(signed).collect(),
             slaves: broker.master.iter().flat_map(MasterSide::slaves).collect(),
             in_sync: self.setup.in_sync,
             known: slave.and_then(|slave| slave.known.clone()),
@@ -475,4 +478,8 @@ impl World {
             has_heard: slave.is_some_and(|slave| slave.has_heard),
         })
     }
+}
+
+fn signed(at: gantry_message::LogOffset) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
 }

@@ -26,6 +26,12 @@ pub(crate) struct Faults {
     pub(crate) freeze: usize,
     /// A process does little for a while.
     pub(crate) slow: usize,
+    /// The master's machine loses its power with much that is not synced, does not reach one of its slaves when it is back,
+    /// and burns down soon.
+    pub(crate) relapse: usize,
+    /// The master, one slave and the clients lose sight of the name servers, and the master of everybody else; somebody
+    /// promotes the other slave.
+    pub(crate) island: usize,
     /// Somebody at a slave's address says that it has what nobody can have.
     pub(crate) stranger: usize,
     /// Somebody promotes a slave, whatever the master does.
@@ -72,6 +78,8 @@ impl Setup {
             slow: one_in(2, &[50, 100]),
             stranger: one_in(1, &[60, 120]),
             promote: one_in(3, &[60, 120, 250]),
+            relapse: one_in(1, &[300, 600]),
+            island: one_in(1, &[200, 400]),
             disk_loss: false,
         };
         faults.disk_loss = random.below(3) == 0;
@@ -79,6 +87,7 @@ impl Setup {
             // On Apache's wire nobody can tell that a log was another one before (docs/durability.md), and a slave begins
             // with the newest segment.
             (faults.power, faults.torn, faults.promote) = (0, 0, 0);
+            (faults.relapse, faults.island) = (0, 0);
             faults.disk_loss = false;
         }
         Self {
@@ -111,28 +120,57 @@ impl Setup {
     /// A world in which a rule matters that matters rarely: found in a few seeds, it need not be looked for anew with
     /// every change of the worlds.
     pub(crate) fn provoke(mut self, broken: Option<Broken>) -> Self {
-        let is_of_promotions = matches!(
-            broken,
+        let none = Faults::default();
+        let (faults, in_sync) = match broken {
+            Some(Broken::ConnectionsCount) => (
+                Faults {
+                    reset: 20,
+                    cut: 40,
+                    ..none
+                },
+                2,
+            ),
+            Some(Broken::ComparesNoLogs) => {
+                (self.after_flush, self.flush_sync) = (false, false);
+                (
+                    Faults {
+                        cut: 25,
+                        relapse: 150,
+                        ..none
+                    },
+                    1,
+                )
+            }
+            // Of masters that are replaced and do not hear of it.
+            Some(Broken::FollowsReplaced | Broken::PromotesUntold) => (
+                Faults {
+                    island: 300,
+                    ..none
+                },
+                1,
+            ),
             Some(
-                Broken::FollowsReplaced
-                    | Broken::ForgetsPromotion
-                    | Broken::PromotesAnybody
-                    | Broken::PromotesUntold
-                    | Broken::GoesByLengthsAlone
-                    | Broken::PromotesUnfenced
-            )
-        );
-        if broken == Some(Broken::ConnectionsCount) || is_of_promotions {
-            (self.copies, self.policy) = (Copies::Sync, SlaveAckPolicy::Refuse);
-            (self.wire, self.slaves) = (Wire::Checked, 2);
-            self.steps = 900;
-            (self.faults.cut, self.faults.kill) = (40, 90);
-        }
-        if is_of_promotions {
-            (self.faults.promote, self.faults.freeze) = (50, 90);
-        } else if broken == Some(Broken::ConnectionsCount) {
-            (self.in_sync, self.faults.reset) = (2, 20);
-        }
+                Broken::ForgetsPromotion
+                | Broken::PromotesAnybody
+                | Broken::GoesByLengthsAlone
+                | Broken::PromotesUnfenced,
+            ) => (
+                Faults {
+                    cut: 40,
+                    kill: 90,
+                    freeze: 90,
+                    promote: 50,
+                    relapse: 0,
+                    island: 0,
+                    ..self.faults
+                },
+                self.in_sync,
+            ),
+            _ => return self,
+        };
+        (self.copies, self.policy) = (Copies::Sync, SlaveAckPolicy::Refuse);
+        (self.wire, self.slaves, self.steps) = (Wire::Checked, 2, 900);
+        (self.faults, self.in_sync) = (faults, in_sync);
         self
     }
 

@@ -27,6 +27,15 @@ pub(crate) struct Tool {
     failures: usize,
 }
 
+impl Tool {
+    /// Whoever began last waits until then.
+    pub(crate) fn pause_newest(&mut self, until: u64) {
+        if let Some(newest) = self.promotions.last_mut() {
+            newest.paused_until = until;
+        }
+    }
+}
+
 /// A promotion under way.
 #[derive(Clone, Debug)]
 struct Promotion {
@@ -189,6 +198,7 @@ impl Fleet {
             candidate: end(&self.candidate),
             others: vouching,
             silent,
+            strangers: Vec::new(),
             master: match self.unfinished_end() {
                 Some(end) => OldMaster::Drained {
                     end: i64::try_from(end).unwrap_or(i64::MAX),
@@ -216,7 +226,7 @@ impl World {
         self.promote(candidate, accepted);
     }
 
-    fn promote(&mut self, candidate: usize, accepted: Accepted) {
+    pub(crate) fn promote(&mut self, candidate: usize, accepted: Accepted) {
         event!(
             self,
             "an administrator wants {candidate} to be the master, and accepts to lose {accepted:?}"
@@ -293,7 +303,16 @@ impl World {
                 }
                 now.epoch = fleet.next_epoch();
                 if now.master.is_none() {
-                    self.judge(&fleet.situation(self.said(), self.broken), now.accepted)?;
+                    let mut situation = fleet.situation(self.said(), self.broken);
+                    for (_, node, answer) in fleet.slaves() {
+                        let Some(status) = answer else { continue };
+                        let vouches = Fleet::vouches(status, self.broken);
+                        let ours = (now.candidate, &fleet.candidate);
+                        if vouches && self.are_one(ours, (*node, status)) == Some(false) {
+                            situation.strangers.push(node.to_string());
+                        }
+                    }
+                    self.judge(&situation, now.accepted)?;
                 }
                 now.fleet = Some(fleet);
                 Stage::Check
@@ -512,13 +531,30 @@ impl World {
     fn judge_again(&mut self, now: &mut Promotion) -> Result<(), String> {
         let fleet = now.fleet.as_ref().ok_or("nobody was asked")?;
         let mut situation = fleet.situation(self.said(), self.broken);
-        (situation.others, situation.silent) = (now.others.clone(), now.silent.clone());
+        situation.silent.clone_from(&now.silent);
+        situation.others.clear();
         // What it got meanwhile counts, too.
         let Ok(Reply::Status(own)) = self.ask(TOOL, now.candidate, Request::Status) else {
             return Err("the candidate does not answer".into());
         };
         now.end = own.end;
         situation.candidate = i64::try_from(own.end).unwrap_or(i64::MAX);
+        for (slave, end) in std::mem::take(&mut now.others) {
+            let Ok(node) = slave.parse() else { continue };
+            let compared = match self.ask(TOOL, node, Request::Status) {
+                Ok(Reply::Status(theirs)) => self.are_one((now.candidate, &own), (node, &theirs)),
+                _ => None,
+            };
+            match compared {
+                Some(is_one) => {
+                    if !is_one {
+                        situation.strangers.push(slave.clone());
+                    }
+                    situation.others.push((slave, end));
+                }
+                None => situation.silent.push(slave),
+            }
+        }
         self.judge(&situation, now.accepted)?;
         now.loss = match (situation.loss(), situation.master) {
             (Lost::Nothing, OldMaster::Drained { .. }) => Loss::None,
@@ -529,6 +565,34 @@ impl World {
             now.loss = Loss::NotCopied;
         }
         Ok(())
+    }
+
+    /// Whether one log is the beginning of the other, if both can be asked.
+    fn are_one(
+        &mut self,
+        (ours, our_status): (usize, &Status),
+        (theirs, their_status): (usize, &Status),
+    ) -> Option<bool> {
+        if matches!(
+            self.broken,
+            Some(Broken::GoesByLengthsAlone | Broken::ComparesNoLogs)
+        ) {
+            return Some(true);
+        }
+        for at in our_status.log().places(their_status.log()) {
+            let at = LogOffset(u64::try_from(at).unwrap_or_default());
+            let [ours, theirs] = [ours, theirs].map(|node| {
+                let life = self.nodes[node].life;
+                match self.ask(TOOL, node, Request::View { life, at }) {
+                    Ok(Reply::Viewed(record)) => Some(record),
+                    _ => None,
+                }
+            });
+            if ours? != theirs? {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 
     fn judge(&self, situation: &Situation, accepted: Accepted) -> Result<(), String> {
@@ -590,7 +654,8 @@ impl World {
                 .and_then(|broker| broker.slave.as_ref());
             slave.is_some_and(|slave| slave.is_stranger)
         });
-        if let Some(stranger) = stranger.filter(|_| self.is_calm) {
+        // Where the master is gone it may have what is left.
+        if let Some(stranger) = stranger.filter(|_| self.is_calm && leader.is_some()) {
             self.crash(stranger, crate::faults::Crash::Lost)?;
         }
         self.replace_lost();

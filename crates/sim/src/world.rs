@@ -297,7 +297,6 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, node: usize) -> Checked {
-        let had_cut = self.nodes[node].cut.is_some();
         let now = self.now_ms;
         let names = self.setup.names;
         if self.broken == Some(Broken::ForgetsPromotion) {
@@ -316,6 +315,9 @@ impl World {
         }
         let durable = std::mem::replace(&mut one.durable, u64::MAX);
         one.up_at = None;
+        if std::mem::take(&mut one.is_sick) {
+            one.burns_behind = Some(self.truth.copied);
+        }
         let Some(broker) = &one.broker else {
             return Ok(());
         };
@@ -336,7 +338,7 @@ impl World {
             self.truth.reopened(node, &store, durable)?;
             return self.promoted(node, loss);
         }
-        if had_cut {
+        if self.nodes[node].has_cut {
             self.counts.cuts += 1;
             return self.truth.cut(node, &store);
         }

@@ -192,6 +192,9 @@ pub mod request {
 
 /// How a request ended.
 pub mod response {
+    /// The remark begins so where there is no record (33): its code does not tell that from a failure.
+    pub const NO_RECORD: &str = "can not find message by the offset";
+
     codes! {
         0 SUCCESS "Done.",
         1 SYSTEM_ERROR "Any failure without a code of its own.",

@@ -7,6 +7,7 @@
 //! any more; whoever stops between two of them leaves no second master, at worst none, and promotes again.
 
 mod fleet;
+mod logs;
 mod rejoin;
 
 use std::time::Duration;
@@ -75,7 +76,18 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         accepted,
         patience,
     };
-    let loss = fleet.situation(session, master)?.loss();
+    let mut now = fleet.situation(session, master)?;
+    if master.is_none() {
+        // Who cannot be asked now is asked again.
+        for slave in fleet.slaves().filter(|slave| vouches(slave)) {
+            let Ok(status) = &slave.answer else { continue };
+            let ours = (&*fleet.address, &fleet.candidate);
+            if let Ok(false) = logs::are_one(session, ours, (&slave.address, status)).await {
+                now.strangers.push(slave.address.clone());
+            }
+        }
+    }
+    let loss = now.loss();
     // A living master that has more is waited for, not lost.
     if master.is_none() {
         judge(&fleet, &loss, wanted.accepted)?;
@@ -290,10 +302,31 @@ async fn count_slaves(
         let end = asked(&old.address, pinned)?.max_offset;
         now.master = OldMaster::Drained { end };
     }
-    (now.others, now.silent) = detach_slaves(session, fleet, wanted.epoch).await?;
+    let told = detach_slaves(session, fleet, wanted.epoch).await?;
+    now.silent = told.1;
     // What it got meanwhile counts, too.
     let candidate = session.client.ha_status(&fleet.address).await?;
     now.candidate = candidate.max_offset;
+    for (address, end) in told.0 {
+        // They grow no more.
+        let compared = async {
+            let status = session.client.ha_status(&address).await?;
+            logs::are_one(session, (&fleet.address, &candidate), (&address, &status)).await
+        };
+        match compared.await {
+            Ok(is_one) => {
+                if !is_one {
+                    now.strangers.push(address.clone());
+                }
+                now.others.push((address, end));
+            }
+            Err(error) => {
+                let line = format!("the log of {address} cannot be compared: {error}");
+                step(session, line)?;
+                now.silent.push(address);
+            }
+        }
+    }
     let loss = now.loss();
     judge(fleet, &loss, wanted.accepted)?;
     Ok((loss, now.candidate))

@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
-use gantry_message::Epoch;
+use gantry_message::{Epoch, LogOffset};
+use gantry_replication::Misfit;
+use gantry_store::Cut;
 use gantry_wire::headers::{Promote, Rejoin, SeatAnswer, TellEpoch};
 use gantry_wire::{HeaderEncode, bodies::HaStatus};
 
@@ -94,6 +96,49 @@ fn a_promoted_slave_takes_messages_and_does_so_after_a_restart_with_its_old_conf
             Some(broker)
         },
     );
+}
+
+/// A slave found that its master's log went on otherwise, and was promoted for all that it had before it had started again.
+#[test]
+fn a_slave_that_is_promoted_gives_up_nothing_that_it_was_to_cut() {
+    for is_promoted in [false, true] {
+        let kept = Cell::new(None);
+        with_broker(
+            |config| kept.set(Some(config.clone())),
+            async |broker, client| {
+                assert_eq!(client.send("").await.code, response::SUCCESS);
+                let end = client.status().await.max_offset;
+                broker.stop().await.unwrap();
+                let mut config = kept.take().unwrap();
+                as_slave(&mut config);
+                let broker = Broker::start(config).await.unwrap();
+                let client = Client::connect(&broker).await;
+                if is_promoted {
+                    let reply = client.ask_for(request::PROMOTE, &PROMOTE).await;
+                    assert_eq!(seat(&reply), expected("1.1", "ASYNC_MASTER"));
+                }
+                let misfit = Misfit {
+                    cut: Cut {
+                        from: LogOffset(0),
+                        to: LogOffset(end.unsigned_abs()),
+                        last: None,
+                        why: "a test".into(),
+                    },
+                    epoch: Epoch::NONE,
+                };
+                let broker = broker.start_again(Again::Cut(misfit)).await.unwrap();
+                let client = Client::connect(&broker).await;
+                let status = client.status().await;
+                let (role, left) = if is_promoted {
+                    ("ASYNC_MASTER", end)
+                } else {
+                    ("SLAVE", 0)
+                };
+                assert_eq!((&*status.role, status.max_offset), (role, left));
+                Some(broker)
+            },
+        );
+    }
 }
 
 #[test]

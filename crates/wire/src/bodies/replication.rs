@@ -85,6 +85,10 @@ bodies! {
         /// of that one: its log ends where the master's did. It may be a slave since, as its configuration says.
         gave_way: bool, "gaveWay";
         in_sync_replicas: i32, "inSyncReplicas";
+        /// Where the last record of its log begins; -1: there is none.
+        last_record: i64 = -1, "lastRecord";
+        /// Where its log has something in place of what was lost, for who compares it with a copy.
+        made_up: Vec<i64>, "madeUp";
         max_offset: i64, "maxOffset";
         min_offset: i64, "minOffset";
         /// Why no message is taken.
