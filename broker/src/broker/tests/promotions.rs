@@ -43,7 +43,9 @@ fn expected(epoch: &str, part: &str) -> (String, String) {
 async fn again(broker: Broker) -> (Broker, Client) {
     let again = broker.again().await;
     assert!(matches!(again, Again::Part), "{again:?}");
-    let broker = broker.start_again(again).await.unwrap();
+    let order = StopOrder::default();
+    let broker = broker.start_again(again, &order).await;
+    let broker = broker.unwrap().unwrap();
     let client = Client::connect(&broker).await;
     (broker, client)
 }
