@@ -253,7 +253,11 @@ impl Broker {
             let place = (config_folder, seats.clone());
             let watch = standing::recovering(board.clone());
             let (board, told) = (board.clone(), order.clone());
-            let watch = watch.until(move || told.is_given());
+            // What a cut takes away and what it brings back belong together, so that is seen through.
+            let watch = match cut {
+                None => watch.until(move || told.is_given()),
+                Some(_) => watch,
+            };
             // Recovery reads files for as long as it takes.
             tokio::task::spawn_blocking(move || {
                 State::open(disk, place, live, (board, watch), cut.as_ref())
