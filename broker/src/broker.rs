@@ -2,6 +2,10 @@
 //!
 //! Nothing else knows all parts; [`Broker`] is handed to nobody. Ports are bound and the store is locked before anything
 //! is changed on disk, so a start that cannot succeed leaves everything as it was.
+//!
+//! A start that is told to stop ends at the next good place: in recovery as a `kill -9` would end it; behind that, while
+//! nobody knows of the broker yet, by closing the store; and once it registers, the start gets to its end without waiting
+//! for anybody, and is stopped like any other.
 
 mod failures;
 mod listeners;
@@ -19,8 +23,8 @@ use gantry_disk::{Disk, OsDisk};
 use gantry_message::Millis;
 use gantry_net::server::Server;
 use gantry_replication::{Misfit, Part};
-use gantry_service::{Failure, Sockets, events, logging, notify};
-use gantry_store::{Cut, Store, StoreConfig};
+use gantry_service::{Failure, Sockets, StopOrder, events, logging, notify};
+use gantry_store::{Cut, RecoveryWatch, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use failures::{store_failure, table_failure};
@@ -162,20 +166,29 @@ struct State {
 impl Broker {
     /// Binds, opens the store, recovers, serves, registers. Must run on the control runtime.
     pub async fn start(config: BrokerConfig) -> Result<Broker, Failure> {
-        Self::start_on(Arc::new(OsDisk), config, Sockets::none()).await
+        let order = StopOrder::default();
+        let started = Self::start_on(Arc::new(OsDisk), config, Sockets::none(), &order).await?;
+        Ok(started.unwrap_or_else(|| unreachable!("nobody gave the order")))
     }
 
     /// [`Broker::start`] with the store and all tables on this disk, and with listening sockets of the process before.
+    /// `None`: it was told to stop, has said so, and nothing of it is left but blocked threads. Not cancellation-safe.
     pub async fn start_on(
         disk: Arc<dyn Disk>,
         config: BrokerConfig,
         sockets: Sockets,
-    ) -> Result<Broker, Failure> {
-        Self::start_with(disk, config, sockets, None).await
+        order: &StopOrder,
+    ) -> Result<Option<Broker>, Failure> {
+        Self::start_with(disk, config, (sockets, None), order).await
     }
 
     /// Stops and starts with the same sockets, for the reason that [`Broker::again`] gave: who connects meanwhile waits.
-    pub async fn start_again(mut self, again: Again) -> Result<Broker, Failure> {
+    /// `None` and cancellation as with [`Broker::start_on`].
+    pub async fn start_again(
+        mut self,
+        again: Again,
+        order: &StopOrder,
+    ) -> Result<Option<Broker>, Failure> {
         let (disk, mut config) = (self.disk.clone(), BrokerConfig::clone(&self.live.now()));
         seats::take(self.configured, &mut config);
         let misfit = match again {
@@ -192,15 +205,15 @@ impl Broker {
         };
         let sockets = std::mem::take(&mut self.sockets);
         self.stop().await?;
-        Self::start_with(disk, config, sockets, misfit).await
+        Self::start_with(disk, config, (sockets, misfit), order).await
     }
 
     async fn start_with(
         disk: Arc<dyn Disk>,
         mut config: BrokerConfig,
-        mut sockets: Sockets,
-        misfit: Option<Misfit>,
-    ) -> Result<Broker, Failure> {
+        (mut sockets, misfit): (Sockets, Option<Misfit>),
+        order: &StopOrder,
+    ) -> Result<Option<Broker>, Failure> {
         let started = Instant::now();
         let (listeners, address) = bind(&mut config, &mut sockets)?;
         let ha_listener = bind_ha(&config, &mut sockets)?;
@@ -211,7 +224,11 @@ impl Broker {
                 "listening on where clients wait since the stop"
             );
         }
-        let store_host = announced_host(&config)?;
+        let Some(store_host) = unless(order, announced_host(&config)).await else {
+            tracing::info!(message_id = events::STOPPED, "stopped; nothing was started");
+            return Ok(None);
+        };
+        let store_host = store_host?;
         let root = PathBuf::from(&config.store.store_path_root_dir);
         let config_folder = root.join("config");
         let configured = seats::configured(&config);
@@ -242,12 +259,28 @@ impl Broker {
         let metrics = metrics_listener
             .map(|listener| Task(tokio::spawn(metrics::serve(listener, board.clone()))));
         let state = {
-            let (live, disk, board) = (live.clone(), disk.clone(), board.clone());
+            let (live, disk) = (live.clone(), disk.clone());
             let place = (config_folder, seats.clone());
+            let watch = standing::recovering(board.clone());
+            let (board, told) = (board.clone(), order.clone());
+            // What a cut takes away and what it brings back belong together, so that is seen through.
+            let watch = match cut {
+                None => watch.until(move || told.is_given()),
+                Some(_) => watch,
+            };
             // Recovery reads files for as long as it takes.
-            tokio::task::spawn_blocking(move || State::open(disk, place, live, board, cut.as_ref()))
-                .await
-                .map_err(|error| Failure::other(format!("opening the store: {error}")))??
+            tokio::task::spawn_blocking(move || {
+                State::open(disk, place, live, (board, watch), cut.as_ref())
+            })
+            .await
+            .map_err(|error| Failure::other(format!("opening the store: {error}")))??
+        };
+        let Some(state) = state else {
+            tracing::info!(
+                message_id = events::STOPPED_UNCLEAN,
+                "stopped while the store was recovered; nothing is lost, the next start recovers it"
+            );
+            return Ok(None);
         };
         let config = live.now();
         warn_if_open(&config);
@@ -266,7 +299,10 @@ impl Broker {
         ));
         if let Some(looking) = looking {
             // Goes on behind that: a name server that is out of reach does not hold up the start.
-            let _ = tokio::time::timeout(RIVAL_WAIT, looking).await;
+            let _ = unless(order, tokio::time::timeout(RIVAL_WAIT, looking)).await;
+        }
+        if order.is_given() {
+            return close(state.store, || Ok(())).await.map(|()| None);
         }
         if seats.now().is_master() {
             state
@@ -367,11 +403,11 @@ impl Broker {
         };
         board.serves(state.metrics(broker, place), standing.clone());
         if !seats.is_fenced() {
-            announce(&registration, &state.topics).await;
+            let _ = unless(order, announce(&registration, &state.topics)).await;
         }
         sockets.keep();
         let sockets = sockets.again();
-        Ok(Broker {
+        Ok(Some(Broker {
             disk,
             sockets,
             banner: banner(&config),
@@ -393,7 +429,7 @@ impl Broker {
             _watches: watches.map(Task),
             board,
             metrics,
-        })
+        }))
     }
 
     /// The line that says it serves, worded as RocketMQ's.
@@ -504,46 +540,67 @@ impl Broker {
             "writing {} KiB and the positions",
             unflushed >> 10
         ));
-        let stopped = tokio::task::spawn_blocking(move || {
+        close(store, move || {
             timers.stop();
             delay.stop();
             let saved = offsets.flush();
-            store
-                .shutdown()
-                .map_err(|error| Failure::caused(format!("closing the store: {error}"), &error))?;
-            saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))?;
-            Ok(store.is_clean())
-        });
-        let clean = stopped
-            .await
-            .map_err(|error| Failure::other(format!("stopping: {error}")))??;
-        if clean {
-            tracing::info!(message_id = events::STOPPED, "stopped; the store is clean");
-        } else {
-            tracing::warn!(
-                message_id = events::STOPPED_UNCLEAN,
-                "stopped; the next start will recover the store"
-            );
-        }
-        Ok(())
+            saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))
+        })
+        .await
+    }
+}
+
+/// The end of every stop: what still writes ends first, then the store is closed, whatever came of the first.
+async fn close(
+    store: Arc<Store>,
+    first: impl FnOnce() -> Result<(), Failure> + std::marker::Send + 'static,
+) -> Result<(), Failure> {
+    let closed = tokio::task::spawn_blocking(move || {
+        let ended = first();
+        store
+            .shutdown()
+            .map_err(|error| Failure::caused(format!("closing the store: {error}"), &error))?;
+        ended?;
+        Ok(store.is_clean())
+    });
+    let clean = closed
+        .await
+        .map_err(|error| Failure::other(format!("stopping: {error}")))??;
+    if clean {
+        tracing::info!(message_id = events::STOPPED, "stopped; the store is clean");
+    } else {
+        tracing::warn!(
+            message_id = events::STOPPED_UNCLEAN,
+            "stopped; the next start will recover the store"
+        );
+    }
+    Ok(())
+}
+
+/// What the other comes to, unless the order to stop is given before.
+async fn unless<T>(order: &StopOrder, other: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = order.given() => None,
+        value = other => Some(value),
     }
 }
 
 impl State {
-    /// Not cancellation-safe: recovery may be at work.
+    /// `None`: recovery was told to stop. Not cancellation-safe: recovery may be at work.
     fn open(
         disk: Arc<dyn Disk>,
         (folder, seats): (PathBuf, Arc<Seats>),
         live: Arc<LiveConfig>,
-        board: Arc<Board>,
+        (board, recovery_watch): (Arc<Board>, RecoveryWatch),
         cut: Option<&Cut>,
-    ) -> Result<State, Failure> {
+    ) -> Result<Option<State>, Failure> {
         let config = live.now();
         let now = Millis::now();
         let levels = Levels::parse(&config.store.message_delay_level)
             .map_err(|error| Failure::config(format!("messageDelayLevel: {error}")))?;
         let told = StoreConfig {
-            recovery_watch: standing::recovering(board.clone()),
+            recovery_watch,
             ..store_config(&config)
         };
         let store = match cut {
@@ -551,7 +608,10 @@ impl State {
             Some(cut) => Store::open_cut(disk.clone(), told, now, cut),
         };
         let root = Path::new(&config.store.store_path_root_dir);
-        let store = store.map_err(|error| store_failure(error, root))?;
+        let store = match store {
+            Err(StoreError::Interrupted) => return Ok(None),
+            other => other.map_err(|error| store_failure(error, root))?,
+        };
         store.start().map_err(|error| store_failure(error, root))?;
         board.recovered();
         let follower = Arc::downgrade(&store);
@@ -593,7 +653,7 @@ impl State {
             stats_enabled: config.store.enable_schedule_message_stats,
         };
         let delay = Delay::load(delay_parts, Arc::new(levels), delay_config).map_err(table)?;
-        Ok(State {
+        Ok(Some(State {
             live,
             seats,
             known: Known::default(),
@@ -606,7 +666,7 @@ impl State {
             locks,
             delay,
             measures: Arc::default(),
-        })
+        }))
     }
 
     /// What a slave knows of its master's tables from before.

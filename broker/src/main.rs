@@ -9,7 +9,9 @@ use gantry_broker::{
 };
 use gantry_config::options;
 use gantry_disk::OsDisk;
-use gantry_service::{Failure, Signals, Sockets, Start, events, limits, logging, notify, startup};
+use gantry_service::{
+    Failure, Signals, Sockets, Start, StopOrder, events, limits, logging, notify, startup,
+};
 
 fn main() -> ExitCode {
     let command = store_command::run_if_asked(arguments());
@@ -41,24 +43,44 @@ fn run(config: BrokerConfig, sockets: Sockets) -> Result<(), Failure> {
         .max_blocking_threads(16)
         .build()
         .map_err(|error| Failure::other(format!("no runtime: {error}")))?;
-    runtime.block_on(async {
-        let mut signals =
-            Signals::take().map_err(|error| Failure::other(format!("signals: {error}")))?;
-        let mut broker = Broker::start_on(Arc::new(OsDisk), config, sockets).await?;
-        loop {
-            logging::banner(broker.banner());
-            notify::ready(&broker.status());
-            let again = tokio::select! {
-                signal = signals.stop(|| read_again(&broker)) => {
-                    notify::stopping("Stopping");
-                    tracing::info!(message_id = events::STOPPING, signal, "stopping");
-                    return broker.stop().await;
-                }
-                again = broker.again() => again,
-            };
-            broker = broker.start_again(again).await?;
+    let order = StopOrder::default();
+    let ended = runtime.block_on(serve(config, sockets, &order));
+    if order.is_given() {
+        // A start that was told to stop leaves threads that look up names or wait for name servers: nobody waits for them.
+        runtime.shutdown_background();
+    }
+    ended
+}
+
+/// Starts, and again when the broker must, until a signal says stop.
+async fn serve(config: BrokerConfig, sockets: Sockets, order: &StopOrder) -> Result<(), Failure> {
+    let mut signals =
+        Signals::take().map_err(|error| Failure::other(format!("signals: {error}")))?;
+    let start = Broker::start_on(Arc::new(OsDisk), config, sockets, order);
+    let mut started = signals.while_starting(order, start, tell).await?;
+    while let Some(broker) = started {
+        if order.is_given() {
+            return broker.stop().await;
         }
-    })
+        logging::banner(broker.banner());
+        notify::ready(&broker.status());
+        let again = tokio::select! {
+            signal = signals.stop(|| read_again(&broker)) => {
+                tell(signal);
+                return broker.stop().await;
+            }
+            again = broker.again() => again,
+        };
+        let start = broker.start_again(again, order);
+        started = signals.while_starting(order, start, tell).await?;
+    }
+    Ok(())
+}
+
+/// A signal asks to stop.
+fn tell(signal: &'static str) {
+    notify::stopping("Stopping");
+    tracing::info!(message_id = events::STOPPING, signal, "stopping");
 }
 
 /// SIGHUP: the same options, files and environment, read again.

@@ -316,6 +316,32 @@ fn a_relative_store_is_named_with_the_folder_that_it_would_be() {
     assert!(!here.exists());
 }
 
+/// What runs before a reload: only what that would refuse counts, and what it would not say itself.
+#[test]
+fn a_reload_is_tested_without_a_word_or_names_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = |lines: &str| {
+        let file = write(folder.path(), lines);
+        let output = run("--test-config", &file, &[]);
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        (
+            said.replace(file.to_str().unwrap(), "FILE"),
+            output.status.code().unwrap(),
+        )
+    };
+    let away = "noSuchKey=1\nbrokerIP1=no.such.name.invalid\n";
+    assert_eq!(test(away), (String::new(), 0));
+    let (said, code) = test("ioThreads=many\nnoSuchKey=1\n");
+    let only = "mqbroker: error: FILE:4: ioThreads=many: ";
+    assert!(
+        said.starts_with(only) && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(code, 78);
+    assert!(!folder.path().join("store").exists());
+}
+
 #[test]
 fn whoever_uses_the_store_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! The sockets that a broker listens on, and the address that others are told.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 
 use gantry_net::server;
 use gantry_service::{Failure, Sockets};
@@ -49,11 +49,11 @@ pub(super) fn bind(
     Ok((listeners, address))
 }
 
-/// The address in message ids: clients connect to it to view a message.
-pub(super) fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
+/// The address in message ids: clients connect to it to view a message. A name takes as long as the resolver does.
+pub(super) async fn announced_host(config: &BrokerConfig) -> Result<SocketAddr, Failure> {
     let announced = config.broker_address();
-    announced
-        .to_socket_addrs()
+    let found = tokio::net::lookup_host(&announced).await;
+    found
         .ok()
         .and_then(|mut addresses| addresses.next())
         .ok_or_else(|| {

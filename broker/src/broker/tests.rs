@@ -8,6 +8,7 @@ mod pulls;
 mod replicas;
 mod sends;
 mod slave;
+mod starting;
 
 use std::{io::Read, net::TcpStream, path::Path, time::Duration};
 

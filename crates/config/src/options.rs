@@ -21,6 +21,8 @@ pub enum Action {
     PrintImportant,
     /// Check the configuration and list values with their sources.
     Check,
+    /// Say only what a reload would refuse.
+    Test,
     /// Explain the options.
     Help,
     /// Name the version.
@@ -182,6 +184,12 @@ const ROWS: &[Row] = &[
     },
     Row {
         short: None,
+        long: "test-config",
+        meaning: Meaning::Do(Action::Test),
+        doc: "exit without a word if a reload would take the configuration, else with 78 and what is wrong with it",
+    },
+    Row {
+        short: None,
         long: "version",
         meaning: Meaning::Do(Action::Version),
         doc: "print the version",
@@ -277,6 +285,7 @@ impl Parsed {
             Action::Help,
             Action::Version,
             Action::Check,
+            Action::Test,
             Action::PrintAll,
             Action::PrintImportant,
         ];
@@ -285,7 +294,8 @@ impl Parsed {
             .find(|action| self.actions.contains(action))
             .or(self.actions.first().copied()) // to generate
             .unwrap_or(Action::Run);
-        if action == Action::Check && self.config_file.is_none() && !self.ignored.is_empty() {
+        let is_look = matches!(action, Action::Check | Action::Test);
+        if is_look && self.config_file.is_none() && !self.ignored.is_empty() {
             self.config_file = Some(self.ignored.remove(0));
         }
         Options {

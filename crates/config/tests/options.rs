@@ -55,6 +55,14 @@ fn options_are_taken_in_every_form_that_rocketmq_takes() {
             expect(Some("x"), None, Action::Check),
         ),
         (
+            &["-c", "x", "--test-config"],
+            expect(Some("x"), None, Action::Test),
+        ),
+        (
+            &["--test-config", "x"],
+            expect(Some("x"), None, Action::Test),
+        ),
+        (
             &["--check-config", "-c", "x"],
             expect(Some("x"), None, Action::Check),
         ),
@@ -142,6 +150,7 @@ fn help_names_every_option() {
         "-h,--help",
         "   --check-config",
         "   --strict",
+        "   --test-config",
     ] {
         assert!(text.contains(option), "{option} in {text}");
     }

@@ -25,6 +25,6 @@ pub mod watchdog;
 
 pub use exit::Failure;
 pub use logging::Logging;
-pub use signals::{Signal, Signals};
+pub use signals::{Signal, Signals, StopOrder};
 pub use sockets::Sockets;
 pub use startup::{Program, Start};

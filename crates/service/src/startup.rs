@@ -96,7 +96,7 @@ pub fn begin<C: Settings>(program: &Program<C>) -> Start<C> {
             say(&crate::manual::text(program, kind));
             return Start::Exit(ExitCode::from(OK));
         }
-        Action::Run | Action::Check | Action::PrintAll | Action::PrintImportant => {}
+        Action::Run | Action::Check | Action::Test | Action::PrintAll | Action::PrintImportant => {}
     }
     if options.action == Action::Run {
         crate::notify::status("Reading the configuration");
@@ -322,10 +322,11 @@ fn conclude<C: Settings>(program: &Program<C>, options: &Options, loaded: Loaded
     }
     let runs = options.action == Action::Run;
     if loaded.refused() || !runs {
-        let least = if options.action == Action::Check {
-            Severity::Note
-        } else {
-            Severity::Warning
+        let least = match options.action {
+            Action::Check => Severity::Note,
+            // The reload that follows says the rest.
+            Action::Test => Severity::Error,
+            _ => Severity::Warning,
         };
         for finding in loaded
             .findings

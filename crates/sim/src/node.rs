@@ -18,7 +18,7 @@ use gantry_disk::faulty::FaultyDisk;
 use gantry_disk::{Disk, replace};
 use gantry_message::Millis;
 use gantry_replication::{Copies, Misfit, Part};
-use gantry_store::{Clock, Cut, Store, StoreConfig};
+use gantry_store::{Clock, Store, StoreConfig};
 use gantry_wire::bodies::{ConsumerOffsets, HaMaster};
 
 use crate::master::{Counted, MasterSide};

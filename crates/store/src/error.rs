@@ -55,6 +55,9 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Recovery was ended by who watches it: see [`crate::RecoveryWatch::until`].
+    #[error("recovery was interrupted, the next start begins it again")]
+    Interrupted,
     /// The store was stopped.
     #[error("the store is shut down")]
     ShutDown,

@@ -123,7 +123,7 @@ pub struct Store {
 impl Store {
     /// Locks, loads and recovers the store below `config.root`. What is damaged is set aside and named in the log; only
     /// the environment (no permission, no space for the first files, another process, a log folder that is not mounted)
-    /// makes it fail, and then nothing was changed.
+    /// makes it fail, and then nothing was changed. Whoever watches recovery may end it half way: [`RecoveryWatch::until`].
     pub fn open(
         disk: Arc<dyn Disk>,
         config: StoreConfig,

@@ -23,6 +23,7 @@ use crate::paths::Paths;
 use crate::queue::Extent;
 use crate::queue_files::{QueueFiles, first_live};
 use crate::queues::Queues;
+use crate::recovery::RecoveryWatch;
 use crate::width::{narrow, wide};
 
 /// More entries in a row than this are no left-overs.
@@ -42,6 +43,8 @@ pub(crate) struct QueueLoader<'a> {
     pub(crate) deletions: &'a Deletions,
     /// The log was cut: what comes behind may fill what was lost.
     pub(crate) is_cut: bool,
+    /// Who may end it.
+    pub(crate) watch: &'a RecoveryWatch,
     /// Entries below `before` are all there and right.
     pub(crate) trusted: bool,
 }
@@ -66,6 +69,7 @@ impl QueueLoader<'_> {
         let work = || {
             let mut loaded = Loaded::default();
             while let Some((topic, id)) = queues.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.watch.check()?;
                 let missing = self.load(topic, *id, &mut loaded.clean_ends)?;
                 loaded.missing = loaded.missing.into_iter().chain(missing).min();
             }

@@ -150,7 +150,7 @@ impl Recovery<'_> {
     ) -> Result<Recovered, StoreError> {
         let told = Told::new(&self.config.recovery_watch);
         let chain = Chain::new(segments);
-        told.tell(Phase::Queues, 0, 0);
+        told.tell(Phase::Queues, 0, 0)?;
         let mut lost = self.fill_gaps(&chain, segment_size)?;
         let checkpoint = self
             .read(&self.paths.checkpoint())?
@@ -193,7 +193,7 @@ impl Recovery<'_> {
             self.name_what_is_missing(&chain, segment_size, position.end, noted);
         }
         let replayed = position.end - from;
-        told.tell(Phase::Finish, replayed, replayed);
+        told.tell(Phase::Finish, replayed, replayed)?;
         self.finish_log(&chain, position.end, &start)?;
         self.write_queues()?;
         self.finish_queues(position.end, &start)?;
@@ -357,6 +357,7 @@ impl Recovery<'_> {
             trusted: start.queues_trusted,
             deletions: self.deletions,
             is_cut: self.cut.is_some(),
+            watch: &self.config.recovery_watch,
         };
         let all = self.listed_queues(&root)?;
         if self.replay == Replay::All {
@@ -458,7 +459,7 @@ impl Recovery<'_> {
         let mut told_at = None;
         loop {
             if told_at.is_none_or(|told_at| told_at + TELL_EVERY <= at) {
-                told.tell(Phase::Log, at - from, total);
+                told.tell(Phase::Log, at - from, total)?;
                 told_at = Some(at);
             }
             match cursor.step(at) {
@@ -544,6 +545,7 @@ impl Recovery<'_> {
         let synced = start.at.min(start.doubted_from).min(end.saturating_sub(1));
         let segments = chain.between(synced, end.max(1)).into_iter();
         for segment in segments.filter(|segment| !segment.is_read_only()) {
+            self.config.recovery_watch.check()?;
             let zero = end.max(segment.start())..segment.end();
             if zero.start < zero.end {
                 segment
@@ -565,6 +567,7 @@ impl Recovery<'_> {
     fn write_queues(&self) -> Result<(), StoreError> {
         let (mut scratch, mut waiting) = (Vec::new(), 0);
         for queue in self.dispatcher.take_dirty() {
+            self.config.recovery_watch.check()?;
             let Err(error) = queue.write_out(self.files, &mut scratch) else {
                 continue;
             };
@@ -582,6 +585,7 @@ impl Recovery<'_> {
     /// Cuts queue files behind their last entry.
     fn finish_queues(&self, end: u64, start: &Start) -> Result<(), StoreError> {
         for queue in self.queues.all() {
+            self.config.recovery_watch.check()?;
             let fail =
                 |error| StoreError::io("cut", &self.files.dir_of(queue.topic(), queue.id()))(error);
             let max = queue.max().0;

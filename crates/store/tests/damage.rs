@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use gantry_disk::faulty::{FaultyDisk, Operation};
 use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
 use gantry_store::{
-    AppendError, Clock, Outcome, Phase, ReadStatus, RecoveryWatch, Store, StoreConfig, Tags,
+    AppendError, Clock, Outcome, Phase, ReadStatus, RecoveryWatch, Store, StoreConfig, StoreError,
+    Tags,
 };
 
 const SEGMENT: u64 = 4096;
@@ -1259,6 +1260,71 @@ fn garbage_in_an_index_file_costs_keys_and_nothing_else() {
             "byte {at}: {found}"
         );
         assert_eq!(all(&store, "K", 0).len(), 120);
+    }
+}
+
+/// Ended at the first question whether to go on, at the second, and so on until one gets through: each begins where the
+/// one before has left off, and what is found at last is what a recovery that nobody disturbs finds.
+#[test]
+fn a_recovery_that_is_ended_half_way_leaves_everything_to_the_next_one() {
+    type Spoil = fn(&Home);
+    let cases: [(&str, Spoil); 4] = [
+        ("as it was", |_| {}),
+        ("nothing noted", |home| home.disk.take(Path::new(PROGRESS))),
+        ("queues gone", |home| {
+            home.disk.take(Path::new(PROGRESS));
+            let files = home.below("/store/consumequeue/T");
+            files.iter().for_each(|path| home.disk.take(path));
+        }),
+        ("damaged", |home| {
+            let second = &home.below(LOG)[1];
+            home.change(second, |bytes| bytes[1000..1300].fill(0xee));
+        }),
+    ];
+    const ABORT: &str = "/store/abort";
+    let places = [("T", 0), ("T", 1), ("U", 3)];
+    let open = |disk: &FaultyDisk, home: &Home, watch| {
+        let config = StoreConfig {
+            segment_size: 1 << 18,
+            recovery_watch: watch,
+            ..home.config()
+        };
+        Store::open(Arc::new(disk.clone()), config, Millis(0))
+    };
+    for (what, spoil) in cases {
+        let home = Home::new(1);
+        let store = open(&home.disk, &home, RecoveryWatch::default()).unwrap();
+        store.mark_running().unwrap();
+        let mut sent = 0;
+        while store.max_offset().0 < 5 << 19 {
+            let (topic, id) = places[sent % places.len()];
+            put(&store, topic, id, &vec![b'x'; 1 + sent % 3000]);
+            sent += 1;
+        }
+        drop(store);
+        home.disk.kill();
+        spoil(&home);
+        let read = |store: &Store| places.map(|(topic, id)| all(store, topic, id));
+        let undisturbed = open(&home.disk.fork(), &home, RecoveryWatch::default());
+        let whole = read(&undisturbed.unwrap());
+        let mut ended = 0;
+        let store = loop {
+            let left = AtomicI64::new(ended);
+            let watch = RecoveryWatch::default();
+            let watch = watch.until(move || left.fetch_sub(1, Ordering::Relaxed) <= 0);
+            match open(&home.disk, &home, watch) {
+                Err(StoreError::Interrupted) => {}
+                other => break other.unwrap(),
+            }
+            assert!(home.disk.files().contains(&ABORT.into()), "{what}: {ended}");
+            ended += 1;
+        };
+        assert!(5 < ended, "{what}: {ended}");
+        for (found, expected) in read(&store).iter().zip(&whole) {
+            same(found, expected, what);
+        }
+        store.shutdown().unwrap();
+        assert!(!home.disk.files().contains(&ABORT.into()), "{what}");
     }
 }
 

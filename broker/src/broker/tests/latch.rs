@@ -49,9 +49,10 @@ fn on_faulty_disk_that(
         .build()
         .unwrap();
     runtime.block_on(async {
-        let broker = Broker::start_on(Arc::new(disk.clone()), config, Sockets::none())
-            .await
-            .unwrap();
+        let order = StopOrder::default();
+        let disk_of_it = Arc::new(disk.clone());
+        let broker = Broker::start_on(disk_of_it, config, Sockets::none(), &order).await;
+        let broker = broker.unwrap().unwrap();
         let client = Client::connect(&broker).await;
         client.prepare("first").await;
         test(&broker, &client, &disk).await;

@@ -45,7 +45,13 @@ fn expected(epoch: &str, part: &str) -> (String, String) {
 async fn again(broker: Broker) -> (Broker, Client) {
     let again = broker.again().await;
     assert!(matches!(again, Again::Part), "{again:?}");
-    let broker = broker.start_again(again).await.unwrap();
+    started_again(broker, again).await
+}
+
+async fn started_again(broker: Broker, again: Again) -> (Broker, Client) {
+    let order = StopOrder::default();
+    let broker = broker.start_again(again, &order).await;
+    let broker = broker.unwrap().unwrap();
     let client = Client::connect(&broker).await;
     (broker, client)
 }
@@ -126,8 +132,7 @@ fn a_slave_that_is_promoted_gives_up_nothing_that_it_was_to_cut() {
                     },
                     epoch: Epoch::NONE,
                 };
-                let broker = broker.start_again(Again::Cut(misfit)).await.unwrap();
-                let client = Client::connect(&broker).await;
+                let (broker, client) = started_again(broker, Again::Cut(misfit)).await;
                 let status = client.status().await;
                 let (role, left) = if is_promoted {
                     ("ASYNC_MASTER", end)

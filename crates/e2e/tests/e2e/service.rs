@@ -1,19 +1,21 @@
 //! Daemons as units: what systemd hears of them, sockets that outlive them, signs of life that follow the work.
 
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use gantry_e2e::clients::Java;
-use gantry_e2e::ledger::send;
+use gantry_e2e::ledger::{fill, send, verify};
 use gantry_e2e::programs::room;
 use gantry_e2e::server::{Make, Server, create_topic};
 use gantry_e2e::systemd::{Message, Systemd};
 use gantry_e2e::wait::{Turn, until};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 const TOPIC: &str = "service";
 const SET_READ_ONLY: i32 = 46003;
@@ -189,6 +191,69 @@ fn a_broker_says_what_it_does_and_no_restart_refuses_a_connection() -> Result<()
     systemd.said_in_order(&["FDSTOREREMOVE=1\nFDNAME=remoting", "BARRIER=1"])?;
     ensure!(systemd.kept().len() == 4, "{:?}", systemd.kept());
     ensure!(TcpStream::connect(("127.0.0.1", ports.0)).is_ok());
+    Ok(())
+}
+
+/// A stop in the middle of a recovery ends it and is no failure; the next start begins it again and finds everything.
+#[test]
+fn a_recovery_is_no_reason_to_keep_a_stop_waiting() -> Result<()> {
+    let room = room("unit-recovery")?;
+    let systemd = Systemd::start(room.path())?;
+    let mut broker = Server::broker(Make::Gantry, room.path(), "broker-a", &[], &[])?;
+    create_topic(&broker, &[], TOPIC, 2)?;
+    broker.stop()?;
+    broker.start()?;
+    let entries = fill(&broker.address(), TOPIC, 2, 0)?;
+    broker.kill()?;
+    let store = broker.folder().join("store");
+    // Recovery reads this file. As a pipe it holds it up until somebody comes to write.
+    let (pipe, aside) = (store.join("checkpoint"), room.path().join("checkpoint"));
+    std::fs::rename(&pipe, &aside)?;
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        systemd.forget();
+        let command = systemd.command(None)?;
+        let mut child = std::process::Command::new(&command[0])
+            .args(&command[1..])
+            .arg(gantry_e2e::programs::program("mqbroker")?)
+            .arg("-c")
+            .arg(broker.folder().join("gantry.conf"))
+            .env("HOME", broker.folder())
+            .spawn()?;
+        systemd.await_message(&["STATUS=Recovering: loading queues"])?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        kill(pid, signal)?;
+        systemd.await_message(&["STOPPING=1\nSTATUS=Stopping"])?;
+        // Whoever loses patience changes nothing.
+        kill(pid, Signal::SIGTERM)?;
+        until("recovery to go on", || {
+            let mut writer = std::fs::File::options();
+            let writer = writer.write(true).custom_flags(nix::libc::O_NONBLOCK);
+            Ok(writer.open(&pipe).is_ok())
+        })?;
+        let mut ended = None;
+        until("its end", || {
+            ended = child.try_wait()?;
+            Ok(ended.is_some())
+        })?;
+        ensure!(ended.is_some_and(|status| status.success()), "{ended:?}");
+        let said = systemd.messages();
+        let served = said.iter().any(|message| message.text.contains("READY=1"));
+        ensure!(!served, "{said:#?}");
+        ensure!(store.join("abort").exists(), "the store is marked clean");
+    }
+    let log = broker.log()?;
+    let stopped = "stopped while the store was recovered; nothing is lost";
+    ensure!(log.matches(stopped).count() == 2, "{log}");
+    std::fs::remove_file(&pipe)?;
+    std::fs::rename(&aside, &pipe)?;
+    broker.start()?;
+    verify(&broker.address(), TOPIC, &entries)?;
+    broker.stop()?;
+    ensure!(
+        !store.join("abort").exists(),
+        "the store is not marked clean"
+    );
     Ok(())
 }
 

@@ -40,6 +40,34 @@ pub(crate) fn kill(stage: &Stage<'_>) -> Result<()> {
             "{unit} did not start"
         );
     }
+    verify(&machine, TOPIC, &entries)?;
+
+    // A stop ends a recovery, and that is no failure. As a pipe this file holds recovery up until somebody comes to write.
+    let pipe = "/var/lib/gantry/broker/checkpoint";
+    machine.run("systemctl restart mqbroker; systemctl kill --signal=KILL mqbroker; systemctl stop mqbroker")?;
+    machine.run(&format!(
+        "cd /root && mv {pipe} checkpoint && mkfifo -m 600 {pipe} && chown gantry: {pipe}; systemctl reset-failed; systemctl start --no-block mqbroker"
+    ))?;
+    let status = |words: &'static str| {
+        machine.await_property("mqbroker", "StatusText", |text| text.starts_with(words))
+    };
+    status("Recovering")?;
+    machine.run("systemctl stop --no-block mqbroker")?;
+    status("Stopping")?;
+    machine.run(&format!("timeout 60 sh -c ': > {pipe}'"))?;
+    machine.await_property("mqbroker", "ActiveState", |state| state == "inactive")?;
+    for (property, value) in [
+        ("Result", "success"),
+        ("ExecMainStatus", "0"),
+        ("NRestarts", "0"),
+    ] {
+        let shown = machine.show("mqbroker", property)?;
+        ensure!(shown == value, "{property}={shown}");
+    }
+    let said = machine.journal("mqbroker")?;
+    says(&said, &["stopped while the store was recovered"])?;
+    stage.step("a recovery was ended by a stop");
+    machine.run(&format!("mv /root/checkpoint {pipe} && test -e /var/lib/gantry/broker/abort && systemctl start mqbroker"))?;
     verify(&machine, TOPIC, &entries)
 }
 

@@ -109,7 +109,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "kill",
-        about: "a kill -9 is followed by a start, and so is a power cut",
+        about: "a kill -9 is followed by a start, and so is a power cut; a stop ends a recovery",
         run: failing::kill,
     },
     Case {

@@ -102,10 +102,36 @@ pub(crate) fn reload(stage: &Stage<'_>) -> Result<()> {
             until("a line of level debug", || Ok(!debug()?.is_empty()))?;
         }
 
+        // A bad file fails the reload, with one line that says where, and the daemon does not hear of it.
         set(&machine, file, "ioThreads", "\"many\"")?;
-        machine.run(&format!("systemctl reload {unit}"))?;
+        let line = machine.run(&format!("grep -n '^ioThreads' {file} | cut -d: -f1"))?;
+        let (code, said) = machine.tried(&format!("systemctl reload {unit} 2>&1"))?;
+        ensure!(code != 0 && said.contains("failed"), "{code} {said}");
+        machine.run("journalctl -q --sync")?;
+        let error = format!("{unit}: error: {file}:{}: ioThreads: ", line.trim());
+        let journal = format!("journalctl --no-pager -q -o cat -u {unit} -p err");
+        let errors = machine.run(&journal)?;
+        let tested = errors.lines().filter(|line| line.contains("ioThreads"));
+        let tested: Vec<&str> = tested.collect();
+        ensure!(
+            matches!(tested[..], [only] if only.starts_with(&error)),
+            "{error:?} is not what there is of it in\n{errors}"
+        );
+        let serves = |words: &str| -> Result<()> {
+            let status = machine.show(unit, "StatusText")?;
+            ensure!(status.contains(words), "{status}");
+            ensure!(machine.show(unit, "ActiveState")? == "active");
+            ensure!(pid == machine.show(unit, "MainPID")?);
+            machine.run("mqadmin topicList -n 127.0.0.1:9876 >/dev/null; mqadmin brokerStatus -b 127.0.0.1:10911 >/dev/null")?;
+            Ok(())
+        };
+        serves("Serving")?;
+        stage.step(&format!("a bad file failed the reload of {unit}"));
+
+        // Who sends the signal by hand is told by status and log.
+        machine.run(&format!("systemctl kill -s HUP --kill-who=main {unit}"))?;
         text(&["NOT RELOADED: ", "ioThreads"])?;
-        ensure!(machine.show(unit, "ActiveState")? == "active");
+        serves("Serving")?;
         let refused = machine.run(&format!(
             "journalctl --no-pager -q -u {unit} MESSAGE_ID=f08b3ac14d7e4f59a26c91e7b5d0438f"
         ))?;

@@ -104,6 +104,7 @@ impl Recovery<'_> {
     ) -> Result<Vec<Range<u64>>, StoreError> {
         let mut empty = Vec::new();
         for segment in chain.all().iter().filter(|segment| segment.end() <= end) {
+            self.config.recovery_watch.check()?;
             let fail = |error| StoreError::io("read", segment.path())(error);
             let mut head = [0; 8];
             segment.read(&mut head, segment.start()).map_err(fail)?;

@@ -1,9 +1,11 @@
-//! How far recovery is: told to whoever watches, and every few seconds to the log.
+//! How far recovery is: told to whoever watches, who may end it, and every few seconds to the log.
 
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::error::StoreError;
 
 /// A recovery that takes long says so in the log this often.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -44,13 +46,37 @@ pub struct Stage {
 
 /// Is told how far recovery is, at least once for each phase and for each MiB of the log. Must not block.
 #[derive(Clone, Default)]
-pub struct RecoveryWatch(Option<Arc<dyn Fn(Stage) + Send + Sync>>);
+pub struct RecoveryWatch {
+    told: Option<Arc<dyn Fn(Stage) + Send + Sync>>,
+    is_unwanted: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
 
 impl RecoveryWatch {
     /// Calls `told` on the thread that opens the store.
     #[must_use]
     pub fn new(told: impl Fn(Stage) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(told)))
+        Self {
+            told: Some(Arc::new(told)),
+            is_unwanted: None,
+        }
+    }
+
+    /// Ends recovery with [`StoreError::Interrupted`] once `is_unwanted`. It is asked for each queue and each MiB of the log,
+    /// by several threads. The store is left as by a `kill -9`: the next one to open it recovers it.
+    #[must_use]
+    pub fn until(self, is_unwanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            is_unwanted: Some(Arc::new(is_unwanted)),
+            ..self
+        }
+    }
+
+    /// An error if nobody wants recovery to go on.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match &self.is_unwanted {
+            Some(is_unwanted) if is_unwanted() => Err(StoreError::Interrupted),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -79,8 +105,10 @@ impl<'a> Told<'a> {
         }
     }
 
-    pub(super) fn tell(&self, phase: Phase, done: u64, total: u64) {
-        if let Some(told) = &self.watch.0 {
+    /// Tells, if recovery is to go on at all.
+    pub(super) fn tell(&self, phase: Phase, done: u64, total: u64) -> Result<(), StoreError> {
+        self.watch.check()?;
+        if let Some(told) = &self.watch.told {
             told(Stage { phase, done, total });
         }
         let (last, before) = self.line.get();
@@ -91,6 +119,7 @@ impl<'a> Told<'a> {
             tracing::info!(phase, done, total, mib_a_second, "recovering");
             self.line.set((Instant::now(), done));
         }
+        Ok(())
     }
 
     pub(super) fn took_ms(&self) -> u64 {
