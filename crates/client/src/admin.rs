@@ -159,6 +159,17 @@ impl Client {
         self.seated(broker, request::TELL_EPOCH, &header).await
     }
 
+    /// 46005: there is such a promotion. Who knows of a newer one says so.
+    pub async fn tell(&self, broker: &str, epoch: Epoch) -> Result<Seated, Error> {
+        let header = TellEpoch {
+            epoch: &epoch.to_string(),
+            if_epoch: None,
+            if_part: None,
+            if_end: None,
+        };
+        self.seated(broker, request::TELL_EPOCH, &header).await
+    }
+
     /// 46005: a slave follows no master before this promotion any more, if `seen` is the newest one that it knows of.
     pub async fn detach(&self, broker: &str, epoch: Epoch, seen: Epoch) -> Result<Seated, Error> {
         let header = TellEpoch {

@@ -358,7 +358,8 @@ impl World {
                 if self.broken == Some(Broken::PromotesUnfenced) {
                     return Ok(None);
                 }
-                Stage::Detach(0)
+                // The others are told behind it, or hear of it.
+                Stage::Promote
             }
             Stage::Detach(next) => {
                 let slaves = now.fleet.iter().flat_map(Fleet::slaves);
@@ -371,17 +372,12 @@ impl World {
                     (*node, seen.unwrap_or_default(), vouches)
                 });
                 let slaves: Vec<_> = slaves.collect();
-                match (slaves.get(next), now.master) {
-                    (Some(slave), _) => match self.detach(&mut now, *slave) {
-                        // They hear of it soon; it is no matter who cannot be told.
-                        Err(_) if now.master.is_some() => Stage::Promote,
-                        told => {
-                            told?;
-                            Stage::Detach(next + 1)
-                        }
-                    },
-                    (None, Some(_)) => Stage::Promote,
-                    (None, None) => Stage::Judge,
+                match slaves.get(next) {
+                    Some(slave) => {
+                        self.detach(&mut now, *slave)?;
+                        Stage::Detach(next + 1)
+                    }
+                    None => Stage::Judge,
                 }
             }
             Stage::Judge => {

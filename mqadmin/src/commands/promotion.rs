@@ -109,10 +109,6 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let (loss, end) = match master {
         Some(master) => {
             let end = take_place(session, &fleet, master, &wanted).await?;
-            // They would hear of it soon; it is no matter who cannot be told.
-            if let Err(failure) = detach_slaves(session, &fleet, *epoch).await {
-                step(session, failure)?;
-            }
             (Loss::Nothing, end)
         }
         None => count_slaves(session, &fleet, &wanted).await?,
@@ -134,6 +130,9 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
             promoted.min_offset
         ),
     )?;
+    if master.is_some() {
+        tell_slaves(session, &fleet, *epoch).await?;
+    }
     advise(session, &fleet, &promoted, master)?;
     routed(session, &fleet).await
 }
@@ -379,6 +378,25 @@ async fn detach_slaves(
         }
     }
     Ok((told, silent))
+}
+
+/// Behind a promotion in which nobody had to be counted: the other slaves would hear of it soon, and who does not answer
+/// holds nobody up.
+async fn tell_slaves(
+    session: &mut Session<'_>,
+    fleet: &Fleet,
+    epoch: Epoch,
+) -> Result<(), Failure> {
+    for Replica { id, address, .. } in fleet.slaves() {
+        let line = match session.client.tell(address, epoch).await {
+            Ok(_) => format!("{address}, slave {id}, is told, and follows the new master"),
+            Err(error) => {
+                format!("{address}, slave {id}, cannot be told, and hears of it later: {error}")
+            }
+        };
+        step(session, line)?;
+    }
+    Ok(())
 }
 
 async fn become_master(
