@@ -301,13 +301,14 @@ async fn count_slaves(
         let end = asked(&old.address, pinned)?.max_offset;
         now.master = OldMaster::Drained { end };
     }
-    let told = detach_slaves(session, fleet, wanted.epoch).await?;
-    now.silent = told.1;
+    // As they answer now, and not as they did before.
+    let (told, silent) = detach_slaves(session, fleet, wanted.epoch).await?;
+    (now.others, now.silent) = (Vec::new(), silent);
     // What it got meanwhile counts, too.
     let candidate = session.client.ha_status(&fleet.address).await?;
     now.candidate = candidate.max_offset;
-    for (address, end) in told.0 {
-        // They grow no more.
+    for (address, end) in told {
+        // Their logs grow no more.
         let compared = async {
             let status = session.client.ha_status(&address).await?;
             logs::are_one(session, (&fleet.address, &candidate), (&address, &status)).await

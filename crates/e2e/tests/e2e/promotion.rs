@@ -2,13 +2,13 @@
 //! back as a slave and as nothing else.
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
 use gantry_e2e::clients::Java;
 use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::mqadmin::mqadmin;
-use gantry_e2e::programs::room;
+use gantry_e2e::programs::{room, run};
 use gantry_e2e::server::{self, Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
 use nix::sys::signal::{Signal, kill};
@@ -452,4 +452,75 @@ fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> 
     })?;
     fleet.acknowledges(2)?;
     fleet.has_all(2)
+}
+
+/// Nobody waits for a slave that has nothing to do with it.
+#[test]
+fn a_slave_that_does_not_answer_holds_up_no_hand_over() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("held-up", Make::Gantry, 2)?;
+    fleet.signal(2, Signal::SIGSTOP)?;
+    let said = fleet.promote(1, &[])?;
+    let place = |words: &str| said.find(words);
+    let (promoted, untold) = (place("since promotion 1.1"), place("cannot be told"));
+    ensure!(promoted.is_some() && promoted < untold, "{said}");
+    fleet.signal(2, Signal::SIGCONT)?;
+    // It hears of it by itself.
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(2)?;
+    fleet.same_log(1, 2)
+}
+
+/// The master lost its end, and one slave only was there when it went on: both slaves had followed it when they asked last,
+/// and each has what the other lacks.
+#[test]
+fn slaves_with_different_logs_are_compared_before_one_is_promoted() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("different", Make::Gantry, 2)?;
+    let (store, copy) = (fleet.store(0), fleet.room.path().join("copy"));
+    fleet.brokers[0].stop()?;
+    let mut copying = Command::new("cp");
+    run("the copy", copying.arg("-a").args([&store, &copy]))?;
+    fleet.brokers[0].start()?;
+    fleet.acknowledges(0)?;
+    let before = fleet.ledger.len();
+    fleet.fill(0)?;
+    fleet.has_all(1)?;
+    fleet.vouches(1)?;
+    fleet.brokers[1].stop()?;
+    fleet.brokers[0].kill()?;
+    std::fs::remove_dir_all(&store)?;
+    std::fs::rename(&copy, &store)?;
+    // What it lost is lost; it is what it took since that counts.
+    fleet.ledger.truncate(before);
+    fleet.brokers[0].start()?;
+    fleet.acknowledges(0)?;
+    fleet.fill(0)?;
+    fleet.vouches(2)?;
+    fleet.brokers[0].kill()?;
+    fleet.brokers[1].start()?;
+    until("both slaves to be registered", || {
+        let list = fleet.succeeds(&["clusterList"])?;
+        Ok((1..=2).all(|slave| list.contains(&fleet.brokers[slave].address())))
+    })?;
+    for (slave, other) in [(1, 2), (2, 1)] {
+        let [address, other] = [slave, other].map(|slave| fleet.brokers[slave].address());
+        until("the two to be compared", || {
+            let said = fleet.refused(&["promote", "-b", &address, "-s", "2"])?;
+            Ok(said.contains(&format!("its log and that of {other} are not the same")))
+        })?;
+    }
+    ensure!(
+        fleet.status(1)?.contains("SLAVE, log"),
+        "nothing has changed"
+    );
+    fleet.promote(2, &["-s", "2", "--accept-loss", "all"])?;
+    fleet.acknowledges(2)?;
+    fleet.has_all(2)?;
+    // What only the other one had goes to its quarantine.
+    fleet.same_log(2, 1)?;
+    let kept = std::fs::read_dir(fleet.store(1).join("quarantine"))?.count();
+    ensure!(0 < kept, "nothing was kept");
+    Ok(())
 }
