@@ -866,3 +866,43 @@ fn replication_is_shown_and_brokers_are_drained() {
         }
     }
 }
+
+/// What cannot be is said before anybody is asked: nobody listens at that port.
+#[test]
+fn a_promotion_that_cannot_be_meant_asks_nobody() {
+    for (option, value, words) in [
+        ("-s", "0", "--slaves 0: it is 1 to 1000"),
+        ("-s", "1001", "--slaves 1001: it is 1 to 1000"),
+        ("-k", "0", "--inSyncReplicas 0: it is 1 to 1000"),
+        ("-w", "0", "--wait 0: it is 1 to 600 s"),
+        ("-w", "601", "--wait 601: it is 1 to 600 s"),
+        (
+            "-r",
+            "SLAVE",
+            "--role SLAVE: it is ASYNC_MASTER or SYNC_MASTER",
+        ),
+        (
+            "-l",
+            "-1",
+            "--accept-loss -1: it is a number of bytes of the log, or all",
+        ),
+        (
+            "-l",
+            "some",
+            "--accept-loss some: it is a number of bytes of the log, or all",
+        ),
+    ] {
+        let args = ["promote", "-b", "127.0.0.1:1", option, value];
+        refuses(&args, words);
+    }
+    let many = ["promote", "-b", "127.0.0.1:1", "-s", "1", "-k", "2"];
+    refuses(&many, "--inSyncReplicas 2: the old master had 1 slaves");
+}
+
+fn refuses(args: &[&str], words: &str) {
+    let output = mqadmin().args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(words), "{args:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!output.status.success());
+}

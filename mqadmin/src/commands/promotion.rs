@@ -9,6 +9,7 @@
 mod fleet;
 mod logs;
 mod rejoin;
+mod terms;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::{
 };
 use fleet::{Fleet, Replica, epoch_of, vouches};
 pub use rejoin::rejoin;
+use terms::Terms;
 
 /// How often something that has to come is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -33,21 +35,18 @@ const SETTLES: Duration = Duration::from_secs(60);
 const STARTS: Duration = Duration::from_secs(5);
 /// So long a master holds on each time that it is asked to: whoever promotes may be gone.
 const HOLD_MS: i64 = 5_000;
-/// The longest that it is asked again.
-const PATIENCE_MAX: u64 = 600;
 
 /// What a promotion is to be.
 struct Wanted {
     epoch: Epoch,
     role: String,
-    accepted: Accepted,
-    /// How long the slave may take to get the rest.
-    patience: Duration,
+    terms: Terms,
 }
 
 /// promote: a slave becomes the master of its name, unless that could lose what was acknowledged.
 pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let address = session.arguments.required('b')?.to_owned();
+    let terms = Terms::read(session)?;
     let ask = async || session.client.ha_status(&address).await;
     let candidate = answered(Instant::now() + STARTS, ask).await;
     let candidate = asked(&address, candidate)?;
@@ -61,7 +60,6 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         );
     }
     let fleet = Fleet::look(session, (address, candidate)).await?;
-    let (accepted, patience) = (accepted(session)?, patience(session)?);
     let epoch = fleet.next_epoch()?;
     let master = fleet.living_master()?;
     if let Some(master) = master.filter(|_| fleet.candidate.gave_way) {
@@ -71,12 +69,11 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         )));
     }
     let wanted = Wanted {
-        role: fleet.role(session)?,
+        role: fleet.role(&terms)?,
         epoch,
-        accepted,
-        patience,
+        terms,
     };
-    let mut now = fleet.situation(session, master)?;
+    let mut now = fleet.situation(&wanted.terms, master)?;
     if master.is_none() {
         // Who cannot be asked now is asked again.
         for slave in fleet.slaves().filter(|slave| vouches(slave)) {
@@ -90,7 +87,7 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let loss = now.loss();
     // A living master that has more is waited for, not lost.
     if master.is_none() {
-        judge(&fleet, &loss, wanted.accepted)?;
+        judge(&fleet, &loss, wanted.terms.accepted)?;
     }
     let Wanted { epoch, role, .. } = &wanted;
     let could = session.client.check_promotion(&fleet.address, *epoch, role);
@@ -149,7 +146,7 @@ async fn take_place(
         Ok(status) => (epoch_of(status)?, status.max_offset),
         Err(_) => (Epoch::NONE, 0),
     };
-    let patience = wanted.patience;
+    let patience = wanted.terms.patience;
     // It takes messages until the slave is close.
     has_all(session, fleet, Goal { end, held: None }, patience).await?;
     let end = hold(session, address).await?;
@@ -286,7 +283,7 @@ async fn count_slaves(
     fleet: &Fleet,
     wanted: &Wanted,
 ) -> Result<(Loss, i64), Failure> {
-    let mut now = fleet.situation(session, None)?;
+    let mut now = fleet.situation(&wanted.terms, None)?;
     if let Some(old) = fleet.gave_way() {
         // It could be promoted itself: not any more.
         let seen = old
@@ -328,7 +325,7 @@ async fn count_slaves(
         }
     }
     let loss = now.loss();
-    judge(fleet, &loss, wanted.accepted)?;
+    judge(fleet, &loss, wanted.terms.accepted)?;
     Ok((loss, now.candidate))
 }
 
@@ -467,27 +464,6 @@ fn advise(
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn patience(session: &Session<'_>) -> Result<Duration, Failure> {
-    let seconds = session.arguments.number('w', 30)?;
-    if !(1..=PATIENCE_MAX).contains(&seconds) {
-        return Err(Failure::Said(format!(
-            "--wait {seconds}: it is 1 to {PATIENCE_MAX} s"
-        )));
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
-fn accepted(session: &Session<'_>) -> Result<Accepted, Failure> {
-    let Some(text) = session.arguments.text('l') else {
-        return Ok(Accepted::Bytes(0));
-    };
-    Accepted::parse(text).ok_or_else(|| {
-        Failure::Said(format!(
-            "--accept-loss {text}: it is a number of bytes of the log, or all"
-        ))
-    })
 }
 
 /// Stops a promotion that could lose more than may be lost.

@@ -8,7 +8,10 @@ use gantry_wire::{
 };
 use tokio::time::Instant;
 
-use super::{STARTS, answered};
+use super::{
+    STARTS, answered,
+    terms::{ROLES, Terms},
+};
 use crate::{
     promotion::{Known, OldMaster, Situation},
     session::{Failure, Session},
@@ -16,8 +19,6 @@ use crate::{
 
 /// A master says something at least every five seconds (haSendHeartbeatInterval).
 const ALIVE_MS: i64 = 6_000;
-/// A name has no more brokers.
-const REPLICAS_MAX: usize = 1_000;
 
 /// A broker of the name, and what came of asking it.
 pub(super) struct Replica {
@@ -240,11 +241,10 @@ impl Fleet {
     }
 
     /// What the slave is to be: as told, else as its master was.
-    pub(super) fn role(&self, session: &Session<'_>) -> Result<String, Failure> {
-        const ROLES: [&str; 2] = ["ASYNC_MASTER", "SYNC_MASTER"];
+    pub(super) fn role(&self, terms: &Terms) -> Result<String, Failure> {
         if self.candidate.is_fenced {
             let own = &self.candidate.role;
-            return match session.arguments.text('r') {
+            return match terms.role {
                 Some(role) if role != own => Err(Failure::Said(format!(
                     "--role {role}: the configuration of {} says {own}, which counts",
                     self.address
@@ -252,13 +252,8 @@ impl Fleet {
                 _ => Ok(own.clone()),
             };
         }
-        if let Some(role) = session.arguments.text('r') {
-            return match ROLES.iter().find(|known| **known == role) {
-                Some(role) => Ok((*role).to_owned()),
-                None => Err(Failure::Said(format!(
-                    "--role {role}: it is ASYNC_MASTER or SYNC_MASTER"
-                ))),
-            };
+        if let Some(role) = terms.role {
+            return Ok(role.to_owned());
         }
         let known = self.known().map(|known| known.role.as_str());
         let statuses = self
@@ -275,23 +270,13 @@ impl Fleet {
     /// As it looks from here, without changing anything.
     pub(super) fn situation(
         &self,
-        session: &Session<'_>,
+        terms: &Terms,
         master: Option<&Replica>,
     ) -> Result<Situation, Failure> {
         let end = |replica: &Replica| replica.answer.as_ref().ok().map(|status| status.max_offset);
         let (others, silent): (Vec<_>, Vec<_>) = self.slaves().partition(|slave| vouches(slave));
         let others = others.into_iter();
         let others = others.filter_map(|slave| Some((slave.address.clone(), end(slave)?)));
-        let slaves = match session.arguments.text('s') {
-            Some(_) => Some(counted(session, ('s', "slaves", 1))?),
-            None => None,
-        };
-        let in_sync_replicas = counted(session, ('k', "inSyncReplicas", 1))?;
-        if let Some(slaves) = slaves.filter(|slaves| *slaves < in_sync_replicas) {
-            return Err(Failure::Said(format!(
-                "--inSyncReplicas {in_sync_replicas}: the old master had {slaves} slaves (--slaves)"
-            )));
-        }
         let (known, nameless) = match self.known() {
             Some(known) => (
                 Some(known),
@@ -315,8 +300,8 @@ impl Fleet {
             },
             known: Known {
                 is_sync: known.is_none_or(|known| known.role != "ASYNC_MASTER"),
-                in_sync_replicas,
-                slaves,
+                in_sync_replicas: terms.in_sync_replicas,
+                slaves: terms.slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),
                 followed: has_followed(&self.candidate),
@@ -348,20 +333,6 @@ impl Fleet {
             })
         })
     }
-}
-
-/// A number of brokers of one name.
-fn counted(
-    session: &Session<'_>,
-    (option, name, default): (char, &str, usize),
-) -> Result<usize, Failure> {
-    let count = session.arguments.number(option, default)?;
-    if !(1..=REPLICAS_MAX).contains(&count) {
-        return Err(Failure::Said(format!(
-            "--{name} {count}: it is 1 to {REPLICAS_MAX}"
-        )));
-    }
-    Ok(count)
 }
 
 /// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
