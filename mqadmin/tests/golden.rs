@@ -4,20 +4,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+mod harness;
+
 use std::{
     collections::HashMap,
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::Path,
     process::{Command, Output},
     sync::{Arc, Mutex},
-    thread,
 };
 
 use gantry_wire::{
     Request, Response,
     codes::{request, response},
-    frame::{self, FRAME_MAX},
 };
 
 /// The servers of the recording with the addresses they had.
@@ -54,11 +53,10 @@ impl Stage {
         let answers = Arc::new(stage.answers());
         for (name, listener) in listeners.into_iter().filter(|(name, _)| *name != away) {
             let (answers, asked) = (Arc::clone(&answers), Arc::clone(&stage.asked));
-            thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let (answers, asked) = (Arc::clone(&answers), Arc::clone(&asked));
-                    thread::spawn(move || serve(name, stream.unwrap(), &answers, &asked));
-                }
+            harness::serve(listener, move |request| {
+                let answer = answer(name, &request, &answers);
+                asked.lock().unwrap().push((name, request));
+                Some(answer)
             });
         }
         stage
@@ -164,33 +162,6 @@ fn mqadmin() -> Command {
 }
 
 type Answers = HashMap<(String, i32, String), Answer>;
-
-fn serve(
-    name: &'static str,
-    mut stream: TcpStream,
-    answers: &Answers,
-    asked: &Mutex<Vec<(&'static str, Request)>>,
-) {
-    let mut buffer = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        match stream.read(&mut chunk) {
-            Ok(0) | Err(_) => return,
-            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
-        }
-        while let Some(frame) = frame::split(&buffer, FRAME_MAX).unwrap() {
-            let header = frame.decode().unwrap();
-            let request =
-                Request::from_header(header, frame.serialization, frame.body.to_vec().into());
-            let size = frame.size;
-            buffer.drain(..size);
-            let mut out = Vec::new();
-            answer(name, &request, answers).encode(&mut out, request.opaque, request.serialization);
-            asked.lock().unwrap().push((name, request));
-            stream.write_all(&out).unwrap();
-        }
-    }
-}
 
 fn answer(name: &str, request: &Request, answers: &Answers) -> Response {
     let field = |name| request.fields.get(name).unwrap_or("-").to_owned();
