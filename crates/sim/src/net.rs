@@ -95,7 +95,7 @@ pub(crate) enum Reply {
     },
     Viewed(Option<Bytes>),
     Offsets(Table),
-    Status(Status),
+    Status(Box<Status>),
     Ends(u64),
 }
 

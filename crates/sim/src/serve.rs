@@ -285,7 +285,7 @@ impl World {
                 self.truth.offsets_written(node, &flat(&table));
                 Some(Reply::Offsets(table))
             }
-            Request::Status => self.status(node).map(Reply::Status),
+            Request::Status => self.status(node).map(Box::new).map(Reply::Status),
             Request::Hold(ms) => {
                 let until = self.now_ms + ms;
                 let broker = self.nodes[node].broker.as_mut()?;

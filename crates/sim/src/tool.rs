@@ -435,13 +435,13 @@ impl World {
         let mut others = Vec::new();
         for (id, node) in all {
             let answer = match self.ask(TOOL, node, Request::Status) {
-                Ok(Reply::Status(status)) => Some(status),
+                Ok(Reply::Status(status)) => Some(*status),
                 _ => None,
             };
             others.push((id, node, answer));
         }
         Ok(Fleet {
-            candidate: own,
+            candidate: *own,
             others,
         })
     }
@@ -491,8 +491,12 @@ impl World {
                 },
             ),
         };
-        match self.ask(TOOL, slave, request) {
-            Ok(Reply::Ends(end) | Reply::Status(Status { end, .. })) if vouches => {
+        let told = match self.ask(TOOL, slave, request) {
+            Ok(Reply::Status(status)) => Ok(Reply::Ends(status.end)),
+            told => told,
+        };
+        match told {
+            Ok(Reply::Ends(end)) if vouches => {
                 let end = i64::try_from(end).unwrap_or(i64::MAX);
                 now.others.push((slave.to_string(), end));
             }

@@ -315,6 +315,10 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     let address = fleet.brokers[2].address();
     let said = fleet.refused(&["promote", "-b", &address, "-r", "SYNC_MASTER"])?;
     ensure!(said.contains(&hint), "{said}");
+    let gave_way = fleet.brokers[1].address();
+    let said = fleet.refused(&["rejoin", "-b", &gave_way])?;
+    let hint = format!("mqadmin promote -b {}", fleet.brokers[0].address());
+    ensure!(said.contains(&hint), "{said}");
     let said = fleet.promote(0, &[])?;
     ensure!(
         said.contains("it has all that was acknowledged with its copies"),

@@ -1,6 +1,6 @@
 //! rejoin: what becomes of a master that was replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_message::Epoch;
 use tokio::time::{Instant, sleep};
@@ -15,6 +15,19 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let status = answered(starts, async || session.client.ha_status(&address).await).await;
     let status = asked(&address, status)?;
     let name = &status.broker_name;
+    let info = session.client.cluster_info().await?;
+    let data = info.broker_addr_table.get(name);
+    let addresses = data
+        .map(|data| data.broker_addrs.clone())
+        .unwrap_or_default();
+    let master = addresses.get(&0).filter(|master| **master != address);
+    if status.gave_way && master.is_none() {
+        let epoch = epoch_of(&status)?;
+        return Err(Failure::Said(format!(
+            "{address} was the master and gave way in promotion {epoch}, which is not finished: {}",
+            successor(&addresses, epoch)
+        )));
+    }
     if status.role == "SLAVE" && !status.is_fenced {
         let id = status.broker_id;
         step(
@@ -23,12 +36,6 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
         )?;
         return follows(session, &address).await;
     }
-    let info = session.client.cluster_info().await?;
-    let data = info.broker_addr_table.get(name);
-    let addresses = data
-        .map(|data| data.broker_addrs.clone())
-        .unwrap_or_default();
-    let master = addresses.get(&0).filter(|master| **master != address);
     let Some(master) = master else {
         return Err(Failure::Said(format!(
             "the name server knows no other master of {name} that {address}, which is {}, could follow: promote a slave first",
@@ -94,6 +101,15 @@ async fn follows(session: &mut Session<'_>, address: &str) -> Result<(), Failure
     }
 }
 
+/// Who is to be promoted for a promotion to be finished.
+fn successor(addresses: &BTreeMap<i64, String>, epoch: Epoch) -> String {
+    let holder = i64::try_from(epoch.holder).unwrap_or_default();
+    match addresses.get(&holder) {
+        Some(slave) => format!("mqadmin promote -b {slave}"),
+        None => format!("start the slave with brokerId {holder} and promote it"),
+    }
+}
+
 /// The first id that nobody has, the new master's former one aside: its configuration may still say that one.
 fn free_id(taken: &BTreeSet<i64>, epoch: Epoch) -> i64 {
     let holder = i64::try_from(epoch.holder).unwrap_or_default();
@@ -104,6 +120,15 @@ fn free_id(taken: &BTreeSet<i64>, epoch: Epoch) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_to_be_the_master_is_named() {
+        let addresses = BTreeMap::from([(2, "10.0.0.2:10911".to_owned())]);
+        let named = successor(&addresses, Epoch::NONE.next(2));
+        assert_eq!(named, "mqadmin promote -b 10.0.0.2:10911");
+        let gone = successor(&addresses, Epoch::NONE.next(3));
+        assert!(gone.contains("brokerId 3"), "{gone}");
+    }
 
     #[test]
     fn a_replaced_master_takes_an_id_that_nobody_has_or_had() {
