@@ -532,6 +532,7 @@ impl Broker {
             delay,
             timers,
             metrics,
+            seats,
             ..
         } = self;
         drop(metrics);
@@ -543,6 +544,8 @@ impl Broker {
         close(store, move || {
             timers.stop();
             delay.stop();
+            // The next start reads who it is.
+            seats.close();
             let saved = offsets.flush();
             saved.map_err(|error| Failure::other(format!("saving consumer offsets: {error}")))
         })

@@ -76,7 +76,7 @@ impl Refusal {
     pub fn seat(fault: &SeatFault) -> Self {
         let code = match fault {
             SeatFault::Refused(_) | SeatFault::Changed { .. } => response::NO_PERMISSION,
-            SeatFault::Io { .. } => response::SYSTEM_ERROR,
+            SeatFault::Io { .. } | SeatFault::Over => response::SYSTEM_ERROR,
         };
         Refusal::new(code, fault.to_string())
     }

@@ -43,6 +43,8 @@ pub struct Seats {
     configured: Part,
     /// Held from the decision on a change until it is on disk.
     changing: Mutex<()>,
+    /// Nothing changes any more: see [`Seats::close`].
+    is_over: AtomicBool,
     // Invariant: what is here is on disk, or follows from the configuration alone.
     seat: RwLock<Seat>,
     /// Set before the file is, so that nothing is stored while the disk takes its time.
@@ -86,6 +88,9 @@ pub enum SeatFault {
         /// What the file system said.
         error: io::Error,
     },
+    /// It ends, and what it would be is not looked at any more.
+    #[error("this broker is stopping or starts again: ask again")]
+    Over,
 }
 
 /// What whoever asks has seen of a broker: it changes only if that is so still.
@@ -148,6 +153,7 @@ impl Seats {
             name: name.to_owned(),
             configured,
             changing: Mutex::default(),
+            is_over: AtomicBool::new(false),
             seat: RwLock::new(seat),
             is_fenced,
             is_read_only: AtomicBool::new(false),
@@ -503,7 +509,17 @@ impl Seats {
         }
     }
 
+    /// When it returns, the file stays as it is: for whoever reads it next in this process. A request that the disk held up
+    /// is waited for, or refused. Blocks.
+    pub fn close(&self) {
+        let _turn = lock(&self.changing);
+        self.is_over.store(true, Ordering::Release);
+    }
+
     fn write(&self, next: Seat) -> Result<(), SeatFault> {
+        if self.is_over.load(Ordering::Acquire) {
+            return Err(SeatFault::Over);
+        }
         let written = replace::file(&*self.disk, &self.path, &next.encode(&self.name));
         written.map_err(|error| self.fault(error))?;
         let mut seat = self.seat.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,15 +1,16 @@
 //! Promotions: what a broker is after one, over starts in the same process and in the next one.
 
-use std::cell::Cell;
+use std::{cell::Cell, thread};
 
+use gantry_disk::faulty::FaultyDisk;
 use gantry_message::{Epoch, LogOffset};
-use gantry_replication::Misfit;
+use gantry_replication::{Copies, Misfit, Part};
 use gantry_store::Cut;
 use gantry_wire::headers::{Promote, Rejoin, SeatAnswer, TellEpoch};
 use gantry_wire::{HeaderEncode, bodies::HaStatus};
 
 use super::*;
-use crate::config::BrokerRole;
+use crate::{config::BrokerRole, seats::SeatFault};
 
 fn as_slave(config: &mut BrokerConfig) {
     config.store.broker_role = BrokerRole::Slave;
@@ -500,4 +501,36 @@ fn a_promotion_can_be_tried_without_making_it() {
         std::fs::remove_dir(root.join("gantry.epoch")).unwrap();
         Some(broker)
     });
+}
+
+/// The start that follows in this process reads the file: what the disk held up until then is in it, or is refused.
+#[test]
+fn nobody_changes_a_seat_behind_its_broker_s_end() {
+    let disk = FaultyDisk::new(1);
+    disk.create_dirs(Path::new("/store")).unwrap();
+    let load = || {
+        let place = ("broker-a", Part::Slave(1));
+        Seats::load(Arc::new(disk.clone()), Path::new("/store"), place).unwrap()
+    };
+    let seats = load();
+    let promote = |number: u64| {
+        let epoch = format!("{number}.1").parse().unwrap();
+        seats.promote(epoch, Copies::Sync, "a test")
+    };
+    disk.hold_syncs(true);
+    let before = disk.changes();
+    thread::scope(|scope| {
+        let promoting = scope.spawn(|| promote(1));
+        while disk.changes() == before {
+            thread::yield_now();
+        }
+        let closing = scope.spawn(|| seats.close());
+        assert!(!closing.is_finished());
+        disk.hold_syncs(false);
+        closing.join().unwrap();
+        assert!(promoting.join().unwrap().is_ok());
+    });
+    let late = seats.hear("2.2".parse().unwrap(), "a test");
+    assert!(matches!(late, Err(SeatFault::Over)), "{late:?}");
+    assert_eq!(load().now().part, Part::Master(Copies::Sync));
 }
