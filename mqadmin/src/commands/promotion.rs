@@ -74,20 +74,10 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         terms,
     };
     let mut now = fleet.situation(&wanted.terms, master)?;
-    if master.is_none() {
-        // Who cannot be asked now is asked again.
-        for slave in fleet.slaves().filter(|slave| vouches(slave)) {
-            let Ok(status) = &slave.answer else { continue };
-            let ours = (&*fleet.address, &fleet.candidate);
-            if let Ok(false) = logs::are_one(session, ours, (&slave.address, status)).await {
-                now.strangers.push(slave.address.clone());
-            }
-        }
-    }
-    let loss = now.loss();
     // A living master that has more is waited for, not lost.
     if master.is_none() {
-        judge(&fleet, &loss, wanted.terms.accepted)?;
+        now.strangers = logs::strangers(session, &fleet).await;
+        judge(&fleet, &now.loss(), wanted.terms.accepted)?;
     }
     let Wanted { epoch, role, .. } = &wanted;
     let could = session.client.check_promotion(&fleet.address, *epoch, role);
@@ -95,7 +85,7 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     if session.arguments.has('d') {
         let what = match master {
             Some(master) => format!("{} would be drained and fenced before", master.address),
-            None => said(&loss),
+            None => said(&now.loss()),
         };
         let name = &fleet.candidate.broker_name;
         return session.line(format_args!(

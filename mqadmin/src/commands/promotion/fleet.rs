@@ -292,7 +292,7 @@ impl Fleet {
             candidate: self.candidate.max_offset,
             others: others.collect(),
             silent: silent.iter().map(|slave| slave.address.clone()).collect(),
-            // They are compared when their logs grow no more.
+            // Who asks compares them.
             strangers: Vec::new(),
             master: match is_drained.or(self.unfinished_end()) {
                 Some(end) => OldMaster::Drained { end },

@@ -8,6 +8,7 @@ use gantry_client::Error;
 use gantry_message::LogOffset;
 use gantry_wire::{bodies::HaStatus, codes::response};
 
+use super::fleet::{Fleet, vouches};
 use crate::{promotion::Log, session::Session};
 
 fn log_of(status: &HaStatus) -> Log<'_> {
@@ -17,6 +18,20 @@ fn log_of(status: &HaStatus) -> Log<'_> {
         last_record: status.last_record,
         made_up: &status.made_up,
     }
+}
+
+/// Who of the slaves that vouch for their logs has another one than the candidate. Who cannot be asked for a record is not
+/// named: it is asked again before it counts.
+pub(super) async fn strangers(session: &Session<'_>, fleet: &Fleet) -> Vec<String> {
+    let ours = (&*fleet.address, &fleet.candidate);
+    let mut strangers = Vec::new();
+    for slave in fleet.slaves().filter(|slave| vouches(slave)) {
+        let Ok(status) = &slave.answer else { continue };
+        if let Ok(false) = are_one(session, ours, (&slave.address, status)).await {
+            strangers.push(slave.address.clone());
+        }
+    }
+    strangers
 }
 
 /// Whether one log is the beginning of the other, from asking both for single records; who they are, and what they said of
