@@ -42,6 +42,7 @@ use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 pub use cut::Cut;
+pub(crate) use cut::{deletions_that_count, note_deletions};
 use made_up::MadeUp;
 use places::{Beginnings, Losses};
 use told::Told;
@@ -207,7 +208,11 @@ impl Recovery<'_> {
         let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
         let all = before.into_iter().flatten().chain(made_up.places());
         let made_up = latest(all.filter(kept).collect());
-        let progress = progress.filter(|_| is_noted);
+        let mut progress = progress.filter(|_| is_noted);
+        if let Some(progress) = progress.as_mut().filter(|_| self.replay == Replay::All) {
+            // Queues that were not there then are there now, and not durably yet.
+            progress.synced = Mark::default();
+        }
         Ok(Recovered {
             made_up,
             chain,
@@ -652,7 +657,7 @@ fn is_followed(chain: &Chain, at: u64) -> bool {
 }
 
 /// Which queues were deleted. A file that cannot be read says nothing of any.
-pub(crate) fn deletions(disk: &dyn Disk, paths: &Paths) -> Deletions {
+fn deletions(disk: &dyn Disk, paths: &Paths) -> Deletions {
     let path = paths.deletions();
     let read = gantry_disk::replace::read(disk, &path);
     let bytes = match read {
