@@ -546,6 +546,14 @@ impl Recovery<'_> {
         if start.tail == Tail::Ended && end == start.at {
             return Ok(());
         }
+        // Names as well: what a process that was killed took out of the log must not come back into it.
+        let dirs = self.config.writable_log_dirs().into_iter();
+        for dir in dirs.chain([self.paths.quarantine()]) {
+            if self.meta(&dir)?.is_some() {
+                let synced = self.disk.sync_dir(&dir);
+                synced.map_err(StoreError::io("sync", &dir))?;
+            }
+        }
         // What was noted as written may be nowhere but in memory.
         let synced = start.at.min(start.doubted_from).min(end.saturating_sub(1));
         let segments = chain.between(synced, end.max(1)).into_iter();

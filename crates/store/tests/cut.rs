@@ -45,6 +45,7 @@ impl Home {
         let disk = FaultyDisk::new(1);
         disk.create_dirs(Path::new("/store")).unwrap();
         disk.sync_all(Path::new("/")).unwrap();
+        disk.reorder_names();
         Self { disk, config }
     }
 
