@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use gantry_disk::Disk;
 use gantry_disk::faulty::FaultyDisk;
-use gantry_message::{LogOffset, Millis, QueueId, RecordView};
+use gantry_message::{LogOffset, Millis, QueueId, QueueOffset, Record, RecordView, SysFlag};
 use gantry_store::{Clock, Cut, Outcome, Store, StoreConfig, Tags};
 use harness::{End, Place, read_all, record};
 
@@ -96,12 +96,42 @@ fn send(store: &Arc<Store>, place: Place, numbers: std::ops::Range<u32>) {
     }
 }
 
+/// Copies a message of the other topic from a log that lost those before it.
+fn leave_out(store: &Arc<Store>, count: u64) {
+    let (lost, mut filler) = (record(("GANTRY_LOST_RANGE", 0), &[0; 300], ""), Vec::new());
+    let sys_flag = SysFlag(SysFlag::ROLLBACK);
+    Record { sys_flag, ..lost }.encode(&mut filler).unwrap();
+    let (at, (_, time)) = (store.max_offset(), store.last_record().unwrap());
+    gantry_message::patch(&mut filler, QueueOffset(0), at, time);
+    assert_eq!(store.copy(at, &filler, None).unwrap(), filler.len());
+    let end = store.max_offset();
+    let first = store.record_at(LogOffset(0)).unwrap().unwrap();
+    let queue = store.find_queue(B.0, QueueId(B.1)).unwrap();
+    let mut bytes = first.to_vec();
+    bytes[20..28].copy_from_slice(&(queue.max().0 + count).to_be_bytes());
+    bytes[28..36].copy_from_slice(&end.0.to_be_bytes());
+    assert_eq!(store.copy(end, &bytes, None).unwrap(), bytes.len());
+    assert_eq!(queue.max().0, 2 + count + 1);
+}
+
+/// Where queues end.
+type Ends = [Option<u64>; 2];
+
+fn ends(store: &Store) -> Ends {
+    [A, B].map(|place| {
+        let queue = store.find_queue(place.0, QueueId(place.1));
+        queue.map(|queue| queue.max().0).filter(|&end| end > 0)
+    })
+}
+
 /// What there was before the cut.
 #[derive(Clone, Copy, Debug)]
 struct Story {
     /// What came for the topic behind its deletion, and for the other one.
     anew: u32,
     others: u32,
+    /// Behind the deletion there is a message of the other topic that leaves out places before it.
+    has_gap: bool,
     /// The last was written and synced, too.
     turned: bool,
     /// How the store ended before the cut.
@@ -113,15 +143,20 @@ fn stories() -> Vec<Story> {
     let story = |anew, others, turned, end| Story {
         anew,
         others,
+        has_gap: false,
         turned,
         end,
     };
+    let with_gap = |story| Story {
+        has_gap: true,
+        ..story
+    };
     vec![
-        story(0, 3, true, End::Clean),
+        with_gap(story(0, 2, true, End::Clean)),
         story(0, 3, false, End::Kill),
+        with_gap(story(0, 2, false, End::PowerCut)),
         story(3, 0, false, End::PowerCut),
         story(6, 8, true, End::Kill),
-        story(6, 8, false, End::PowerCut),
     ]
 }
 
@@ -134,6 +169,9 @@ impl Story {
         store.turn();
         store.delete_topic("A").unwrap();
         let deleted = store.max_offset().0;
+        if self.has_gap {
+            leave_out(&store, 3);
+        }
         send(&store, A, 200..200 + self.anew);
         send(&store, B, 10..10 + self.others);
         if self.turned {
@@ -259,8 +297,8 @@ fn log(store: &Store) -> Vec<u8> {
 }
 
 impl Told {
-    /// Opens what a crash left, in one way or the other, and compares.
-    fn go_on(&self, home: &Home, cut: &Cut, again: Option<&Cut>) {
+    /// Opens what a crash left, in one way or the other, and compares; also with where queues end if nothing comes between.
+    fn go_on(&self, home: &Home, (cut, expected): (&Cut, Ends), again: Option<&Cut>) {
         let mut store = home.open(again);
         if store.max_offset() != cut.from {
             assert_eq!(again, None);
@@ -274,6 +312,7 @@ impl Told {
             store = home.open(Some(&Cut { to, ..cut.clone() }));
         }
         assert_eq!(store.max_offset(), cut.from);
+        assert_eq!(ends(&store), expected);
         let deleted = (self.deleted < cut.from.0).then_some(self.deleted);
         check_queues(&store, deleted);
         // And it stays so, though nothing was synced since.
@@ -296,7 +335,8 @@ fn stop_everywhere(end: End, twice: bool) {
     for story in stories() {
         let told = story.tell();
         for cut in &told.cuts {
-            for stop in (0..).step_by(if twice { 3 } else { 1 }) {
+            let expected = ends(&told.home.fork().open(Some(cut)));
+            for stop in (0..).step_by(if twice { 5 } else { 1 }) {
                 let stopped = told.home.fork();
                 stopped.disk.stop_after(stop);
                 let store = stopped.try_open(Some(cut));
@@ -310,7 +350,7 @@ fn stop_everywhere(end: End, twice: bool) {
                         let store = home.try_open(again);
                         home.end(end, store);
                     }
-                    told.go_on(&home, cut, again);
+                    told.go_on(&home, (cut, expected), again);
                 }
                 if is_through {
                     break;
@@ -327,12 +367,7 @@ fn a_queue_whose_deletion_was_taken_back_keeps_its_end_when_all_of_it_has_expire
     let told = stories()[1].tell();
     let around = told.cuts.iter().find(|cut| cut.from.0 == told.deleted);
     let store = told.home.open(around);
-    let ends = |store: &Store| {
-        store
-            .find_queue(A.0, QueueId(A.1))
-            .map(|queue| queue.max().0)
-    };
-    assert_eq!(ends(&store), Some(6));
+    assert_eq!(ends(&store)[0], Some(6));
     send(&store, B, 20..60);
     store.turn();
     store.shutdown().unwrap();
@@ -341,7 +376,10 @@ fn a_queue_whose_deletion_was_taken_back_keeps_its_end_when_all_of_it_has_expire
         told.home.disk.take(Path::new(&path));
     }
     let store = told.home.open(None);
-    assert_eq!((store.min_offset().0, ends(&store)), (2 * SEGMENT, Some(6)));
+    assert_eq!(
+        (store.min_offset().0, ends(&store)[0]),
+        (2 * SEGMENT, Some(6))
+    );
 }
 
 #[test]
