@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gantry_disk::{Disk, Lock, Open, Usage, dirs, replace};
+use gantry_disk::{Disk, Lock, Open, Usage, dirs};
 use gantry_message::{LogOffset, Millis, QueueId, Record, topic};
 
 pub use batch::{Batch, Outcome, Tags};
@@ -174,16 +174,12 @@ impl Store {
         let ext = ExtFiles::new(Arc::clone(&disk), paths.ext());
         let queues = Queues::new(config.queue_file_size);
         let dispatcher = Dispatcher::new(0, false);
-        let mut deletions = recovery::deletions(&*disk, &paths);
-        let mut replay = replay;
-        let cut_at = cut.map(|cut| cut.last.map_or(0, |_| cut.from.0));
-        if cut_at.is_some_and(|at| deletions.take_back_from(at)) {
-            // A queue that was deleted behind the cut is not deleted: it is made again of what stays.
-            let path = paths.deletions();
-            replace::file(&*disk, &path, &deletions.encode())
-                .map_err(StoreError::io("write", &path))?;
-            replay = Replay::All;
-        }
+        let counted = recovery::deletions_that_count(&*disk, &paths, &found.segments, cut)?;
+        let replay = if counted.any_taken_back {
+            Replay::All
+        } else {
+            replay
+        };
         let recovery = Recovery {
             disk: &disk,
             config: &config,
@@ -192,7 +188,7 @@ impl Store {
             queues: &queues,
             dispatcher: &dispatcher,
             counters: &counters,
-            deletions: &deletions,
+            deletions: &counted.deletions,
             replay,
             cut,
             number: recovery_number(&*disk, &paths, now),
@@ -244,6 +240,18 @@ impl Store {
             max_message_size: AtomicU32::new(config.max_message_size),
             index_enabled: config.index_enabled,
         };
+        let writer = QueueWriter::new(
+            Arc::clone(&disk),
+            paths.clone(),
+            progress,
+            recovered.checkpoint,
+        );
+        if counted.is_begun {
+            // In this order: no note that speaks of queues as they were before may be left alone.
+            let path = paths.progress();
+            writer.begin().map_err(StoreError::io("write", &path))?;
+            recovery::note_deletions(&*disk, &paths, &counted.deletions)?;
+        }
         Ok(Arc::new(Self {
             log: Log::new(
                 recovered.chain,
@@ -253,16 +261,11 @@ impl Store {
                 clock,
             ),
             dispatcher,
-            writer: QueueWriter::new(
-                Arc::clone(&disk),
-                paths.clone(),
-                progress,
-                recovered.checkpoint,
-            ),
+            writer,
             index: config.index_enabled.then_some(index),
             cleaning: Cleaning::new(now),
             space: Space::default(),
-            deletions: Mutex::new(deletions),
+            deletions: Mutex::new(counted.deletions),
             made_up: Mutex::new(recovered.made_up),
             may_lack_end: recovered.may_lack_end,
             is_lost,
@@ -571,9 +574,7 @@ impl Store {
         for queue in queues.iter().filter(|queue| queue.log_end() > min) {
             deletions.note(queue.topic(), queue.id(), end.end, end.last_time);
         }
-        let path = self.paths.deletions();
-        replace::file(&*self.disk, &path, &deletions.encode())
-            .map_err(StoreError::io("write", &path))
+        recovery::note_deletions(&*self.disk, &self.paths, &deletions)
     }
 
     /// An empty batch for this store.

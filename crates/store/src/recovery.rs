@@ -42,6 +42,7 @@ use crate::queues::Queues;
 use crate::segment::Segment;
 use crate::width::{narrow, wide};
 pub use cut::Cut;
+pub(crate) use cut::{deletions_that_count, note_deletions};
 use made_up::MadeUp;
 use places::{Beginnings, Losses};
 use told::Told;
@@ -207,7 +208,11 @@ impl Recovery<'_> {
         let kept = |at: &u64| self.cut.is_none_or(|cut| *at < cut.from.0);
         let all = before.into_iter().flatten().chain(made_up.places());
         let made_up = latest(all.filter(kept).collect());
-        let progress = progress.filter(|_| is_noted);
+        let mut progress = progress.filter(|_| is_noted);
+        if let Some(progress) = progress.as_mut().filter(|_| self.replay == Replay::All) {
+            // Queues that were not there then are there now, and not durably yet.
+            progress.synced = Mark::default();
+        }
         Ok(Recovered {
             made_up,
             chain,
@@ -541,6 +546,14 @@ impl Recovery<'_> {
         if start.tail == Tail::Ended && end == start.at {
             return Ok(());
         }
+        // Names as well: what a process that was killed took out of the log must not come back into it.
+        let dirs = self.config.writable_log_dirs().into_iter();
+        for dir in dirs.chain([self.paths.quarantine()]) {
+            if self.meta(&dir)?.is_some() {
+                let synced = self.disk.sync_dir(&dir);
+                synced.map_err(StoreError::io("sync", &dir))?;
+            }
+        }
         // What was noted as written may be nowhere but in memory.
         let synced = start.at.min(start.doubted_from).min(end.saturating_sub(1));
         let segments = chain.between(synced, end.max(1)).into_iter();
@@ -652,7 +665,7 @@ fn is_followed(chain: &Chain, at: u64) -> bool {
 }
 
 /// Which queues were deleted. A file that cannot be read says nothing of any.
-pub(crate) fn deletions(disk: &dyn Disk, paths: &Paths) -> Deletions {
+fn deletions(disk: &dyn Disk, paths: &Paths) -> Deletions {
     let path = paths.deletions();
     let read = gantry_disk::replace::read(disk, &path);
     let bytes = match read {

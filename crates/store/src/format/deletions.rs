@@ -5,10 +5,13 @@
 //! ```text
 //! gantry-deleted 1
 //! 4096 1700000000123 0 T  records below 4096 that were stored until then are in queue 0 of topic T no more
+//! cut=2048                only while the log is cut there: if it is found to end there, what was deleted when it ended
+//!                         there or behind is not deleted, and queues may not be made again yet
 //! crc=89abcdef
 //! ```
 //!
-//! The time tells a log from another that took its place.
+//! The time tells a log from another that took its place. Stores of earlier versions have lines with the lowest time there
+//! is: deletions that a cut took back; they cover nothing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,7 +26,14 @@ const FIRST_LINE: &str = "gantry-deleted 1";
 
 /// The deleted queues that still have records in the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deletions(BTreeMap<(String, QueueId), Until>);
+pub struct Deletions {
+    queues: BTreeMap<(String, QueueId), Until>,
+    /// A cut of the log that was begun, and would take some of these back; whether it was done the log says.
+    pub cut: Option<u64>,
+}
+
+/// What covers nothing.
+const TAKEN_BACK: Millis = Millis(i64::MIN);
 
 /// Which records of a queue are deleted: both must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,46 +47,45 @@ struct Until {
 impl Deletions {
     /// Notes that a queue is deleted when the log ends at `offset` with a record of `time`.
     pub fn note(&mut self, topic: &str, id: QueueId, offset: u64, time: Millis) {
-        self.0.insert((escaped(topic), id), Until { offset, time });
-        while self.0.len() > KEPT_MAX {
-            let oldest = self.0.iter().min_by_key(|(_, until)| **until);
+        self.queues
+            .insert((escaped(topic), id), Until { offset, time });
+        while self.queues.len() > KEPT_MAX {
+            let oldest = self.queues.iter().min_by_key(|(_, until)| **until);
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else {
                 break;
             };
-            self.0.remove(&oldest);
+            self.queues.remove(&oldest);
         }
     }
 
     /// Forgets what concerns only records below `offset`.
     pub fn forget_below(&mut self, offset: u64) {
-        self.0.retain(|_, until| until.offset > offset);
+        self.queues.retain(|_, until| until.offset > offset);
     }
 
-    /// Takes back what was deleted when the log ended at `offset`, where it ends now, or behind it: from here on these cover nothing.
-    /// They stay on the list, so that a crash does not hide that they were there. Returns whether there were any.
+    /// Takes back what was deleted when the log ended at `offset`, where it ends now, or behind it. Returns whether there
+    /// was any.
     pub fn take_back_from(&mut self, offset: u64) -> bool {
-        let mut any = false;
-        for until in self.0.values_mut().filter(|until| until.offset >= offset) {
-            until.time = Millis(i64::MIN);
-            any = true;
-        }
-        any
+        let before = self.queues.len();
+        self.queues.retain(|_, until| until.offset < offset);
+        self.queues.len() < before
     }
 
     /// Whether nothing was deleted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queues.is_empty()
     }
 
     /// Whether a record of that queue was deleted with it.
     #[must_use]
     pub fn covers(&self, topic: &str, id: QueueId, offset: u64, time: Millis) -> bool {
         // Nearly always there is none, and no name has to be copied.
-        !self.0.is_empty()
+        !self.queues.is_empty()
             && self
-                .0
+                .queues
                 .get(&(escaped(topic), id))
+                .filter(|until| until.time != TAKEN_BACK)
                 .is_some_and(|until| offset < until.offset && time <= until.time)
     }
 
@@ -84,9 +93,12 @@ impl Deletions {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut text = format!("{FIRST_LINE}\n");
-        for ((topic, id), Until { offset, time }) in &self.0 {
+        for ((topic, id), Until { offset, time }) in &self.queues {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{offset} {time} {id} {topic}");
+        }
+        if let Some(at) = self.cut {
+            let _ = writeln!(text, "cut={at}");
         }
         checked::with_crc(text)
     }
@@ -95,15 +107,19 @@ impl Deletions {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let lines = checked::lines(bytes, FIRST_LINE)?;
-        let mut deletions = BTreeMap::new();
+        let mut deletions = Self::default();
         for line in lines {
+            if let Some(at) = line.strip_prefix("cut=") {
+                deletions.cut = Some(at.parse().ok()?);
+                continue;
+            }
             let mut parts = line.splitn(4, ' ');
             let mut next = || parts.next();
             let (offset, time) = (next()?.parse().ok()?, Millis(next()?.parse().ok()?));
             let (id, topic) = (QueueId(next()?.parse().ok()?), next()?.to_owned());
-            deletions.insert((topic, id), Until { offset, time });
+            deletions.queues.insert((topic, id), Until { offset, time });
         }
-        Some(Self(deletions))
+        Some(deletions)
     }
 }
 
@@ -120,6 +136,7 @@ mod tests {
         let mut deletions = Deletions::default();
         deletions.note("a b\nc", QueueId(3), 4096, Millis(77));
         deletions.note("T", QueueId(0), 100, Millis(50));
+        deletions.cut = Some(70);
         deletions
     }
 
@@ -152,6 +169,24 @@ mod tests {
         deletions.forget_below(100);
         assert!(!deletions.covers("T", QueueId(0), 0, Millis(0)));
         assert!(deletions.covers("a b\nc", QueueId(3), 0, Millis(0)));
+    }
+
+    #[test]
+    fn what_is_taken_back_covers_nothing() {
+        let mut deletions = two();
+        assert!(!deletions.take_back_from(4097));
+        assert!(deletions.take_back_from(4096));
+        assert!(!deletions.covers("a b\nc", QueueId(3), 0, Millis(0)));
+        assert!(deletions.covers("T", QueueId(0), 0, Millis(0)));
+    }
+
+    #[test]
+    fn what_an_earlier_version_took_back_covers_nothing() {
+        let (lowest, text) = (i64::MIN, "gantry-deleted 1\n");
+        let bytes = checked::with_crc(format!("{text}100 {lowest} 0 T\n"));
+        let mut deletions = Deletions::decode(&bytes).unwrap();
+        assert!(!deletions.covers("T", QueueId(0), 0, Millis(lowest)));
+        assert!(deletions.take_back_from(100));
     }
 
     #[test]
