@@ -27,6 +27,8 @@ pub struct Known {
     pub is_sync: bool,
     /// Of a `SYNC_MASTER`: how many slaves had to have a message, as the administrator says; 1 if he does not.
     pub in_sync_replicas: usize,
+    /// The same, as it said itself when this slave asked last; it may have been less since.
+    pub in_sync_replicas_then: Option<usize>,
     /// How many slaves it had, as the administrator says.
     pub slaves: Option<usize>,
     /// How many slaves this one has heard of that acknowledged something.
@@ -194,6 +196,11 @@ impl Situation {
             return Some(format!("there were {seen} slaves, and not {slaves}"));
         }
         let copies = known.in_sync_replicas.max(1);
+        if let Some(then) = known.in_sync_replicas_then.filter(|then| *then < copies) {
+            return Some(format!(
+                "the old master acknowledged what {then} of its slaves had when this one asked last, and not {copies} (--inSyncReplicas)"
+            ));
+        }
         let needed = slaves.saturating_add(1).saturating_sub(copies).max(1);
         if needed <= answering {
             return None;
@@ -233,6 +240,7 @@ mod tests {
             known: Known {
                 is_sync: true,
                 in_sync_replicas,
+                in_sync_replicas_then: Some(2),
                 slaves: Some(slaves),
                 acknowledged: 1,
                 end: Some(5_000),
@@ -339,6 +347,10 @@ mod tests {
         assert!(matches!(two.loss(), Loss::Unknown(_)));
         // Both had to have it.
         assert_eq!(situation(2, 2).loss(), Loss::Nothing);
+        // Not as far as is known: whoever says so would lose what the other one has.
+        let mut fewer = situation(2, 2);
+        fewer.known.in_sync_replicas_then = Some(1);
+        assert!(matches!(fewer.loss(), Loss::Unknown(why) if why.contains("1 of its slaves")));
         let silent = Situation {
             silent: vec!["gone:1".into()],
             ..two.clone()

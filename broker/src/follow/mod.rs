@@ -20,7 +20,7 @@ use gantry_service::Failure;
 use gantry_store::{Cut, Store};
 use gantry_wire::{
     HeaderEncode,
-    bodies::KvTable,
+    bodies::{HaStatus, KvTable},
     codes::{request, response},
     frame::FieldWriter,
     headers::{HaLink, HaLinkAnswer, ViewMessage},
@@ -271,12 +271,31 @@ impl Master<'_> {
         match reply.code {
             response::SUCCESS => self.invited(&reply),
             response::REQUEST_CODE_NOT_SUPPORTED => self.figures(),
-            code => Err(format!(
-                "the master at {} refuses a link with code {code}: {}",
-                self.address,
-                reply.remark.unwrap_or_default()
-            )),
+            code => {
+                let heard = self.hear_of_another();
+                let unheard = heard.err().map(|why| format!("; {why}"));
+                Err(format!(
+                    "the master at {} refuses a link with code {code}: {}{}",
+                    self.address,
+                    reply.remark.unwrap_or_default(),
+                    unheard.unwrap_or_default()
+                ))
+            }
         }
+    }
+
+    /// A master that gives nobody its log may have been replaced, and knows since which promotion: who hears of that asks the
+    /// name servers at once.
+    fn hear_of_another(&self) -> Result<(), String> {
+        let reply = self.call(request::HA_STATUS, None)?;
+        let status = HaStatus::parse(&reply.body).map_err(|error| error.to_string());
+        let Some(epoch) = status?.epoch else {
+            return Ok(());
+        };
+        let epoch = epoch.parse::<Epoch>().map_err(|error| error.to_string())?;
+        let by = format!("the master at {}", self.address);
+        let heard = self.scout.seats.hear(epoch, &by);
+        heard.map_err(|error| format!("{by}: {error}"))
     }
 
     fn invited(&self, reply: &Reply) -> Result<Found, String> {

@@ -38,6 +38,9 @@ pub struct Master {
     acknowledged: LogOffset,
     read_at: Instant,
     written_at: Instant,
+    /// Whether it need not hear at once that the link is one: a slave follows from the first thing that comes. On Apache's
+    /// wire that is the first heartbeat.
+    is_greeted: bool,
 }
 
 impl Master {
@@ -52,6 +55,7 @@ impl Master {
             acknowledged: LogOffset(0),
             read_at: now,
             written_at: now,
+            is_greeted: true,
         }
     }
 
@@ -60,6 +64,7 @@ impl Master {
         assert_eq!(self.next, None, "a link changes its wire before it is used");
         self.wire = Wire::Checked;
         self.reports = Reports::new(self.wire);
+        self.is_greeted = false;
     }
 
     /// How this link's bytes are laid out.
@@ -132,7 +137,7 @@ impl Master {
             .unwrap_or(u32::MAX)
             .min(len_max);
         let quiet_until = self.written_at + self.patience.heartbeat;
-        if len == 0 && now < quiet_until {
+        if len == 0 && self.is_greeted && now < quiet_until {
             return Ok(Step::Wait(silent_at.min(quiet_until)));
         }
         Ok(Step::Send(Head { start: next, len }))
@@ -145,7 +150,7 @@ impl Master {
             Some(block.start),
             "a block that was not asked for"
         );
-        self.written_at = now;
+        (self.written_at, self.is_greeted) = (now, true);
         self.next = Some(LogOffset(block.start.0 + u64::from(block.len)));
     }
 }
@@ -260,6 +265,20 @@ mod tests {
         let dead = now + Duration::from_secs(20);
         let refusal = Refusal::Silent(Duration::from_secs(20));
         assert_eq!(master.step(&LOG, 100, dead), Err(refusal));
+    }
+
+    #[test]
+    fn an_invited_slave_hears_at_once_that_it_follows() {
+        let now = Instant::now();
+        let mut master = Master::new(Patience::default(), now);
+        master.invited();
+        let first = report(Wire::Checked, LogOffset(3_500));
+        master.received(first.bytes(), &LOG, now).unwrap();
+        assert_eq!(master.step(&LOG, 100, now), send(3_500, 0));
+        let start = LogOffset(3_500);
+        master.sent(Head { start, len: 0 }, now);
+        let later = now + Duration::from_secs(5);
+        assert_eq!(master.step(&LOG, 100, now), Ok(Step::Wait(later)));
     }
 
     #[test]

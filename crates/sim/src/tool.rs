@@ -172,6 +172,8 @@ impl Fleet {
         let known = Known {
             is_sync: told.is_none_or(|known| known.role != "ASYNC_MASTER"),
             in_sync_replicas: usize::try_from(in_sync).unwrap_or(1),
+            in_sync_replicas_then: told
+                .and_then(|known| usize::try_from(known.in_sync_replicas).ok()),
             // One that burnt down was a slave, too.
             slaves: Some(slaves.max(ids)),
             acknowledged: ids,

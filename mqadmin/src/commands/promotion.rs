@@ -11,7 +11,7 @@ mod logs;
 mod rejoin;
 mod terms;
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use gantry_client::Error;
 use gantry_message::Epoch;
@@ -54,10 +54,12 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         let HaStatus {
             role, broker_name, ..
         } = &candidate;
-        return step(
+        step(
             session,
             format_args!("{address} is {role} of {broker_name} already"),
-        );
+        )?;
+        // Whoever promoted it may not have got as far as that.
+        return tell_everybody(session, &address, &candidate).await;
     }
     let fleet = Fleet::look(session, (address, candidate)).await?;
     let epoch = fleet.next_epoch()?;
@@ -224,6 +226,12 @@ async fn has_all(
         // Before the question: the answer's age counts from somewhere behind this.
         let held = goal.held.map_or(i64::MAX, |(_, at)| millis(at.elapsed()));
         let lacks = match session.client.ha_status(&fleet.address).await {
+            Ok(status) if status.role != "SLAVE" => {
+                return Err(Failure::Said(format!(
+                    "{} is {} by now: somebody else promotes it",
+                    fleet.address, status.role
+                )));
+            }
             Ok(status) => match lacks(&status, goal.end, held) {
                 None => return Ok(goal.end),
                 Some(lacks) => lacks,
@@ -376,15 +384,45 @@ async fn tell_slaves(
     epoch: Epoch,
 ) -> Result<(), Failure> {
     for Replica { id, address, .. } in fleet.slaves() {
-        let line = match session.client.tell(address, epoch).await {
-            Ok(_) => format!("{address}, slave {id}, is told, and follows the new master"),
-            Err(error) => {
-                format!("{address}, slave {id}, cannot be told, and hears of it later: {error}")
-            }
-        };
-        step(session, line)?;
+        tell(session, (*id, address), epoch).await?;
     }
     Ok(())
+}
+
+/// The same of a promotion that somebody else began.
+async fn tell_everybody(
+    session: &mut Session<'_>,
+    master: &str,
+    status: &HaStatus,
+) -> Result<(), Failure> {
+    let epoch = epoch_of(status)?;
+    if epoch == Epoch::NONE {
+        return Ok(());
+    }
+    let info = session.client.cluster_info().await?;
+    let known = info.broker_addr_table.get(&status.broker_name);
+    let others = known
+        .into_iter()
+        .flat_map(|data| &data.broker_addrs)
+        .filter(|(id, address)| **id != 0 && *address != master);
+    for (id, address) in others {
+        tell(session, (*id, address), epoch).await?;
+    }
+    Ok(())
+}
+
+async fn tell(
+    session: &mut Session<'_>,
+    (id, address): (i64, &str),
+    epoch: Epoch,
+) -> Result<(), Failure> {
+    let line = match session.client.tell(address, epoch).await {
+        Ok(_) => format!("{address}, slave {id}, is told, and follows the new master"),
+        Err(error) => {
+            format!("{address}, slave {id}, cannot be told, and hears of it later: {error}")
+        }
+    };
+    step(session, line)
 }
 
 async fn become_master(
@@ -424,6 +462,16 @@ fn advise(
                 ),
             )?;
         }
+    }
+    let in_sync = promoted.slaves.iter().filter(|slave| slave.in_sync).count();
+    let needed = usize::try_from(*in_sync_replicas).unwrap_or_default();
+    if role == "SYNC_MASTER" && slave_ack_policy == "refuse" && in_sync < needed {
+        step(
+            session,
+            format_args!(
+                "it takes messages when {in_sync_replicas} of its slaves follow it (slaveAckPolicy=refuse)"
+            ),
+        )?;
     }
     if fleet.candidate.configured_id != 0 {
         step(
@@ -560,6 +608,8 @@ async fn answered<T>(
         let answer = ask().await;
         let said = match &answer {
             Ok(_) | Err(Error::BadAnswer { .. }) => true,
+            // No address at all.
+            Err(Error::Connect { reason, .. }) if reason.kind() == ErrorKind::InvalidInput => true,
             Err(error) => error.code().is_some(),
         };
         if said || deadline <= Instant::now() {

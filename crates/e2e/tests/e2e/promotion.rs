@@ -307,6 +307,12 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
         let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[1].address()])?;
         Ok(String::from_utf8_lossy(&status.stdout).contains(gave_way))
     })?;
+    // No name server knows of it yet; who asks the old master for its log hears of it there.
+    until("the other slave to hear of it", || {
+        let log = fleet.brokers[2].log()?;
+        let mut lines = log.lines();
+        Ok(lines.any(|line| line.contains("2.3") && line.contains("the master at")))
+    })?;
     fleet.brokers[1].kill()?;
     fleet.brokers[1].start()?;
     ensure!(fleet.status(1)?.contains(gave_way), "over a start, too");

@@ -301,6 +301,8 @@ impl Fleet {
             known: Known {
                 is_sync: known.is_none_or(|known| known.role != "ASYNC_MASTER"),
                 in_sync_replicas: terms.in_sync_replicas,
+                in_sync_replicas_then: known
+                    .and_then(|known| usize::try_from(known.in_sync_replicas).ok()),
                 slaves: terms.slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),

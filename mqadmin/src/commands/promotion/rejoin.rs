@@ -49,7 +49,16 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     let told = asked(master, session.client.ha_status(master).await)?;
     let epoch = epoch_of(&told)?;
     let id = match session.arguments.text('i') {
-        Some(_) => session.arguments.number::<i64>('i', 0)?,
+        Some(_) => {
+            let id = session.arguments.number::<i64>('i', 0)?;
+            let others = addresses.iter().filter(|(_, known)| **known != address);
+            let linked = told.slaves.iter().filter(|slave| slave.is_open);
+            let taken = others
+                .map(|(id, address)| (*id, address.as_str()))
+                .chain(linked.map(|slave| (slave.id, slave.address.as_str())));
+            may_have(id, epoch, taken).map_err(Failure::Said)?;
+            id
+        }
         None if status.configured_id != 0 => status.configured_id,
         None => {
             let slaves = told.slaves.iter().map(|slave| slave.id);
@@ -110,6 +119,26 @@ fn successor(addresses: &BTreeMap<i64, String>, epoch: Epoch) -> String {
     }
 }
 
+/// Whether the replaced master may have an id that somebody wants for it; who has which.
+fn may_have<'a>(
+    id: i64,
+    epoch: Epoch,
+    mut taken: impl Iterator<Item = (i64, &'a str)>,
+) -> Result<(), String> {
+    if id < 1 {
+        return Err(format!("-i {id}: the id of a slave is 1 or more"));
+    }
+    if i64::try_from(epoch.holder) == Ok(id) {
+        return Err(format!(
+            "-i {id}: the new master had it as a slave, and its configuration may say so still"
+        ));
+    }
+    match taken.find(|(taken, _)| *taken == id) {
+        Some((_, other)) => Err(format!("-i {id}: {other} has it")),
+        None => Ok(()),
+    }
+}
+
 /// The first id that nobody has, the new master's former one aside: its configuration may still say that one.
 fn free_id(taken: &BTreeSet<i64>, epoch: Epoch) -> i64 {
     let holder = i64::try_from(epoch.holder).unwrap_or_default();
@@ -128,6 +157,22 @@ mod tests {
         assert_eq!(named, "mqadmin promote -b 10.0.0.2:10911");
         let gone = successor(&addresses, Epoch::NONE.next(3));
         assert!(gone.contains("brokerId 3"), "{gone}");
+    }
+
+    #[test]
+    fn an_id_that_somebody_has_or_had_is_refused() {
+        let taken = || [(2, "10.0.0.2:10911")].into_iter();
+        let epoch = Epoch::NONE.next(1);
+        assert_eq!(may_have(3, epoch, taken()), Ok(()));
+        for (id, words) in [
+            (0, "1 or more"),
+            (-1, "1 or more"),
+            (1, "new master"),
+            (2, "10.0.0.2:10911 has it"),
+        ] {
+            let refused = may_have(id, epoch, taken()).unwrap_err();
+            assert!(refused.contains(words), "{id}: {refused}");
+        }
     }
 
     #[test]
