@@ -174,9 +174,13 @@ impl Situation {
             );
         }
         if let Some(stranger) = self.strangers.first() {
+            let mut others = self.others.iter();
+            let end = others.find_map(|(at, end)| (at == stranger).then(|| format!(" and {end}")));
             return Some(format!(
-                "its log and that of {stranger} are not the same as far as both go: the master may have lost messages, and only \
-                 one of the two followed it since"
+                "its log and that of {stranger} are not the same as far as both go (they end at {}{}): the master may have lost \
+                 messages, and only one of the two followed it since, which need not be the one with the longer log",
+                self.candidate,
+                end.unwrap_or_default()
             ));
         }
         if !known.is_sync {
@@ -293,6 +297,7 @@ mod tests {
         };
         let loss = stranger.loss();
         assert!(matches!(&loss, Loss::Unknown(why) if why.contains("that of other:1")));
+        assert!(matches!(&loss, Loss::Unknown(why) if why.contains("end at 1000 and 900)")));
         assert!(!Accepted::Bytes(i64::MAX).covers(&loss));
         // Who was the master says where the log ends.
         let drained = Situation {

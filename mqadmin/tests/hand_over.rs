@@ -40,6 +40,8 @@ struct State {
     master: String,
     slave: String,
     slave_end: i64,
+    /// Whether the slave's log can stand for the master's.
+    vouches: bool,
     is_held: bool,
     is_fenced: bool,
     is_promoted: bool,
@@ -72,7 +74,7 @@ impl State {
                 is_following: true,
                 heard_millis_ago: 1,
                 known: Some(HaMaster {
-                    followed: true,
+                    followed: self.vouches,
                     role: "SYNC_MASTER".to_owned(),
                     slave_ids: vec![1],
                     ..HaMaster::default()
@@ -162,6 +164,7 @@ impl Stage {
             master,
             slave: slave.clone(),
             slave_end: 0,
+            vouches: true,
             is_held: false,
             is_fenced: false,
             is_promoted: false,
@@ -186,10 +189,14 @@ impl Stage {
     }
 
     fn promote(&self) -> (Output, String) {
+        self.ask("promote")
+    }
+
+    fn ask(&self, command: &str) -> (Output, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_mqadmin"))
             .env_clear()
             .env("NAMESRV_ADDR", &self.name_server)
-            .args(["promote", "-b", &self.slave])
+            .args([command, "-b", &self.slave])
             .output()
             .unwrap();
         let said = [&*output.stdout, &*output.stderr].concat();
@@ -243,6 +250,20 @@ fn a_master_that_was_not_fenced_takes_messages_again_and_nobody_is_promoted() {
     );
     let state = stage.state();
     assert!(!state.is_promoted && !state.is_held, "{:?}", state.asked);
+}
+
+#[test]
+fn a_slave_that_does_not_count_for_a_promotion_says_so() {
+    let stage = Stage::set(Fencing::Answered);
+    let words = "does not count for a promotion";
+    let (_, said) = stage.ask("haStatus");
+    assert!(
+        said.contains("  follows ") && !said.contains(words),
+        "{said}"
+    );
+    stage.state().vouches = false;
+    let (_, said) = stage.ask("haStatus");
+    assert!(said.contains(words), "{said}");
 }
 
 /// Who is asked at one address and announced at another is the same broker.

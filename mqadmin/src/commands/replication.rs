@@ -101,6 +101,11 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
             ))?,
             Some(why) => session.line(format_args!("  does not follow {master}: {why}"))?,
         }
+        if follows.known.as_ref().is_some_and(|known| !known.followed) {
+            session.line(
+                "  does not count for a promotion: it did not follow its master when it asked last, or has lost its end since",
+            )?;
+        }
     } else if !status.is_fenced {
         let degraded = match status.degraded {
             true => ", DEGRADED: messages are acknowledged without copies",
