@@ -174,8 +174,9 @@ fn a_frame_beyond_the_limit_ends_its_connection_and_no_other() {
     let (_, closed) = serve(limits, |address| {
         let mut good = connect(address);
         let mut bad = connect(address);
-        bad.write_all(&20_000u32.to_be_bytes()).unwrap();
-        bad.write_all(&[0; 4]).unwrap();
+        // At once: the server ends the connection as soon as it knows the length.
+        let head = [20_000u32.to_be_bytes(), [0; 4]].concat();
+        bad.write_all(&head).unwrap();
         assert_eq!(read_answer(&mut bad), None);
         good.write_all(&request(1, 3, b"still here")).unwrap();
         assert_eq!(read_answer(&mut good), Some((3, b"still here".to_vec())));
