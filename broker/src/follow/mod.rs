@@ -288,6 +288,10 @@ impl Master<'_> {
     /// name servers at once.
     fn hear_of_another(&self) -> Result<(), String> {
         let reply = self.call(request::HA_STATUS, None)?;
+        if reply.code != response::SUCCESS {
+            // Who is told nothing has been told why already.
+            return Ok(());
+        }
         let status = HaStatus::parse(&reply.body).map_err(|error| error.to_string());
         let Some(epoch) = status?.epoch else {
             return Ok(());
