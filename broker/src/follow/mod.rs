@@ -374,7 +374,7 @@ fn record_in(reply: Reply) -> Result<Option<Bytes>, String> {
     let remark = reply.remark.unwrap_or_default();
     match reply.code {
         response::SUCCESS => Ok(Some(reply.body)),
-        response::SYSTEM_ERROR if remark.starts_with(response::NO_RECORD) => Ok(None),
+        code if response::is_no_record(code, &remark) => Ok(None),
         code => Err(format!("answer {code} {remark}")),
     }
 }

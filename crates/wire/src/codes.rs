@@ -195,6 +195,11 @@ pub mod response {
     /// The remark begins so where there is no record (33): its code does not tell that from a failure.
     pub const NO_RECORD: &str = "can not find message by the offset";
 
+    /// Whether an answer to 33 says that there is no record at that place; anything else but success says nothing of it.
+    pub fn is_no_record(code: i32, remark: &str) -> bool {
+        code == SYSTEM_ERROR && remark.starts_with(NO_RECORD)
+    }
+
     codes! {
         0 SUCCESS "Done.",
         1 SYSTEM_ERROR "Any failure without a code of its own.",

@@ -54,7 +54,9 @@ async fn record(session: &Session<'_>, address: &str, at: i64) -> Result<Option<
     let at = LogOffset(u64::try_from(at).unwrap_or_default());
     match session.client.view_message(address, at).await {
         Ok(record) => Ok(Some(record)),
-        Err(Error::Refused(refused)) if refused.remark.starts_with(response::NO_RECORD) => Ok(None),
+        Err(Error::Refused(refused)) if response::is_no_record(refused.code, &refused.remark) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
