@@ -101,16 +101,7 @@ impl Slave {
     }
 
     fn end(&mut self, end: End) {
-        if let Some(store) = self.store.take()
-            && end == End::Clean
-        {
-            store.shutdown().unwrap();
-        }
-        match end {
-            End::Clean => {}
-            End::Kill => self.disk.kill(),
-            End::PowerCut => self.disk.power_cut(),
-        }
+        end.of(self.store.take(), &self.disk);
     }
 
     /// Where the bytes go that are asked for next.

@@ -73,16 +73,7 @@ impl Home {
     }
 
     fn end(&self, end: End, store: Option<Arc<Store>>) {
-        if let Some(store) = store
-            && end == End::Clean
-        {
-            store.shutdown().unwrap();
-        }
-        match end {
-            End::Clean => {}
-            End::Kill => self.disk.kill(),
-            End::PowerCut => self.disk.power_cut(),
-        }
+        end.of(store, &self.disk);
     }
 }
 

@@ -65,6 +65,22 @@ pub(crate) enum End {
     PowerCut,
 }
 
+impl End {
+    /// Brings it to that end; there may be no store any more.
+    pub(crate) fn of(self, store: Option<Arc<Store>>, disk: &FaultyDisk) {
+        if let Some(store) = store
+            && self == Self::Clean
+        {
+            store.shutdown().unwrap();
+        }
+        match self {
+            Self::Clean => {}
+            Self::Kill => disk.kill(),
+            Self::PowerCut => disk.power_cut(),
+        }
+    }
+}
+
 /// A message as it was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -344,19 +360,7 @@ impl Harness {
     /// Ends the store without comparing.
     pub(crate) fn end(&mut self, end: End) {
         let store = self.store.take().unwrap();
-        if end == End::Clean {
-            store.shutdown().unwrap();
-        }
-        drop(store);
-        self.cut(end);
-    }
-
-    fn cut(&self, end: End) {
-        match end {
-            End::Clean => {}
-            End::Kill => self.disk.kill(),
-            End::PowerCut => self.disk.power_cut(),
-        }
+        end.of(Some(store), &self.disk);
     }
 
     /// The numbers of every message of a queue, by offset.
@@ -388,7 +392,7 @@ impl Harness {
             flushed = store.flushed().value();
         }
         let stopped = self.disk.is_stopped();
-        self.cut(second);
+        second.of(None, &self.disk);
         self.open();
         let worst = if first == End::PowerCut {
             first
