@@ -117,14 +117,18 @@ mod tests {
     /// A signal is for all of a process, and so for all tests at once.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-    #[test]
-    fn orders_of_other_daemons_end_nothing() {
+    fn alone(test: impl Future<Output = ()>) {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(async {
+        runtime.block_on(test);
+    }
+
+    #[test]
+    fn orders_of_other_daemons_end_nothing() {
+        alone(async {
             let mut signals = Signals::take().unwrap();
             for number in [Number::SIGUSR1, Number::SIGUSR2, Number::SIGHUP] {
                 raise(number).unwrap();
@@ -135,12 +139,7 @@ mod tests {
 
     #[test]
     fn a_start_is_told_to_stop_once_and_a_reload_waits_for_its_end() {
-        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        alone(async {
             let mut signals = Signals::take().unwrap();
             let order = StopOrder::default();
             let start = async {
