@@ -138,6 +138,15 @@ impl Fleet {
         mqadmin(Make::Gantry, self.room.path(), &name_server, args)
     }
 
+    /// Waits until the name server knows them.
+    fn are_registered(&self, brokers: &[usize]) -> Result<()> {
+        until("the brokers to be registered", || {
+            let list = self.succeeds(&["clusterList"])?;
+            let mut addresses = brokers.iter().map(|&broker| self.brokers[broker].address());
+            Ok(addresses.all(|address| list.contains(&address)))
+        })
+    }
+
     fn succeeds(&self, args: &[&str]) -> Result<String> {
         let output = self.admin(args)?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -360,11 +369,7 @@ fn a_fenced_master_is_the_master_again_where_nobody_took_its_place() -> Result<(
         "{said}"
     );
     fleet.brokers[1].start()?;
-    until("the slave to be registered", || {
-        Ok(fleet
-            .succeeds(&["clusterList"])?
-            .contains(&fleet.brokers[1].address()))
-    })?;
+    fleet.are_registered(&[1])?;
     let said = fleet.refused(&["promote", "-b", &address, "-r", "ASYNC_MASTER"])?;
     ensure!(said.contains("says SYNC_MASTER, which counts"), "{said}");
     let said = fleet.promote(0, &[])?;
@@ -435,10 +440,7 @@ fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> 
     );
     // The other slave is back: both together have everything.
     fleet.brokers[2].start()?;
-    until("the other slave to be registered", || {
-        let list = fleet.succeeds(&["clusterList"])?;
-        Ok(list.contains(&fleet.brokers[2].address()))
-    })?;
+    fleet.are_registered(&[2])?;
     fleet.promote(1, &["-r", "SYNC_MASTER", "-s", "2"])?;
     fleet.has_all(1)?;
     // It follows the new master by itself.
@@ -510,10 +512,7 @@ fn slaves_with_different_logs_are_compared_before_one_is_promoted() -> Result<()
     fleet.vouches(2)?;
     fleet.brokers[0].kill()?;
     fleet.brokers[1].start()?;
-    until("both slaves to be registered", || {
-        let list = fleet.succeeds(&["clusterList"])?;
-        Ok((1..=2).all(|slave| list.contains(&fleet.brokers[slave].address())))
-    })?;
+    fleet.are_registered(&[1, 2])?;
     for (slave, other) in [(1, 2), (2, 1)] {
         let [address, other] = [slave, other].map(|slave| fleet.brokers[slave].address());
         until("the two to be compared", || {
