@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::net::Shutdown;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::frame::Wire;
+use crate::frame::{Answer, Wire};
 use crate::record::{self, Record};
 use crate::wait::until;
 
@@ -52,6 +52,8 @@ pub struct Senders {
     threads: Vec<JoinHandle<Result<Vec<Entry>>>>,
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
+    /// What ended the first sender that did not end by itself.
+    broken: Arc<OnceLock<String>>,
 }
 
 impl Senders {
@@ -59,6 +61,7 @@ impl Senders {
     pub fn start(plan: &Plan) -> Senders {
         let stop = Arc::new(AtomicBool::new(false));
         let acked = Arc::new(AtomicU64::new(0));
+        let broken = Arc::new(OnceLock::new());
         // All are connected before the first one sends: whoever sees an acknowledgement may kill the broker.
         let wires: Vec<Result<Wire>> = (0..plan.senders)
             .map(|_| Wire::connect(&plan.address))
@@ -68,6 +71,7 @@ impl Senders {
             .map(|(sender, wire)| {
                 let plan = plan.clone();
                 let (stop, acked) = (Arc::clone(&stop), Arc::clone(&acked));
+                let broken = Arc::clone(&broken);
                 std::thread::spawn(move || {
                     let mut work = Sender {
                         wire: wire?,
@@ -78,8 +82,14 @@ impl Senders {
                         pending: HashMap::new(),
                         entries: Vec::new(),
                     };
-                    work.run(&stop, &acked)?;
-                    Ok(work.entries)
+                    let ended = work.run(&stop, &acked);
+                    if let Err(end) = &ended {
+                        let _ = broken.set(format!("sender {sender}: {:#}", end.reason()));
+                    }
+                    match ended {
+                        Err(End::Failed(error)) => Err(error),
+                        Ok(()) | Err(End::Disconnected(_)) => Ok(work.entries),
+                    }
                 })
             })
             .collect();
@@ -87,6 +97,7 @@ impl Senders {
             threads,
             stop,
             acked,
+            broken,
         }
     }
 
@@ -108,7 +119,8 @@ impl Senders {
             let enough = self.acked() >= count;
             ensure!(
                 enough || !done,
-                "all senders ended before {count} sends were acknowledged"
+                "all senders ended before {count} sends were acknowledged: {}",
+                self.broken.get().map_or("all were sent", String::as_str)
             );
             Ok(enough)
         })
@@ -140,9 +152,22 @@ struct Sender {
 
 const WINDOW: usize = 16;
 
+/// What ended a sender before it had sent all.
+enum End {
+    Disconnected(anyhow::Error),
+    Failed(anyhow::Error),
+}
+
+impl End {
+    fn reason(&self) -> &anyhow::Error {
+        let (End::Disconnected(reason) | End::Failed(reason)) = self;
+        reason
+    }
+}
+
 impl Sender {
-    /// Until told to stop, or until the connection breaks, which is how a killed broker looks.
-    fn run(&mut self, stop: &AtomicBool, acked: &AtomicU64) -> Result<()> {
+    /// Until all is sent, told to stop, or the connection breaks, which is how a killed broker looks.
+    fn run(&mut self, stop: &AtomicBool, acked: &AtomicU64) -> Result<(), End> {
         let mut number = 0_u32;
         loop {
             while self.pending.len() < WINDOW && number < self.each && !stop.load(Ordering::Relaxed)
@@ -156,22 +181,25 @@ impl Sender {
                 let _ = self.wire.stream().shutdown(Shutdown::Both);
                 return Ok(());
             }
-            let Ok(answer) = self.wire.read() else {
-                return Ok(());
-            };
-            let body = self
-                .pending
-                .remove(&answer.opaque)
-                .context("an answer to nothing")?;
-            let answer = answer.success()?;
-            self.entries.push(Entry {
-                queue_id: u32::try_from(answer.number("queueId")?)?,
-                queue_offset: u64::try_from(answer.number("queueOffset")?)?,
-                id: answer.field("msgId")?.to_owned(),
-                body,
-            });
+            let answer = self.wire.read().map_err(End::Disconnected)?;
+            let entry = self.entry(answer).map_err(End::Failed)?;
+            self.entries.push(entry);
             acked.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn entry(&mut self, answer: Answer) -> Result<Entry> {
+        let body = self
+            .pending
+            .remove(&answer.opaque)
+            .context("an answer to nothing")?;
+        let answer = answer.success()?;
+        Ok(Entry {
+            queue_id: u32::try_from(answer.number("queueId")?)?,
+            queue_offset: u64::try_from(answer.number("queueOffset")?)?,
+            id: answer.field("msgId")?.to_owned(),
+            body,
+        })
     }
 
     fn post(&mut self, number: u32) -> Result<()> {
@@ -217,12 +245,7 @@ pub fn send_with(
 }
 
 /// Pulls once (11), with the subscription in the request.
-pub fn pull(
-    wire: &mut Wire,
-    topic: &str,
-    queue_id: u32,
-    offset: u64,
-) -> Result<crate::frame::Answer> {
+pub fn pull(wire: &mut Wire, topic: &str, queue_id: u32, offset: u64) -> Result<Answer> {
     let (queue_id, offset) = (queue_id.to_string(), offset.to_string());
     let fields = [
         ("consumerGroup", "ledger-reader"),

@@ -59,6 +59,13 @@ const SMALL: [(&str, &str); 4] = [
     ("maxIndexNum", "200000"),
 ];
 
+/// What keeps Apache's broker from refusing sends as "busy" on a machine whose disk or processor is: by default it
+/// refuses what waited for 200 ms, and everything while one write takes a second.
+const PATIENT: [(&str, &str); 2] = [
+    ("waitTimeMillsInSendQueue", "10000"),
+    ("osPageCacheBusyTimeOutMills", "10000"),
+];
+
 impl Server {
     /// Starts a name server in a new folder below `room`.
     pub fn name_server(make: Make, room: &Path, name: &str) -> Result<Server> {
@@ -303,6 +310,9 @@ impl Server {
                     lines.push(format!("namesrvAddr={}", name_servers.join(";")));
                 }
                 lines.extend(SMALL.iter().map(|(k, v)| format!("{k}={v}")));
+                if self.make == Make::Apache {
+                    lines.extend(PATIENT.iter().map(|(k, v)| format!("{k}={v}")));
+                }
                 lines.extend(properties.iter().map(|(k, v)| format!("{k}={v}")));
             }
         }
