@@ -24,6 +24,15 @@ use bytes::Bytes;
 
 pub use os::{OsDisk, physical_memory};
 
+/// Whether the system has no space (or no quota) left: a refusal that passes, not a fault.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {

@@ -10,7 +10,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Disk, Open};
+use crate::{Disk, Open, is_no_space};
 
 /// Writes `content` to `path`; what stood there is kept in `path.bak`.
 pub fn keeping_backup(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -28,6 +28,20 @@ pub fn file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     write_synced(disk, &beside(path, ".tmp"), content)?;
     disk.rename(&beside(path, ".tmp"), path)?;
     sync_parent(disk, path)
+}
+
+/// [`file`] for a file with a checksum: where there is no space for a second one beside it, over the present one, which a
+/// crash in between may tear.
+pub fn or_overwrite(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    match file(disk, path, content) {
+        Err(error) if is_no_space(&error) && disk.meta(path)?.is_some() => {
+            let file = disk.open(path, Open::Write)?;
+            file.write_at(content, 0)?;
+            file.set_len(content.len() as u64)?;
+            file.sync()
+        }
+        other => other,
+    }
 }
 
 /// All of a small file; `None` when there is none.
@@ -93,5 +107,19 @@ mod tests {
             .map(|one| one.name)
             .collect();
         assert_eq!(names, ["topics.json", "topics.json.bak"]);
+    }
+
+    #[cfg(feature = "faulty")]
+    #[test]
+    fn without_space_for_a_second_file_the_present_one_is_overwritten() {
+        let disk = crate::faulty::FaultyDisk::new(1);
+        disk.create_dirs(Path::new("/d")).unwrap();
+        let path = Path::new("/d/note");
+        disk.set_room(Some(6));
+        or_overwrite(&disk, path, b"longer").unwrap();
+        or_overwrite(&disk, path, b"short").unwrap();
+        assert_eq!(read(&disk, path).unwrap().unwrap(), b"short");
+        let none = or_overwrite(&disk, Path::new("/d/other"), b"12").unwrap_err();
+        assert!(crate::is_no_space(&none), "{none}");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use gantry_disk::{Disk, Open, replace};
+use gantry_disk::{Disk, Open, is_no_space, replace};
 
 use crate::config::Settings;
 use crate::dispatcher::Dispatcher;
@@ -19,7 +19,7 @@ use crate::figures::Busy;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::progress::{Mark, Progress};
 use crate::health::{Fault, Health};
-use crate::log::{Log, is_no_space, may_pass};
+use crate::log::{Log, may_pass};
 use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::queue_files::QueueFiles;
@@ -346,12 +346,12 @@ impl QueueWriter {
         noted
     }
 
-    /// Writes down how far everything is when the store begins to run. Where there is no space for that, what was noted
-    /// before goes: no note costs a long recovery at worst, a wrong one messages.
+    /// Writes down how far everything is when the store begins to run. Where there is no space at all for that, what was
+    /// noted before goes: no note costs a long recovery at worst, a wrong one messages.
     pub(crate) fn begin(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.paths.progress();
-        match replace::file(&*self.disk, &path, &state.progress.encode()) {
+        match replace::or_overwrite(&*self.disk, &path, &state.progress.encode()) {
             Err(error) if is_no_space(&error) => {
                 warn_checkpoint(&path, &error);
                 if self.disk.meta(&path)?.is_some() {

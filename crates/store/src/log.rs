@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use gantry_disk::is_no_space;
 use gantry_message::{LogOffset, Millis, QueueOffset, patch};
 
 use crate::batch::{Batch, NOT_STORED, Outcome, Tags};
@@ -545,14 +546,6 @@ const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 pub(crate) const ENOSPC: i32 = 28;
 const EMFILE: i32 = 24;
-
-/// Whether the system has no space (or no quota) left: a refusal that passes, not a fault.
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
 
 /// Whether the system lacks something that may be there again soon: no fault of a file.
 pub(crate) fn may_pass(error: &io::Error) -> bool {

@@ -3,10 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gantry_disk::{Disk, File, Open, dirs};
+use gantry_disk::{Disk, File, Open, dirs, is_no_space};
 
 use crate::figures::Counters;
-use crate::log::is_no_space;
 use crate::width::{narrow, wide};
 
 /// Names below the store's root; all but `progress`, `deletions` and `quarantine` are Apache's.

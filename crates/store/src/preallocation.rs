@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gantry_disk::Disk;
+use gantry_disk::{Disk, is_no_space};
 
-use crate::log::{ENOSPC, is_no_space};
+use crate::log::ENOSPC;
 use crate::segment::Segment;
 
 /// Without space, the thread tries again so often.

@@ -18,7 +18,7 @@ mod told;
 use std::path::Path;
 use std::sync::Arc;
 
-use gantry_disk::{Disk, Listed};
+use gantry_disk::{Disk, Listed, is_no_space};
 use gantry_message::{Millis, QueueId, RecordView, java_hash_bytes, properties, record, topic};
 
 use rustc_hash::FxHashMap;
@@ -33,7 +33,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::deletions::Deletions;
 use crate::format::progress::{Mark, Progress, latest};
 use crate::health;
-use crate::log::{Position, is_no_space};
+use crate::log::Position;
 use crate::paths::Paths;
 use crate::queue::Queue;
 use crate::queue_files::QueueFiles;

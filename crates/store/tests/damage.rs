@@ -797,6 +797,19 @@ fn what_a_killed_recovery_made_up_is_known() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_forgets_nothing_that_was_made_up() {
+    let (home, at) = with_two_lost(1);
+    // For an end of a number that is longer now, not for a second file.
+    home.disk.set_room(Some(40));
+    for start in 0..3 {
+        let store = home.open();
+        assert_eq!(store.made_up(), [at], "start {start}");
+        drop(store);
+        home.disk.power_cut();
+    }
+}
+
+#[test]
 fn a_power_cut_after_a_failed_sync_leaves_a_progress_file_that_can_be_read() {
     for seed in 1..40 {
         let home = Home::new(seed);

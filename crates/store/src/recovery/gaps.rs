@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use gantry_disk::is_no_space;
 use gantry_message::record;
 
 use super::{MISSING_SEGMENTS_MAX, Recovery};
@@ -17,7 +18,6 @@ use crate::cursor::{Cursor, Step};
 use crate::error::StoreError;
 use crate::format::entry::Entry;
 use crate::format::{blank, name};
-use crate::log::is_no_space;
 use crate::queue::Queue;
 use crate::queue_files::first_live;
 use crate::segment::Segment;

@@ -72,7 +72,7 @@ impl Recovery<'_> {
         };
         progress.made_up.extend(&made_up.places);
         progress.made_up = latest(progress.made_up);
-        replace::file(&**self.disk, &path, &progress.encode())
+        replace::or_overwrite(&**self.disk, &path, &progress.encode())
             .map_err(StoreError::io("write", &path))
     }
 }
