@@ -15,6 +15,7 @@ use std::{io::Read, net::TcpStream, path::Path, time::Duration};
 use gantry_config::{Bind, Host, Settings};
 use gantry_message::{RecordView, batch};
 use gantry_net::client::{Connection, Options, Pending, Reply};
+use gantry_service::StopOrder;
 use gantry_wire::{
     FieldSink,
     bodies::{ConsumerData, Heartbeat, SubscriptionData},
@@ -23,7 +24,10 @@ use gantry_wire::{
 };
 
 use super::*;
-use crate::config::FlushDiskType;
+use crate::{
+    config::{BrokerRole, FlushDiskType},
+    standing,
+};
 
 /// Long enough for a busy machine; nothing waits for it to pass.
 const PATIENCE: Duration = Duration::from_secs(30);
