@@ -1,10 +1,13 @@
 //! What a slave does besides following the log: it keeps its master's tables.
 //!
-//! Every ten seconds, and sooner for a reason (a new queue in the log, a new master, a promotion of its own), it asks for topics (21, at the second listener as Java's
-//! slave does), consumer offsets (43), delay positions (45) and groups (201), and makes them its own, in memory and on
-//! disk, so that it can take the master's place. What an answer means is decided in `copy` and `merge`, which are pure.
-//! Offsets are not just copied: what groups committed here while the master was away is sent to it (15).
-//! A master that does not answer, or not with a table, changes nothing.
+//! Every ten seconds, and sooner for a reason (a new queue in the log, a new master, a promotion of its own), it asks for
+//! topics (21, at the second listener as Java's slave does), consumer offsets (43), delay positions (45) and groups (201),
+//! and makes them its own, in memory and on disk, so that it can take the master's place. What an answer means is decided
+//! in `copy` and `merge`, which are pure. Offsets are not just copied: what groups committed here while the master was away
+//! is sent to it (15).
+//!
+//! A master that does not answer, or not with a table, changes nothing; nor does one whose log is not followed. Tables speak
+//! of a log: those of a master that lost its disk and started from nothing would delete what only the slave still has.
 
 mod copy;
 pub mod known;
@@ -21,7 +24,7 @@ use gantry_net::client::{Connection, Options, Reply};
 use gantry_store::{Store, Watermark};
 use gantry_wire::{
     FieldSink, HeaderEncode,
-    bodies::{ConsumerOffsets, HaStatus},
+    bodies::{ConsumerOffsets, HaStatus, KvTable},
     codes::{request, response},
     frame::FieldWriter,
     headers::{SEEN_OFFSET, UpdateConsumerOffset},
@@ -39,8 +42,8 @@ use crate::{
     tables::{Groups, JsonFile, Offsets, TableError, Topics},
 };
 use copy::Verdict;
-pub use known::{End, Known};
-use known::{Follows, Lacks};
+use known::Lacks;
+pub use known::{End, Follows, Known};
 use merge::{Adoption, Place};
 
 /// The first copy after the start, and the pause between two.
@@ -52,6 +55,15 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// A table may be as large as the largest frame that a broker sends.
 const FRAME_BYTES_MAX: usize = 64 << 20;
+/// What is asked for, as it is said in the log; the last is how the master stands.
+const WHAT: [&str; 5] = [
+    "topics",
+    "consumer offsets",
+    "delay positions",
+    "subscription groups",
+    "tables",
+];
+const STATE: usize = 4;
 /// Offsets told to the master in one round; the others follow in the next.
 const PUSHES_MAX: usize = 10_000;
 
@@ -73,7 +85,7 @@ pub struct Tables {
 
 /// Where the master's main port is.
 pub struct Whereabouts {
-    /// As the name servers say.
+    /// As the name servers say. It may have another log: it is only asked how it stands.
     pub told: watch::Receiver<Master>,
     /// As the log comes.
     pub link: Box<dyn Link>,
@@ -127,20 +139,18 @@ async fn run(
     loop {
         tokio::select! {
             () = time::sleep_until(due) => {
-                let master = whereabouts.look();
-                copier.follows = match whereabouts.link.followed() {
-                    Some(_) => Follows::Yes,
-                    None => Follows::No,
-                };
+                let (master, follows) = whereabouts.look();
                 if let Some(master) = copier.choose(master) {
                     tokio::select! {
-                        () = copier.copy(&master) => {}
+                        () = copier.copy(&master, follows) => {}
                         _ = stopping.changed() => return,
                     }
                 }
                 lacking = copier.lacks.until();
                 due = Instant::now() + PERIOD;
-                earliest = Instant::now() + PAUSE_MIN;
+                if follows == Follows::Yes {
+                    earliest = Instant::now() + PAUSE_MIN;
+                }
             }
             () = whereabouts.link.begun().beyond(begun) => {
                 begun = whereabouts.link.begun().value();
@@ -171,10 +181,12 @@ async fn run(
 }
 
 impl Whereabouts {
-    fn look(&mut self) -> Option<String> {
+    fn look(&mut self) -> (Option<String>, Follows) {
         let told = self.told.borrow_and_update().address.clone();
-        told.filter(|address| !address.is_empty())
-            .or_else(|| self.link.followed())
+        match self.link.followed() {
+            Some(followed) => (Some(followed), Follows::Yes),
+            None => (told.filter(|told| !told.is_empty()), Follows::No),
+        }
     }
 }
 
@@ -184,13 +196,12 @@ pub struct Copier {
     own_address: String,
     known: Known,
     known_file: known::File,
-    follows: Follows,
     lacks: Lacks,
     /// There was no master to ask the last time, and it was said.
     is_alone: bool,
     seen: Seen,
     /// What is wrong with each table, as it was said.
-    troubles: [Option<String>; 5],
+    troubles: [Option<String>; WHAT.len()],
 }
 
 /// The offsets that the master had when it was asked last, in a file of their own: without them, a restarted slave could
@@ -227,7 +238,6 @@ impl Copier {
             own_address,
             known,
             known_file,
-            follows: Follows::No,
             lacks,
             is_alone: false,
             seen: Seen {
@@ -255,48 +265,73 @@ impl Copier {
         master
     }
 
-    /// One round; what could not be copied is said in the log, once.
-    pub async fn copy(&mut self, master: &str) {
+    /// One round; what could not be copied is said in the log, once. Why the log is not followed says who follows it.
+    pub async fn copy(&mut self, master: &str, follows: Follows) {
         let begun = Instant::now();
+        let state = self.look_at(master, follows).await;
+        let is_known = state.is_ok();
+        self.say(STATE, master, state);
+        if !is_known || follows == Follows::No {
+            return;
+        }
         let results = [
-            ("topics", self.copy_topics(master).await),
-            ("consumer offsets", self.copy_offsets(master).await),
-            ("delay positions", self.copy_delay(master).await),
-            ("subscription groups", self.copy_groups(master).await),
-            ("slaves", self.look_at(master).await),
+            self.copy_topics(master).await,
+            self.copy_offsets(master).await,
+            self.copy_delay(master).await,
+            self.copy_groups(master).await,
         ];
-        if results.iter().all(|(_, result)| result.is_ok()) {
+        if results.iter().all(Result::is_ok) {
             self.known.note_copied(begun);
         }
-        for ((what, result), said) in results.into_iter().zip(&mut self.troubles) {
-            match result {
-                Ok(()) if said.take().is_some() => {
-                    tracing::info!(master, "the {what} of the master are copied again");
-                }
-                Ok(()) => {}
-                Err(error) if said.as_ref() != Some(&error) => {
-                    tracing::warn!(
-                        master,
-                        error,
-                        "the {what} of the master are not copied, ours stay"
-                    );
-                    *said = Some(error);
-                }
-                Err(_) => {}
-            }
+        for (which, result) in results.into_iter().enumerate() {
+            self.say(which, master, result);
         }
     }
 
-    /// Asks how replication is doing there. Apache's broker cannot say, and that is no trouble.
-    async fn look_at(&mut self, master: &str) -> Result<(), String> {
-        let reply = ask(&connect(master).await?, request::HA_STATUS).await?;
+    fn say(&mut self, which: usize, master: &str, result: Result<(), String>) {
+        let (Some(what), Some(said)) = (WHAT.get(which), self.troubles.get_mut(which)) else {
+            return;
+        };
+        match result {
+            Ok(()) if said.take().is_some() => {
+                tracing::info!(master, "the {what} of the master are copied again");
+            }
+            Ok(()) => {}
+            Err(error) if said.as_ref() != Some(&error) => {
+                tracing::warn!(
+                    master,
+                    error,
+                    "the {what} of the master are not copied, ours stay"
+                );
+                *said = Some(error);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Asks where the master's log ends and how replication is doing there, which Apache's broker cannot say. An error if it
+    /// is not the one that is followed: another machine may have got the address.
+    async fn look_at(&mut self, master: &str, follows: Follows) -> Result<(), String> {
+        // Before it is asked: who is followed has all of this.
+        let before = self.end();
+        let connection = connect(master).await?;
+        let reply = ask(&connection, request::HA_STATUS).await?;
         if reply.code == response::REQUEST_CODE_NOT_SUPPORTED {
-            return Ok(());
+            let body = fetch(&connection, request::GET_BROKER_RUNTIME_INFO).await?;
+            let table = KvTable::parse(&body).map_err(|error| error.to_string())?;
+            let end = table.table.get("commitLogMaxOffset");
+            let end = end.and_then(|end| end.parse().ok()).unwrap_or(-1);
+            return reaches(follows, end, before);
         }
         let body = told(reply)?;
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
-        let ours = i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX);
-        let follows = self.lacks.look(self.follows, (said.max_offset, ours));
+        let reached = reaches(follows, said.max_offset, before);
+        let follows = if reached.is_ok() {
+            follows
+        } else {
+            Follows::No
+        };
+        let follows = self.lacks.look(follows, (said.max_offset, self.end()));
         let (known, file, master) = (
             self.known.clone(),
             self.known_file.share(),
@@ -306,7 +341,13 @@ impl Copier {
             let noted = known.note(&file, (&master, &said), follows);
             noted.map_err(|error| error.to_string())
         })
-        .await
+        .await?;
+        reached
+    }
+
+    /// Where the log ends, as it is said.
+    fn end(&self) -> i64 {
+        i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX)
     }
 
     async fn copy_topics(&self, master: &str) -> Result<(), String> {
@@ -455,6 +496,16 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// A log that is followed does not end before its copy.
+fn reaches(follows: Follows, theirs: i64, ours: i64) -> Result<(), String> {
+    if follows == Follows::Yes && theirs < ours {
+        return Err(format!(
+            "its log ends at {theirs}, before ours at {ours}: it is not the one that is followed"
+        ));
+    }
+    Ok(())
 }
 
 /// Tells the master what groups committed here; what it takes is noted in `told`, which is what it said it has.

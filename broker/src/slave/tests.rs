@@ -25,6 +25,7 @@ const NOW: Millis = Millis(1_700_000_000_000);
 /// As Apache's broker 4.9.7 writes them, compact.
 const TOPICS: &str = r#"{"dataVersion":{"counter":4,"timestamp":1800000000000},"topicConfigTable":{"T":{"order":true,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"T","topicSysFlag":0,"writeQueueNums":4}}}"#;
 const GROUPS: &str = r#"{"dataVersion":{"counter":2,"timestamp":1800000000000},"subscriptionGroupTable":{"g":{"brokerId":0,"consumeBroadcastEnable":true,"consumeEnable":true,"consumeFromMinEnable":true,"groupName":"g","notifyConsumerIdsChangedEnable":true,"retryMaxTimes":5,"retryQueueNums":1,"whichBrokerWhenConsumeSlowly":1}}}"#;
+const RUNTIME: &str = r#"{"table":{"commitLogMaxOffset":"0"}}"#;
 const DELAY: &str = r#"{"offsetTable":{3:7,18:9}}"#;
 
 type Answers = Arc<Mutex<BTreeMap<i32, Response>>>;
@@ -106,6 +107,7 @@ impl Master {
             (request::GET_ALL_TOPIC_CONFIG, TOPICS),
             (request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, GROUPS),
             (request::GET_ALL_DELAY_OFFSET, DELAY),
+            (request::GET_BROKER_RUNTIME_INFO, RUNTIME),
         ];
         for (code, text) in texts {
             let mut answers = answers.lock().unwrap();
@@ -274,8 +276,8 @@ fn all_tables_of_an_apache_master_are_taken_over_in_memory_and_on_disk() {
     run(async |folder, master| {
         let mut slave = open(folder);
         master.set("T@g", 12);
-        slave.copy(&master.address).await;
-        assert_eq!(slave.troubles, [const { None }; 5]);
+        slave.copy(&master.address, Follows::Yes).await;
+        assert_eq!(slave.troubles, [const { None }; WHAT.len()]);
         assert!(slave.tables.topics.is_order("T"));
         assert_eq!(slave.tables.topics.version().counter, 4);
         assert!(
@@ -312,14 +314,14 @@ fn all_tables_of_an_apache_master_are_taken_over_in_memory_and_on_disk() {
 fn a_topic_that_vanished_at_the_master_vanishes_here() {
     run(async |folder, master| {
         let mut slave = open(folder);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         let other = TOPICS.replace("\"T\"", "\"U\"");
         // A master that came back with an older table has not deleted anything, but what it has counts.
         master.answer(
             request::GET_ALL_TOPIC_CONFIG,
             &other.replace("\"counter\":4", "\"counter\":5"),
         );
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert!(slave.tables.topics.get("T").is_none());
         assert!(slave.tables.topics.get("U").is_some());
         master.server.stop(TIMEOUT).await;
@@ -331,7 +333,7 @@ fn bad_answers_are_named_and_change_nothing() {
     run(async |folder, master| {
         let mut slave = open(folder);
         master.set("T@g", 12);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         for code in [
             request::GET_ALL_TOPIC_CONFIG,
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG,
@@ -340,21 +342,63 @@ fn bad_answers_are_named_and_change_nothing() {
         ] {
             master.answer(code, "{\"dataVersion\":");
         }
-        slave.copy(&master.address).await;
-        // Who does not know the fifth question is Apache's.
-        assert!(slave.troubles[..4].iter().all(Option::is_some));
+        slave.copy(&master.address, Follows::Yes).await;
+        // Who does not know how its slaves stand is Apache's.
+        let (state, tables) = slave.troubles.split_last().unwrap();
+        assert!(state.is_none() && tables.iter().all(Option::is_some));
         assert!(slave.tables.topics.get("T").is_some());
         assert!(slave.tables.groups.get("g").is_some());
         assert_eq!(slave.at("T@g"), Some(12));
         assert_eq!(slave.tables.delay.positions().len(), 1);
         master.server.stop(TIMEOUT).await;
-        slave.copy("127.0.0.1:1").await;
-        let unreachable = |trouble: &Option<String>| {
-            trouble
-                .as_deref()
-                .is_some_and(|text| text.starts_with("cannot connect"))
+        slave.copy("127.0.0.1:1", Follows::Yes).await;
+        let trouble = slave.troubles[STATE].as_deref().unwrap_or_default();
+        assert!(trouble.starts_with("cannot connect"), "{trouble}");
+    });
+}
+
+/// A master lost its disk and was started from nothing: every topic of its slave was deleted, with its messages.
+#[test]
+fn a_master_whose_log_is_another_one_takes_nothing_away_and_is_told_nothing() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address, Follows::Yes).await;
+        slave.commit("T@g", 150);
+        let version = slave.tables.topics.version();
+        let of_nothing = TOPICS.replace("\"T\"", "\"U\"");
+        let later = of_nothing.replace("1800000000000", "1900000000000");
+        master.answer(request::GET_ALL_TOPIC_CONFIG, &later);
+        master.set("T@g", 1);
+        let unharmed = |slave: &Copier| {
+            assert_eq!(slave.tables.topics.version(), version);
+            let offsets = (master.offset("T@g"), slave.at("T@g"));
+            assert_eq!(offsets, (Some(1), Some(150)));
         };
-        assert!(slave.troubles.iter().all(unreachable));
+        // It is known to the name servers, and not followed.
+        slave.copy(&master.address, Follows::No).await;
+        unharmed(&slave);
+        assert_eq!(slave.troubles, [const { None }; WHAT.len()]);
+        // It got the address of one that is still followed, for all that anybody has noticed.
+        let before = RUNTIME.replace("\"0\"", "\"-1\"");
+        master.answer(request::GET_BROKER_RUNTIME_INFO, &before);
+        slave.copy(&master.address, Follows::Yes).await;
+        unharmed(&slave);
+        let trouble = slave.troubles[STATE].as_deref().unwrap_or_default();
+        assert!(
+            trouble.contains("ends at -1, before ours at 0"),
+            "{trouble}"
+        );
+        // A word of how a Gantry stands says as much.
+        let status = HaStatus {
+            max_offset: -1,
+            ..HaStatus::default()
+        };
+        let body = String::from_utf8(status.encode()).unwrap();
+        master.answer(request::HA_STATUS, &body);
+        slave.copy(&master.address, Follows::Yes).await;
+        unharmed(&slave);
+        master.server.stop(TIMEOUT).await;
     });
 }
 
@@ -365,7 +409,7 @@ fn what_groups_committed_here_reaches_a_master_that_comes_back() {
         for of in ["T@on", "T@reset", "T@behind"] {
             master.set(of, 100);
         }
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         // The master is away. The slave restarts, too: what it saw of the master is not forgotten.
         for of in ["T@on", "T@reset", "T@new"] {
             slave.commit(of, 150);
@@ -377,7 +421,7 @@ fn what_groups_committed_here_reaches_a_master_that_comes_back() {
         let mut slave = open(folder);
         master.set("T@reset", 20);
         master.set("T@behind", 170);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         for (of, expected) in [
             ("T@on", 150),
             ("T@new", 150),
@@ -389,7 +433,7 @@ fn what_groups_committed_here_reaches_a_master_that_comes_back() {
         }
         // A reset of what was told to it counts as well.
         master.set("T@on", 120);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(
             (master.offset("T@on"), slave.at("T@on")),
             (Some(120), Some(120))
@@ -403,15 +447,15 @@ fn offsets_that_the_master_does_not_take_are_told_again() {
     run(async |folder, master| {
         let mut slave = open(folder);
         master.set("T@g", 100);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         slave.commit("T@g", 150);
         master.refuse_commits(true);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(slave.at("T@g"), Some(150), "not overwritten meanwhile");
         let trouble = slave.troubles[1].as_deref().unwrap_or_default();
         assert!(trouble.contains("not now"), "{trouble}");
         master.refuse_commits(false);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(master.offset("T@g"), Some(150));
         assert_eq!(slave.troubles[1], None);
         master.server.stop(TIMEOUT).await;
@@ -424,12 +468,12 @@ fn offsets_that_a_killed_master_had_not_written_are_told_again() {
     run(async |folder, master| {
         let mut slave = open(folder);
         master.set("T@g", 100);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         slave.commit("T@g", 150);
         master.chance.lock().unwrap().is_killed = true;
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(master.offset("T@g"), Some(100));
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(
             (master.offset("T@g"), slave.at("T@g")),
             (Some(150), Some(150))
@@ -444,10 +488,10 @@ fn a_group_that_went_on_at_the_master_meanwhile_is_not_set_back() {
     run(async |folder, master| {
         let mut slave = open(folder);
         master.set("T@g", 100);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         slave.commit("T@g", 150);
         master.chance.lock().unwrap().goes_on_to = Some(("T@g".into(), 160));
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(
             (master.offset("T@g"), slave.at("T@g")),
             (Some(160), Some(160))
@@ -467,7 +511,7 @@ fn what_groups_committed_before_the_master_was_ever_asked_reaches_it() {
         drop(slave);
         let mut slave = open(folder);
         master.set("T@g", 100);
-        slave.copy(&master.address).await;
+        slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(
             (master.offset("T@g"), slave.at("T@g")),
             (Some(150), Some(150))
@@ -477,31 +521,30 @@ fn what_groups_committed_before_the_master_was_ever_asked_reaches_it() {
 }
 
 #[test]
-fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
+fn a_new_master_is_asked_how_it_stands_at_once() {
     run(async |folder, master| {
         let slave = open(folder);
-        let (topics, store) = (slave.tables.topics.clone(), slave.tables.store.clone());
+        let (topics, known) = (slave.tables.topics.clone(), slave.known.clone());
+        let body = HaStatus::default().encode();
+        master.answer(request::HA_STATUS, &String::from_utf8(body).unwrap());
         let (told, masters) = watch::channel(crate::registration::Master::default());
-        let running = Slave::start(
-            slave,
-            Whereabouts {
-                told: masters,
-                link: link(None),
-            },
-        );
+        let whereabouts = Whereabouts {
+            told: masters,
+            link: link(None),
+        };
+        let running = Slave::start(slave, whereabouts);
         let before = topics.generation();
-        // A new master is asked without waiting for the time of the first copy.
         let address = Some(master.address.clone());
-        told.send_modify(|master| master.address = address);
-        topics.changes().beyond(before).await;
-        let before = topics.generation();
-        master.answer(
-            request::GET_ALL_TOPIC_CONFIG,
-            &TOPICS.replace("\"counter\":4", "\"counter\":5"),
-        );
-        store.queue("unknown", QueueId(0));
-        topics.changes().beyond(before).await;
-        assert_eq!(topics.version().counter, 5);
+        told.send_modify(|master| master.address.clone_from(&address));
+        // Without waiting for the time of the first copy.
+        let heard = async {
+            while known.now().and_then(|known| known.address) != address {
+                tokio::task::yield_now().await;
+            }
+        };
+        let heard = time::timeout(PERIOD / 2, heard).await;
+        heard.expect("it does not wait for the next round");
+        assert_eq!(topics.generation(), before, "nobody follows its log");
         running.stop().await;
         master.server.stop(TIMEOUT).await;
     });
@@ -509,10 +552,10 @@ fn a_new_master_and_a_new_queue_make_it_ask_at_once() {
 
 // haMasterAddress names a master that no name server has: its log was followed and its tables were not copied.
 #[test]
-fn the_tables_of_a_master_that_is_only_followed_are_copied() {
+fn the_tables_of_who_is_followed_are_copied_at_once_and_for_a_new_queue() {
     run(async |folder, master| {
         let slave = open(folder);
-        let topics = slave.tables.topics.clone();
+        let (topics, store) = (slave.tables.topics.clone(), slave.tables.store.clone());
         let (told, masters) = watch::channel(crate::registration::Master::default());
         let before = topics.generation();
         let address = master.address.clone();
@@ -525,6 +568,12 @@ fn the_tables_of_a_master_that_is_only_followed_are_copied() {
         told.send_modify(|_| {});
         topics.changes().beyond(before).await;
         assert!(topics.get("T").is_some());
+        let before = topics.generation();
+        let next = TOPICS.replace("\"counter\":4", "\"counter\":5");
+        master.answer(request::GET_ALL_TOPIC_CONFIG, &next);
+        store.queue("unknown", QueueId(0));
+        topics.changes().beyond(before).await;
+        assert_eq!(topics.version().counter, 5);
         running.stop().await;
         master.server.stop(TIMEOUT).await;
     });

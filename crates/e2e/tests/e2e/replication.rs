@@ -9,11 +9,13 @@ use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::programs::{room, run};
 use gantry_e2e::server::{self, Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
+use serde_json::Value;
 
 const TOPIC: &str = "copied";
 const QUEUES: u32 = 4;
 /// `SLAVE_NOT_AVAILABLE`
 const NO_SLAVE: i64 = 11;
+const HA_STATUS: i32 = 46002;
 
 fn fill(broker: &Server, round: u32) -> Result<Vec<Entry>> {
     ledger::fill(&broker.address(), TOPIC, QUEUES, round)
@@ -98,7 +100,7 @@ impl Pair {
             missing = verify(&self.slave.address(), TOPIC, &self.ledger);
             Ok(missing.is_ok())
         });
-        found.and(missing)
+        found.with_context(|| format!("{missing:?}"))
     }
 }
 
@@ -223,6 +225,8 @@ fn a_slave_of_a_master_that_lost_everything_keeps_its_store_and_says_so() -> Res
     let room = room("lost")?;
     let name_server = Server::name_server(Make::Gantry, room.path(), "namesrv")?;
     let mut pair = Pair::start(room.path(), &name_server, Make::Gantry, Make::Gantry)?;
+    // The topic comes another way than the messages.
+    pair.slave_has_all()?;
     pair.master.kill()?;
     std::fs::remove_dir_all(&pair.master_store)?;
     pair.master.start()?;
@@ -231,6 +235,13 @@ fn a_slave_of_a_master_that_lost_everything_keeps_its_store_and_says_so() -> Res
             .slave
             .log()?
             .contains("the logs have nothing in common"))
+    })?;
+    // Topics went, with all their messages, when it asked a master that has none.
+    until("the slave to have asked how its master stands", || {
+        let mut wire = pair.slave.wire()?;
+        let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
+        let end = |status: &Value| status["maxOffset"].as_i64().context("no end");
+        Ok(end(&status["follows"]["known"])? < end(&status)?)
     })?;
     pair.slave_has_all()
 }
