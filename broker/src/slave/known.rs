@@ -43,6 +43,19 @@ pub enum Follows {
     No,
 }
 
+impl Follows {
+    /// Whether it is the followed one that was asked, as far as where its log ends says: that is not before the end that its
+    /// copy had when it was asked. Another machine may have got the address, and the link's silence not be noticed yet.
+    pub fn check(self, theirs: i64, ours_before: i64) -> Result<(), String> {
+        if self == Self::Yes && theirs < ours_before {
+            return Err(format!(
+                "its log ends at {theirs}, before ours at {ours_before}: it is not the one that is followed"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// What a start has found of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -321,16 +321,12 @@ impl Copier {
             let table = KvTable::parse(&body).map_err(|error| error.to_string())?;
             let end = table.table.get("commitLogMaxOffset");
             let end = end.and_then(|end| end.parse().ok()).unwrap_or(-1);
-            return reaches(follows, end, before);
+            return follows.check(end, before);
         }
         let body = told(reply)?;
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
-        let reached = reaches(follows, said.max_offset, before);
-        let follows = if reached.is_ok() {
-            follows
-        } else {
-            Follows::No
-        };
+        let reached = follows.check(said.max_offset, before);
+        let follows = reached.as_ref().map_or(Follows::No, |()| follows);
         let follows = self.lacks.look(follows, (said.max_offset, self.end()));
         let (known, file, master) = (
             self.known.clone(),
@@ -496,16 +492,6 @@ impl Tables {
         }
         Ok(())
     }
-}
-
-/// A log that is followed does not end before its copy.
-fn reaches(follows: Follows, theirs: i64, ours: i64) -> Result<(), String> {
-    if follows == Follows::Yes && theirs < ours {
-        return Err(format!(
-            "its log ends at {theirs}, before ours at {ours}: it is not the one that is followed"
-        ));
-    }
-    Ok(())
 }
 
 /// Tells the master what groups committed here; what it takes is noted in `told`, which is what it said it has.

@@ -352,6 +352,7 @@ impl World {
             .broker
             .as_ref()
             .and_then(|broker| broker.told);
+        let place = self.whereabouts(node, told);
         let Some(slave) = self.slave(node) else {
             return Ok(());
         };
@@ -363,8 +364,9 @@ impl World {
         ) {
             Copying::Idle { until } if now < until => slave.copying = Copying::Idle { until },
             Copying::Idle { .. } => {
-                if let Some(master) = told {
-                    self.learn(node, master);
+                if let Some((master, follows)) = place
+                    && self.learn(node, master, follows)
+                {
                     let seen = self.slave(node).map(|slave| slave.seen.0.clone());
                     let life = self.nodes[master].life;
                     self.fetch(node, (master, life), seen.unwrap_or_default());
@@ -417,32 +419,45 @@ impl World {
         Ok(())
     }
 
-    /// Asks how its master stands, for a promotion (`slave::known`).
-    fn learn(&mut self, node: usize, master: usize) {
-        let follows = match self.slave(node).map(|slave| &slave.follow) {
-            Some(Follow::Linked(linked)) if linked.heard_at.is_some() => Follows::Yes,
-            _ => Follows::No,
-        };
-        let Ok(Reply::Status(said)) = self.ask(node, master, Request::Status) else {
-            return;
-        };
-        if said.is_fenced || said.is_slave {
-            return;
+    /// Whom it asks: who is followed, or else who it is told is the master (`slave::Whereabouts`).
+    fn whereabouts(&mut self, node: usize, told: Option<usize>) -> Option<(usize, Follows)> {
+        match self.slave(node).map(|slave| &slave.follow) {
+            Some(Follow::Linked(linked)) if linked.heard_at.is_some() => {
+                Some((linked.master, Follows::Yes))
+            }
+            _ => Some((told?, Follows::No)),
         }
+    }
+
+    /// Asks how its master stands, for a promotion (`slave::known`). Whether its tables are to be taken over.
+    fn learn(&mut self, node: usize, master: usize, follows: Follows) -> bool {
+        let end = |world: &Self| {
+            let broker = world.nodes[node].broker.as_ref();
+            let end = broker.map_or(0, |broker| broker.store.max_offset().0);
+            i64::try_from(end).unwrap_or(i64::MAX)
+        };
+        let before = end(self);
+        let Ok(Reply::Status(said)) = self.ask(node, master, Request::Status) else {
+            return false;
+        };
+        let theirs = i64::try_from(said.end).unwrap_or(i64::MAX);
+        let reached = follows.check(theirs, before);
+        let follows = reached.map_or(Follows::No, |()| follows);
+        let copies = follows == Follows::Yes;
+        if said.is_fenced || said.is_slave {
+            return copies;
+        }
+        let ours = end(self);
         let said = HaStatus {
             epoch: Some(said.epoch.to_string()),
             in_sync_replicas: i32::try_from(said.in_sync).unwrap_or(1),
-            max_offset: i64::try_from(said.end).unwrap_or(i64::MAX),
+            max_offset: theirs,
             role: Part::Master(said.copies).name().to_owned(),
             slaves: said.slaves,
             ..HaStatus::default()
         };
-        let Some(broker) = &mut self.nodes[node].broker else {
-            return;
-        };
-        let ours = i64::try_from(broker.store.max_offset().0).unwrap_or(i64::MAX);
-        let Some(slave) = &mut broker.slave else {
-            return;
+        let Some(slave) = self.slave(node) else {
+            return copies;
         };
         let follows = slave.lacks.look(follows, (said.max_offset, ours));
         let learned = known::learned(slave.known.as_ref(), (&master.to_string(), &said), follows);
@@ -452,6 +467,7 @@ impl World {
             // What is not kept is not known after a restart.
             let _ = self.nodes[node].write_known(&learned);
         }
+        copies
     }
 
     fn ask_again(&mut self, node: usize, master: (usize, u64), told: merge::Table) -> Checked {
