@@ -80,14 +80,15 @@ pub(super) fn delay(body: &[u8]) -> Result<DelayOffsets, Unusable> {
     Ok(DelayOffsets::parse(body)?)
 }
 
-/// The topics that the new table does not have any more, if it is a later one: a master that came back with an old table
-/// has not deleted anything.
+/// The topics that the new table does not have any more, if it is a later one: a master that came back with an old table, or
+/// that lost its table and counts its changes anew, has not deleted anything.
 pub(super) fn vanished<'a>(
     before: impl Iterator<Item = &'a str>,
     version: DataVersion,
     new: &TopicConfigTable,
 ) -> BTreeSet<String> {
-    let later = version.timestamp <= new.data_version.timestamp;
+    let DataVersion { counter, timestamp } = new.data_version;
+    let later = version.timestamp <= timestamp && version.counter <= counter;
     before
         .filter(|name| later && !new.topic_config_table.contains_key(*name))
         .map(str::to_owned)
@@ -162,6 +163,11 @@ mod tests {
             timestamp: 101,
         };
         assert!(gone(newer).is_empty());
+        let of_more_changes = DataVersion {
+            counter: 5,
+            timestamp: 99,
+        };
+        assert!(gone(of_more_changes).is_empty());
     }
 
     #[test]
