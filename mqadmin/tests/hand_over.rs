@@ -45,6 +45,8 @@ struct State {
     is_held: bool,
     is_fenced: bool,
     is_promoted: bool,
+    /// The old master has become a slave.
+    has_rejoined: bool,
     /// Each request that changes something, with what it says.
     asked: Vec<String>,
 }
@@ -100,6 +102,9 @@ impl State {
             (Who::NameServer, request::GET_BROKER_CLUSTER_INFO) => {
                 let (master, slave) = (&self.master, &self.slave);
                 let addresses = match (self.is_fenced, self.is_promoted) {
+                    (_, true) if self.has_rejoined => {
+                        format!(r#"{{0:"{slave}",2:"{master}"}}"#)
+                    }
                     (_, true) => format!(r#"{{0:"{slave}"}}"#),
                     (true, false) => format!(r#"{{1:"{slave}"}}"#),
                     _ => format!(r#"{{0:"{master}",1:"{slave}"}}"#),
@@ -121,6 +126,10 @@ impl State {
             }
             (Who::Slave, request::PROMOTE) if field("check") == "true" => {
                 seated("0.0", "SLAVE", self.slave_end)
+            }
+            (Who::Master, request::TELL_EPOCH) if self.has_rejoined => {
+                self.asked.push(format!("told {}", field("gantryEpoch")));
+                seated(PROMOTION, "SLAVE", HELD_END)
             }
             (Who::Master, request::TELL_EPOCH) => {
                 self.asked.push(format!("fence at {}", field("ifEnd")));
@@ -168,6 +177,7 @@ impl Stage {
             is_held: false,
             is_fenced: false,
             is_promoted: false,
+            has_rejoined: false,
             asked: Vec::new(),
         }));
         let everybody = [Who::NameServer, Who::Master, Who::Slave];
@@ -250,6 +260,25 @@ fn a_master_that_was_not_fenced_takes_messages_again_and_nobody_is_promoted() {
     );
     let state = stage.state();
     assert!(!state.is_promoted && !state.is_held, "{:?}", state.asked);
+}
+
+/// Whoever promoted it may have been killed before it told the others.
+#[test]
+fn promoting_the_master_tells_its_slaves_and_changes_nothing_else() {
+    let stage = Stage::set(Fencing::Answered);
+    stage.state().is_promoted = true;
+    let (output, said) = stage.promote();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(stage.state().asked, [""; 0], "{said}");
+    stage.state().has_rejoined = true;
+    let (output, said) = stage.promote();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("is SYNC_MASTER of broker-a already"),
+        "{said}"
+    );
+    assert!(said.contains("slave 2, is told"), "{said}");
+    assert_eq!(stage.state().asked, ["told 1.1"], "{said}");
 }
 
 #[test]

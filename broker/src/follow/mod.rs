@@ -409,6 +409,30 @@ fn resolve(address: &str) -> Result<SocketAddr, String> {
 mod tests {
     use super::*;
 
+    /// A slave gives up its end for a record that the master has not, and for nothing else.
+    #[test]
+    fn a_master_that_fails_to_show_a_record_need_not_lack_it() {
+        let reply = |code, remark: &str| Reply {
+            code,
+            remark: Some(remark.to_owned()),
+            fields: Default::default(),
+            body: Bytes::from_static(b"record"),
+            version: 0,
+        };
+        let shown = record_in(reply(response::SUCCESS, ""));
+        assert_eq!(shown, Ok(Some(Bytes::from_static(b"record"))));
+        let lacking = "can not find message by the offset, 17";
+        assert_eq!(record_in(reply(response::SYSTEM_ERROR, lacking)), Ok(None));
+        for (code, remark) in [
+            (response::SYSTEM_ERROR, "the disk is gone"),
+            (response::SYSTEM_BUSY, lacking),
+            (response::NO_PERMISSION, ""),
+        ] {
+            let failed = record_in(reply(code, remark));
+            assert!(failed.is_err(), "{code} {remark}: {failed:?}");
+        }
+    }
+
     #[test]
     fn an_invitation_is_32_hexadecimal_digits() {
         let text = "000102030405060708090a0b0c0d0eff";
