@@ -47,6 +47,10 @@ struct State {
     is_promoted: bool,
     /// The old master has become a slave.
     has_rejoined: bool,
+    /// The master does not answer.
+    is_silent: bool,
+    /// How many milliseconds ago the slave heard it, and whether it will again.
+    heard: (i64, bool),
     /// Each request that changes something, with what it says.
     asked: Vec<String>,
 }
@@ -71,10 +75,17 @@ impl State {
             status.max_offset = self.slave_end;
             (status.broker_id, status.configured_id) = (1, 1);
             status.role = "SLAVE".to_owned();
+            if self.is_silent {
+                let (ago, is_alive) = &mut self.heard;
+                *ago += if *ago < 5_500 { 500 } else { 2_000 };
+                if *is_alive && 5_500 < *ago {
+                    *ago = 100;
+                }
+            }
             status.following = Some(HaFollowing {
                 copied_millis_ago: 0,
                 is_following: true,
-                heard_millis_ago: 1,
+                heard_millis_ago: self.heard.0,
                 known: Some(HaMaster {
                     followed: self.vouches,
                     role: "SYNC_MASTER".to_owned(),
@@ -93,6 +104,9 @@ impl State {
 
     /// `None`: the connection ends.
     fn answer(&mut self, who: Who, request: &Request) -> Option<Response> {
+        if who == Who::Master && self.is_silent {
+            return None;
+        }
         let field = |name| request.fields.get(name).unwrap_or("-").to_owned();
         let seated = |epoch: &str, part: &str, end: i64| {
             let answer = Response::ok().field("gantryEpoch", epoch);
@@ -178,6 +192,8 @@ impl Stage {
             is_fenced: false,
             is_promoted: false,
             has_rejoined: false,
+            is_silent: false,
+            heard: (1, true),
             asked: Vec::new(),
         }));
         let everybody = [Who::NameServer, Who::Master, Who::Slave];
@@ -203,10 +219,15 @@ impl Stage {
     }
 
     fn ask(&self, command: &str) -> (Output, String) {
+        self.ask_with(command, &[])
+    }
+
+    fn ask_with(&self, command: &str, more: &[&str]) -> (Output, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_mqadmin"))
             .env_clear()
             .env("NAMESRV_ADDR", &self.name_server)
             .args([command, "-b", &self.slave])
+            .args(more)
             .output()
             .unwrap();
         let said = [&*output.stdout, &*output.stderr].concat();
@@ -279,6 +300,24 @@ fn promoting_the_master_tells_its_slaves_and_changes_nothing_else() {
     );
     assert!(said.contains("slave 2, is told"), "{said}");
     assert_eq!(stage.state().asked, ["told 1.1"], "{said}");
+}
+
+/// A master that does not answer is waited for as long as its slave may have heard it: it is dead, or out of reach from here.
+#[test]
+fn a_silent_master_is_alive_when_its_slave_hears_it_again() {
+    let look = |is_alive| {
+        let stage = Stage::set(Fencing::Answered);
+        stage.state().is_silent = true;
+        stage.state().heard = (1, is_alive);
+        let (output, said) = stage.ask_with("promote", &["-d"]);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("waiting whether it does again"), "{said}");
+        said
+    };
+    let said = look(true);
+    assert!(said.contains("100 ms ago: it is alive"), "{said}");
+    let said = look(false);
+    assert!(said.contains("the old master does not answer"), "{said}");
 }
 
 #[test]

@@ -202,8 +202,8 @@ impl Scout {
             Verdict::TooOld => Ok(cut(None, why("the master has deleted what comes next"))),
             Verdict::BeginAnew => Ok(cut(None, why("the beginning of the log was lost"))),
             Verdict::Strangers => Err(why(
-                "the logs have nothing in common; nothing of ours is given up: promote this slave if it has what the master \
-                 lost, or move its store away to begin anew",
+                "the logs have nothing in common; nothing of ours is given up: stop that master and promote this slave if it has \
+                 what the master lost, or move its store away to begin anew",
             )),
         }
     }

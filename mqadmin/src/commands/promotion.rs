@@ -61,7 +61,8 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         // Whoever promoted it may not have got as far as that.
         return tell_everybody(session, &address, &candidate).await;
     }
-    let fleet = Fleet::look(session, (address, candidate)).await?;
+    let mut fleet = Fleet::look(session, (address, candidate)).await?;
+    fleet.hear_out_master(session).await?;
     let epoch = fleet.next_epoch()?;
     let master = fleet.living_master()?;
     if let Some(master) = master.filter(|_| fleet.candidate.gave_way) {
@@ -258,7 +259,13 @@ fn lacks(status: &HaStatus, end: i64, held: i64) -> Option<String> {
     // Another log may be as long: who follows the master has its log.
     let following = status.following.as_ref();
     let Some(following) = following.filter(|following| following.is_following) else {
-        return Some("it does not follow the master".to_owned());
+        let why = status.following.as_ref();
+        let why = why.and_then(|following| following.why.as_ref());
+        let why = why.map(|why| format!(": {why}"));
+        return Some(format!(
+            "it does not follow the master{}",
+            why.unwrap_or_default()
+        ));
     };
     if status.max_offset < end {
         return Some(format!("its log ends at {}", status.max_offset));

@@ -6,10 +6,10 @@ use gantry_wire::{
     bodies::{BrokerData, HaMaster, HaStatus},
     codes::response,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
-    STARTS, answered,
+    LOOK, STARTS, answered, asked, step,
     terms::{ROLES, Terms},
 };
 use crate::{
@@ -208,23 +208,51 @@ impl Fleet {
                 first.address, second.address
             )));
         }
-        let follows = self.candidate.following.as_ref();
-        if master.is_none()
-            && let Some(follows) = follows.filter(|follows| follows.is_following)
-        {
-            let silent = follows.heard_millis_ago;
-            let answered = |other: &Replica| {
-                other.answer.is_ok() && follows.master.as_ref() == Some(&other.address)
-            };
-            if (0..ALIVE_MS).contains(&silent) && !self.others.iter().any(answered) {
-                return Err(Failure::Said(format!(
-                    "the master at {} does not answer here, but {} heard it {silent} ms ago: it is alive. Stop it, or promote from where it can be reached",
-                    follows.master.as_deref().unwrap_or("?"),
-                    self.address
-                )));
+        Ok(master)
+    }
+
+    /// A master that does not answer here may be dead, or out of reach only from here: then the slave hears it again. Waits
+    /// until that is known.
+    pub(super) async fn hear_out_master(
+        &mut self,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
+        let Some((master, mut silent)) = self.heard_lately() else {
+            return Ok(());
+        };
+        let line = format!(
+            "the master at {master} does not answer here, and {} heard it {silent} ms ago: waiting whether it does again",
+            self.address
+        );
+        step(session, line)?;
+        loop {
+            sleep(LOOK).await;
+            let status = session.client.ha_status(&self.address).await;
+            self.candidate = asked(&self.address, status)?;
+            match self.heard_lately() {
+                None => return Ok(()),
+                Some((master, now)) if now < silent => {
+                    return Err(Failure::Said(format!(
+                        "the master at {master} does not answer here, but {} heard it {now} ms ago: it is alive. Stop it, or \
+                         promote from where it can be reached",
+                        self.address
+                    )));
+                }
+                Some((_, now)) => silent = now,
             }
         }
-        Ok(master)
+    }
+
+    /// The master that the slave follows and that nobody has asked, if it was heard so lately that it may be alive; how many
+    /// milliseconds ago that was.
+    fn heard_lately(&self) -> Option<(String, i64)> {
+        let follows = self.candidate.following.as_ref();
+        let follows = follows.filter(|follows| follows.is_following)?;
+        let master = follows.master.clone().unwrap_or_else(|| "?".to_owned());
+        let has_answered = |other: &Replica| other.answer.is_ok() && other.address == master;
+        let silent = follows.heard_millis_ago;
+        let is_lately = (0..ALIVE_MS).contains(&silent) && !self.others.iter().any(has_answered);
+        is_lately.then_some((master, silent))
     }
 
     pub(super) fn next_epoch(&self) -> Result<Epoch, Failure> {
