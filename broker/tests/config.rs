@@ -385,6 +385,21 @@ fn a_broker_that_listens_on_one_address_announces_it() {
 }
 
 #[test]
+fn a_message_size_that_another_limit_cuts_short_is_named() {
+    let text = "maxMessageSize=16000000\nmappedFileSizeCommitLog=16777216\n";
+    assert_eq!(complaints(&load("broker.conf", text)), Vec::<&str>::new());
+    let text = "mappedFileSizeCommitLog=16777216\nmaxMessageSize=16777216\n";
+    let loaded = load("broker.conf", text);
+    let of = |key| {
+        format!(
+            "broker.conf:2: maxMessageSize=16777216: a message of that size may not fit {key}=16777216, and is refused then"
+        )
+    };
+    let expected = [of("mappedFileSizeCommitLog"), of("frameMaxLength")];
+    assert_eq!(complaints(&loaded), expected);
+}
+
+#[test]
 fn the_configuration_of_packages_serves_this_machine_only() {
     let text = std::fs::read_to_string(repository().join("packaging/conf/broker.toml")).unwrap();
     let loaded = load("broker.toml", &text);

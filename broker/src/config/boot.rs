@@ -186,6 +186,7 @@ pub fn settle(loaded: &mut Loaded<BrokerConfig>, network: &Network) {
     tell_ports(loaded);
     addresses(loaded, network);
     disk_ratios(loaded);
+    message_size(loaded);
     delay_of_registration(loaded);
 }
 
@@ -287,6 +288,28 @@ fn disk_ratios(loaded: &mut Loaded<BrokerConfig>) {
             "{source}: sends are refused from {warn}, before files are deleted before their time from {clean}"
         );
         loaded.find(Severity::Warning, text);
+    }
+}
+
+/// What a message has beside its body in a record or a frame, at most: properties, topic, addresses and numbers.
+const BESIDE_BODY_MAX: u64 = 34_000;
+
+/// A limit that another one cuts short would be found out by the first producer of a large message.
+fn message_size(loaded: &mut Loaded<BrokerConfig>) {
+    let (store, server) = (&loaded.config.store, &loaded.config.server);
+    let max = u64::from(store.max_message_size);
+    let limits = [
+        ("mappedFileSizeCommitLog", store.mapped_file_size_commit_log),
+        ("frameMaxLength", server.frame_max_length.into()),
+    ];
+    let source = loaded.source("maxMessageSize");
+    for (key, limit) in limits {
+        if limit < max + BESIDE_BODY_MAX {
+            let text = format!(
+                "{source}: maxMessageSize={max}: a message of that size may not fit {key}={limit}, and is refused then"
+            );
+            loaded.find(Severity::Warning, text);
+        }
     }
 }
 
