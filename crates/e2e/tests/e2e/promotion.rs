@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use gantry_e2e::clients::Java;
 use gantry_e2e::ledger::{self, Entry, verify};
 use gantry_e2e::mqadmin::mqadmin;
@@ -13,6 +13,7 @@ use gantry_e2e::server::{self, Make, Server, create_topic};
 use gantry_e2e::wait::{Turn, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 const TOPIC: &str = "handed-over";
@@ -20,6 +21,8 @@ const QUEUES: u32 = 4;
 const ALL_TOPICS: i32 = 21;
 const UPDATE_CONFIG: i32 = 25;
 const HA_STATUS: i32 = 46002;
+const QUERY_OFFSET: i32 = 14;
+const COMMIT_OFFSET: i32 = 15;
 const TELL_EPOCH: i32 = 46005;
 const OK: i64 = 0;
 /// `SLAVE_NOT_AVAILABLE`
@@ -130,7 +133,7 @@ impl Fleet {
             missing = verify(&self.brokers[broker].address(), TOPIC, &self.ledger);
             Ok(missing.is_ok())
         });
-        found.and(missing)
+        found.with_context(|| format!("{missing:?}"))
     }
 
     fn admin(&self, args: &[&str]) -> Result<Output> {
@@ -388,21 +391,7 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
     // The slave gets the message and, most likely, not the topic.
     let fresh = ledger::fill(&fleet.brokers[0].address(), "made-by-sending", 1, 0)?;
     fleet.signal(0, Signal::SIGSTOP)?;
-    // Its slave may have heard it just now.
-    until("its silence to count", || {
-        Ok(fleet
-            .admin(&[
-                "promote",
-                "-b",
-                &fleet.brokers[1].address(),
-                "-r",
-                "SYNC_MASTER",
-                "-s",
-                "1",
-            ])?
-            .status
-            .success())
-    })?;
+    fleet.promote(1, &["-r", "SYNC_MASTER", "-s", "1"])?;
     verify(&fleet.brokers[1].address(), "made-by-sending", &fresh)?;
     fleet.signal(0, Signal::SIGCONT)?;
     until("the old master to hear of it", || {
@@ -410,6 +399,52 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
         if let Ok(code) = code {
             ensure!(code != OK, "it acknowledged a message that only it has");
         }
+        Ok(fleet.status(0)?.contains("FENCED"))
+    })?;
+    fleet.rejoin(0)?;
+    fleet.acknowledges(1)?;
+    fleet.fill(1)?;
+    fleet.has_all(0)?;
+    fleet.same_log(1, 0)
+}
+
+/// A master comes back by itself from an empty disk. What its slave has stays, topics and offsets included, until somebody
+/// decides; then it gives way.
+#[test]
+fn a_master_that_lost_its_disk_takes_nothing_from_its_slave_and_gives_way() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("lost-disk", Make::Gantry, 1)?;
+    let address = fleet.brokers[1].address();
+    let group = [("consumerGroup", "g"), ("topic", TOPIC), ("queueId", "0")];
+    let mut wire = fleet.brokers[1].wire()?;
+    let commit = [&group[..], &[("commitOffset", "5")]].concat();
+    wire.call(COMMIT_OFFSET, &commit, &[])?.success()?;
+    fleet.brokers[0].kill()?;
+    std::fs::remove_dir_all(fleet.store(0))?;
+    fleet.brokers[0].start()?;
+    // It has been asked since, and has less than ever.
+    until("the slave to look at its master", || {
+        let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
+        let end = |status: &Value| status["maxOffset"].as_i64().context("no end");
+        Ok(end(&status["follows"]["known"])? < end(&status)?)
+    })?;
+    let unharmed = |fleet: &Fleet| {
+        verify(&fleet.brokers[1].address(), TOPIC, &fleet.ledger)?;
+        let answer = fleet.brokers[1].wire()?.call(QUERY_OFFSET, &group, &[])?;
+        ensure!(answer.success()?.number("offset")? == 5);
+        Ok(())
+    };
+    unharmed(&fleet)?;
+    let said = fleet.refused(&["promote", "-b", &address, "-w", "1"])?;
+    ensure!(said.contains("the logs have nothing in common"), "{said}");
+    fleet.brokers[0].stop()?;
+    let wanted = ["-r", "SYNC_MASTER", "-s", "1"];
+    let said = fleet.refused(&[&["promote", "-b", &address], &wanted[..]].concat())?;
+    ensure!(said.contains("--accept-loss all"), "{said}");
+    fleet.promote(1, &[&wanted[..], &["--accept-loss", "all"]].concat())?;
+    unharmed(&fleet)?;
+    fleet.brokers[0].start()?;
+    until("the old master to be fenced", || {
         Ok(fleet.status(0)?.contains("FENCED"))
     })?;
     fleet.rejoin(0)?;
