@@ -61,7 +61,7 @@ impl Broker {
         sockets: Sockets,
         order: &StopOrder,
     ) -> Result<Option<Broker>, Failure> {
-        Self::start_with(disk, config, (sockets, None), order).await
+        Box::pin(Self::start_with(disk, config, (sockets, None), order)).await
     }
 
     /// Stops and starts with the same sockets, for the reason that [`Broker::again`] gave: who connects meanwhile waits.
@@ -87,9 +87,10 @@ impl Broker {
         };
         let sockets = std::mem::take(&mut self.sockets);
         self.stop().await?;
-        Self::start_with(disk, config, (sockets, misfit), order).await
+        Box::pin(Self::start_with(disk, config, (sockets, misfit), order)).await
     }
 
+    /// Its state is large: who calls it puts that on the heap.
     async fn start_with(
         disk: Arc<dyn Disk>,
         config: BrokerConfig,

@@ -30,7 +30,7 @@ pub fn file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     sync_parent(disk, path)
 }
 
-/// [`file`] for a file with a checksum: where there is no space for a second one beside it, over the present one, which a
+/// [`file()`] for a file with a checksum: where there is no space for a second one beside it, over the present one, which a
 /// crash in between may tear.
 pub fn or_overwrite(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     match file(disk, path, content) {
