@@ -66,13 +66,9 @@ pub(super) fn groups(
     Ok(Verdict::Replace(table))
 }
 
-/// Judges the answer to 43. A master that was seen with positions and has none at all has lost its file.
-pub(super) fn offsets(body: &[u8], seen: &merge::Table) -> Result<merge::Table, Unusable> {
-    let table = merge::clean(ConsumerOffsets::parse(body)?.offset_table);
-    if table.is_empty() && !seen.is_empty() {
-        return Err(Unusable::Empty);
-    }
-    Ok(table)
+/// Judges the answer to 43.
+pub(super) fn offsets(body: &[u8]) -> Result<merge::Table, Unusable> {
+    Ok(merge::clean(ConsumerOffsets::parse(body)?.offset_table))
 }
 
 /// Judges the answer to 45.
@@ -93,6 +89,28 @@ pub(super) fn vanished<'a>(
         .filter(|name| later && !new.topic_config_table.contains_key(*name))
         .map(str::to_owned)
         .collect()
+}
+
+/// Refuses a table that is behind the one that was taken over last, and lacks something: the master has lost its own, or came
+/// back with an older one, and nobody has deleted anything.
+pub(super) fn is_no_loss<'a>(
+    last: Option<DataVersion>,
+    new: DataVersion,
+    mut lacking: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
+    let Some(last) =
+        last.filter(|last| new.counter < last.counter || new.timestamp < last.timestamp)
+    else {
+        return Ok(());
+    };
+    let Some(first) = lacking.next() else {
+        return Ok(());
+    };
+    let (more, now, before) = (lacking.count(), new.counter, last.counter);
+    Err(format!(
+        "its table lacks {first} and {more} more, and counts {now} changes where it counted {before}: it has lost them. Make them \
+         there again, or start this slave again, which gives them up"
+    ))
 }
 
 /// A topic is a folder's name, too.
@@ -137,18 +155,34 @@ mod tests {
             assert!(groups(body, OURS).is_err(), "{body:?}");
         }
         for body in [&b"{"[..], b"[1]", b"\xff\xff"] {
-            assert!(offsets(body, &merge::Table::new()).is_err(), "{body:?}");
+            assert!(offsets(body).is_err(), "{body:?}");
             assert!(delay(body).is_err(), "{body:?}");
         }
         let none = br#"{"dataVersion":{"counter":9,"timestamp":1},"topicConfigTable":{}}"#;
         assert!(matches!(topics(none, OURS), Err(Unusable::Empty)));
-        let seen = merge::Table::from([("T@g".to_owned(), [(0, 1)].into())]);
         let empty = br#"{"offsetTable":{}}"#;
-        assert!(matches!(offsets(empty, &seen), Err(Unusable::Empty)));
-        assert_eq!(
-            offsets(empty, &merge::Table::new()).unwrap(),
-            merge::Table::new()
+        assert_eq!(offsets(empty).unwrap(), merge::Table::new());
+    }
+
+    #[test]
+    fn a_table_that_counts_anew_and_lacks_something_was_lost() {
+        let version = |counter, timestamp| DataVersion { counter, timestamp };
+        let judge =
+            |last, new, lacking: &[&'static str]| is_no_loss(last, new, lacking.iter().copied());
+        let last = Some(version(17, 100));
+        let lost = judge(last, version(2, 200), &["T", "U"]).unwrap_err();
+        assert!(
+            lost.contains("lacks T and 1 more, and counts 2 changes where it counted 17"),
+            "{lost}"
         );
+        assert!(judge(last, version(18, 99), &["T"]).is_err(), "of before");
+        for (last, new, lacking) in [
+            (last, version(18, 100), &["T"][..]),
+            (last, version(2, 200), &[]),
+            (None, version(2, 200), &["T"]),
+        ] {
+            assert_eq!(judge(last, new, lacking), Ok(()), "{last:?} {new:?}");
+        }
     }
 
     #[test]

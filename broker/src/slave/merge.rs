@@ -3,7 +3,8 @@
 //! Pure. Three numbers decide: what the master had when it was asked last (`seen`), what is here, what the master has now.
 //! A number here that is not the one seen was committed here; it goes to the master if it is ahead of what the master
 //! has. A number of the master that went back since it was seen was set there on purpose, by a reset: it counts, whatever
-//! was committed here.
+//! was committed here. One that is gone was deleted with its group or topic; where these are there still, the master has
+//! lost it, and is told.
 //!
 //! Example: the master was seen at 100 and goes away, the group reads on here and commits 150. The master comes back
 //! with 100: 150 is sent to it. It comes back with 170, because the group was quicker: 170 is taken. It was reset to 20
@@ -54,10 +55,18 @@ pub struct Plan {
     pub push: Vec<(Place, i64)>,
 }
 
-/// Decides about one queue.
-pub fn decide(seen: Option<i64>, here: Option<i64>, there: Option<i64>) -> Decision {
+/// Decides about one queue of a group and a topic that are known still, or not.
+pub fn decide(
+    is_known: bool,
+    seen: Option<i64>,
+    here: Option<i64>,
+    there: Option<i64>,
+) -> Decision {
     if here == there {
         return Decision::Same;
+    }
+    if let (Some(here), None, true) = (here, there, is_known) {
+        return Decision::Push(here);
     }
     let Some(committed) = here.filter(|_| here != seen) else {
         return Decision::Adopt;
@@ -70,8 +79,8 @@ pub fn decide(seen: Option<i64>, here: Option<i64>, there: Option<i64>) -> Decis
     }
 }
 
-/// Decides about all queues that either side knows.
-pub fn plan(seen: &Table, here: &Table, there: &Table) -> Plan {
+/// Decides about all queues that either side knows; `is_known` says whether topic and group of a `topic@group` are there.
+pub fn plan(seen: &Table, here: &Table, there: &Table, is_known: impl Fn(&str) -> bool) -> Plan {
     let mut plan = Plan::default();
     let none = BTreeMap::new();
     let ours = here.keys().filter(|of| !there.contains_key(*of));
@@ -84,7 +93,7 @@ pub fn plan(seen: &Table, here: &Table, there: &Table) -> Plan {
                 of: of.clone(),
                 queue,
             };
-            match decide(seen, from, to) {
+            match decide(is_known(of), seen, from, to) {
                 Decision::Same => {}
                 Decision::Adopt => plan.adopt.push(Adoption {
                     place: place(),
@@ -138,10 +147,17 @@ mod tests {
         ];
         for (seen, here, there, expected) in cases {
             assert_eq!(
-                decide(seen, here, there),
+                decide(false, seen, here, there),
                 expected,
                 "{seen:?} {here:?} {there:?}"
             );
+            // Whether it is known still counts where the master has nothing.
+            let of_known = match (here, there) {
+                (Some(here), None) => Push(here),
+                _ => expected,
+            };
+            let decided = decide(true, seen, here, there);
+            assert_eq!(decided, of_known, "{seen:?} {here:?} {there:?}");
         }
     }
 
@@ -163,15 +179,16 @@ mod tests {
 
     #[test]
     fn every_queue_of_either_side_is_decided_about() {
-        let seen = table(&[("T@g", 0, 5), ("T@gone", 0, 5)]);
+        let seen = table(&[("T@g", 0, 5), ("T@gone", 0, 5), ("T@lost", 0, 5)]);
         let here = table(&[
             ("T@g", 0, 8),
             ("T@g", 1, 2),
             ("T@gone", 0, 5),
+            ("T@lost", 0, 5),
             ("T@new", 0, 1),
         ]);
         let there = table(&[("T@g", 0, 5), ("T@g", 2, 7), ("U@g", 0, 4)]);
-        let plan = plan(&seen, &here, &there);
+        let plan = plan(&seen, &here, &there, |of| of == "T@lost");
         let adopted = |of, queue, from, to| Adoption {
             place: place(of, queue),
             from,
@@ -190,6 +207,7 @@ mod tests {
             [
                 (place("T@g", 0), 8),
                 (place("T@g", 1), 2),
+                (place("T@lost", 0), 5),
                 (place("T@new", 0), 1)
             ]
         );
@@ -237,7 +255,7 @@ mod tests {
         }
 
         fn sync(&mut self, push_arrives: bool) {
-            let decision = decide(self.seen, self.slave, self.master);
+            let decision = decide(true, self.seen, self.slave, self.master);
             self.seen = self.master;
             match decision {
                 Decision::Same => {}

@@ -24,7 +24,7 @@ use gantry_net::client::{Connection, Options, Reply};
 use gantry_store::{Store, Watermark};
 use gantry_wire::{
     FieldSink, HeaderEncode,
-    bodies::{ConsumerOffsets, HaStatus, KvTable},
+    bodies::{ConsumerOffsets, DataVersion, HaStatus, KvTable},
     codes::{request, response},
     frame::FieldWriter,
     headers::{SEEN_OFFSET, UpdateConsumerOffset},
@@ -58,9 +58,9 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 /// What is asked for, as it is said in the log; the last is how the master stands.
 const WHAT: [&str; 5] = [
     "topics",
+    "subscription groups",
     "consumer offsets",
     "delay positions",
-    "subscription groups",
     "tables",
 ];
 const STATE: usize = 4;
@@ -200,8 +200,18 @@ pub struct Copier {
     /// There was no master to ask the last time, and it was said.
     is_alone: bool,
     seen: Seen,
+    taken: Taken,
     /// What is wrong with each table, as it was said.
     troubles: [Option<String>; WHAT.len()],
+}
+
+/// Which tables were taken over last, by this process.
+#[derive(Default)]
+struct Taken {
+    /// The master's address.
+    of: String,
+    topics: Option<DataVersion>,
+    groups: Option<DataVersion>,
 }
 
 /// The offsets that the master had when it was asked last, in a file of their own: without them, a restarted slave could
@@ -245,6 +255,7 @@ impl Copier {
                 table,
                 saved: true,
             },
+            taken: Taken::default(),
             troubles: Default::default(),
         })
     }
@@ -274,11 +285,18 @@ impl Copier {
         if !is_known || follows == Follows::No {
             return;
         }
+        if self.taken.of != master {
+            self.taken = Taken {
+                of: master.to_owned(),
+                ..Taken::default()
+            };
+        }
+        // Offsets that are gone there are forgotten only with their topic or group.
         let results = [
             self.copy_topics(master).await,
+            self.copy_groups(master).await,
             self.copy_offsets(master).await,
             self.copy_delay(master).await,
-            self.copy_groups(master).await,
         ];
         if results.iter().all(Result::is_ok) {
             self.known.note_copied(begun);
@@ -346,22 +364,26 @@ impl Copier {
         i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX)
     }
 
-    async fn copy_topics(&self, master: &str) -> Result<(), String> {
+    async fn copy_topics(&mut self, master: &str) -> Result<(), String> {
         // Who closed the second port has the first one open.
         let connection = match connect_vip(master).await {
             Some(connection) => connection,
             None => connect(master).await?,
         };
         let body = fetch(&connection, request::GET_ALL_TOPIC_CONFIG).await?;
-        let tables = self.tables.clone();
-        blocking(move || tables.take_topics(&body)).await
+        let (tables, last) = (self.tables.clone(), self.taken.topics);
+        let taken = blocking(move || tables.take_topics(&body, last)).await?;
+        self.taken.topics = Some(taken);
+        Ok(())
     }
 
-    async fn copy_groups(&self, master: &str) -> Result<(), String> {
+    async fn copy_groups(&mut self, master: &str) -> Result<(), String> {
         let code = request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG;
         let body = fetch(&connect(master).await?, code).await?;
-        let tables = self.tables.clone();
-        blocking(move || tables.take_groups(&body)).await
+        let (tables, last) = (self.tables.clone(), self.taken.groups);
+        let taken = blocking(move || tables.take_groups(&body, last)).await?;
+        self.taken.groups = Some(taken);
+        Ok(())
     }
 
     async fn copy_delay(&self, master: &str) -> Result<(), String> {
@@ -404,9 +426,9 @@ impl Copier {
         seen: &merge::Table,
     ) -> Result<(merge::Table, Vec<(Place, i64)>), String> {
         let body = fetch(connection, request::GET_ALL_CONSUMER_OFFSET).await?;
-        let there = copy::offsets(&body, seen).map_err(|error| error.to_string())?;
+        let there = copy::offsets(&body).map_err(|error| error.to_string())?;
         let here = merge::clean(self.tables.offsets.wire_table().offset_table);
-        let plan = merge::plan(seen, &here, &there);
+        let plan = merge::plan(seen, &here, &there, |of| self.tables.have(of));
         // Before anything is adopted: a stop in between must not make the master's numbers look like commits of ours.
         self.note_seen(there.clone()).await?;
         let tables = self.tables.clone();
@@ -435,14 +457,26 @@ impl Copier {
 }
 
 impl Tables {
-    fn take_topics(&self, body: &[u8]) -> Result<(), String> {
+    /// Whether the topic and the group of a `topic@group` are there.
+    fn have(&self, of: &str) -> bool {
+        of.split_once('@').is_some_and(|(topic, group)| {
+            self.topics.get(topic).is_some() && self.groups.get(group).is_some()
+        })
+    }
+
+    /// Takes the topics over, unless they are behind those that were taken over last and some are missing. Their version.
+    fn take_topics(&self, body: &[u8], last: Option<DataVersion>) -> Result<DataVersion, String> {
         let before = self.topics.all();
         let table = match copy::topics(body, before.version).map_err(|error| error.to_string())? {
-            Verdict::Same => return Ok(()),
+            Verdict::Same => return Ok(before.version),
             Verdict::Replace(table) => table,
         };
-        let names = before.entries.keys().map(|name| &**name);
-        let gone = copy::vanished(names, before.version, &table);
+        let version = table.data_version;
+        let names = || before.entries.keys().map(|name| &**name);
+        let ours = names().filter(|topic| !self.topics.is_system(topic));
+        let has = |topic: &str| table.topic_config_table.contains_key(topic);
+        copy::is_no_loss(last, version, ours.filter(|topic| !has(topic)))?;
+        let gone = copy::vanished(names(), before.version, &table);
         tracing::info!(
             topics = table.topic_config_table.len(),
             ?gone,
@@ -457,21 +491,26 @@ impl Tables {
                 .map_err(|error| format!("queues of {topic}: {error}"))?;
             self.stats.topic_deleted(topic);
         }
-        Ok(())
+        Ok(version)
     }
 
-    fn take_groups(&self, body: &[u8]) -> Result<(), String> {
-        let ours = self.groups.version();
-        match copy::groups(body, ours).map_err(|error| error.to_string())? {
-            Verdict::Same => Ok(()),
-            Verdict::Replace(table) => {
-                let groups = table.subscription_group_table.len();
-                tracing::info!(groups, "the master's subscription groups are taken over");
-                self.groups
-                    .replace(table)
-                    .map_err(|error| error.to_string())
-            }
-        }
+    /// The same of the groups.
+    fn take_groups(&self, body: &[u8], last: Option<DataVersion>) -> Result<DataVersion, String> {
+        let before = self.groups.all();
+        let table = match copy::groups(body, before.version).map_err(|error| error.to_string())? {
+            Verdict::Same => return Ok(before.version),
+            Verdict::Replace(table) => table,
+        };
+        let version = table.data_version;
+        let ours = before.entries.keys().map(|name| &**name);
+        let has = |group: &str| table.subscription_group_table.contains_key(group);
+        copy::is_no_loss(last, version, ours.filter(|group| !has(group)))?;
+        let groups = table.subscription_group_table.len();
+        tracing::info!(groups, "the master's subscription groups are taken over");
+        self.groups
+            .replace(table)
+            .map_err(|error| error.to_string())?;
+        Ok(version)
     }
 
     fn adopt(&self, adoptions: &[Adoption]) -> Result<(), String> {

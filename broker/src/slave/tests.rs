@@ -357,6 +357,56 @@ fn bad_answers_are_named_and_change_nothing() {
     });
 }
 
+/// The master's files were lost, and its log was not: the first commit there deleted the offsets of all other groups here, and
+/// the first change its topics and groups.
+#[test]
+fn what_a_master_lost_of_its_tables_stays_here_and_offsets_are_told_to_it() {
+    run(async |folder, master| {
+        let mut slave = open(folder);
+        master.set("T@g", 100);
+        slave.copy(&master.address, Follows::Yes).await;
+        let versions = |slave: &Copier| {
+            let Tables { topics, groups, .. } = &*slave.tables;
+            (topics.version(), groups.version())
+        };
+        let before = versions(&slave);
+        let anew = |text: &str, from: &str, to: &str| {
+            let text = text.replace("1800000000000", "1900000000000");
+            let text = text.replace("\"counter\":4", "\"counter\":1");
+            let text = text.replace("\"counter\":2", "\"counter\":1");
+            text.replace(from, to)
+        };
+        let topics = anew(TOPICS, "\"T\"", "\"U\"");
+        master.answer(request::GET_ALL_TOPIC_CONFIG, &topics);
+        let groups = anew(GROUPS, "\"g\"", "\"other\"");
+        master.answer(request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, &groups);
+        master.offsets.lock().unwrap().clear();
+        master.set("T@other", 3);
+        slave.copy(&master.address, Follows::Yes).await;
+        assert_eq!(versions(&slave), before);
+        for (trouble, name) in slave.troubles.iter().zip(["T", "g"]) {
+            let trouble = trouble.as_deref().unwrap_or_default();
+            assert!(
+                trouble.contains(&format!("lacks {name} and 0 more")),
+                "{trouble}"
+            );
+        }
+        let at = |of| (master.offset(of), slave.at(of));
+        assert_eq!(
+            (at("T@g"), at("T@other")),
+            ((Some(100), Some(100)), (Some(3), Some(3)))
+        );
+        // With its group an offset goes.
+        let groups = groups.replace("\"counter\":1", "\"counter\":3");
+        master.answer(request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, &groups);
+        master.offsets.lock().unwrap().remove("T@g");
+        slave.copy(&master.address, Follows::Yes).await;
+        assert!(slave.tables.groups.get("g").is_none());
+        assert_eq!(slave.at("T@g"), None);
+        master.server.stop(TIMEOUT).await;
+    });
+}
+
 /// A master lost its disk and was started from nothing: every topic of its slave was deleted, with its messages.
 #[test]
 fn a_master_whose_log_is_another_one_takes_nothing_away_and_is_told_nothing() {
@@ -452,12 +502,12 @@ fn offsets_that_the_master_does_not_take_are_told_again() {
         master.refuse_commits(true);
         slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(slave.at("T@g"), Some(150), "not overwritten meanwhile");
-        let trouble = slave.troubles[1].as_deref().unwrap_or_default();
+        let trouble = slave.troubles[2].as_deref().unwrap_or_default();
         assert!(trouble.contains("not now"), "{trouble}");
         master.refuse_commits(false);
         slave.copy(&master.address, Follows::Yes).await;
         assert_eq!(master.offset("T@g"), Some(150));
-        assert_eq!(slave.troubles[1], None);
+        assert_eq!(slave.troubles[2], None);
         master.server.stop(TIMEOUT).await;
     });
 }

@@ -498,12 +498,10 @@ impl World {
             return;
         };
         let here = merge::clean(broker.offsets.wire_table().offset_table);
-        if there.is_empty() && !seen.is_empty() {
-            return;
-        }
-        let mut plan = merge::plan(&seen, &here, &there);
+        // Nobody deletes a topic or a group here.
+        let mut plan = merge::plan(&seen, &here, &there, |_| true);
         if self.broken == Some(Broken::OffsetsOverwritten) {
-            plan = merge::plan(&here, &here, &there);
+            plan = merge::plan(&here, &here, &there, |_| true);
         }
         if !plan.adopt.is_empty() || !plan.push.is_empty() {
             event!(
