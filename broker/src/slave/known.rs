@@ -61,8 +61,20 @@ impl Follows {
 pub enum End {
     /// All that was acknowledged.
     Whole,
-    /// What was acknowledged last may be gone: the machine was off before it was synced.
+    /// What was acknowledged last may be gone: the machine was off before it was synced, or the log is shorter than it was.
     Doubted,
+}
+
+impl End {
+    /// What is to be thought of a log that ends there, where that is known of the master; somebody may have put an older one
+    /// in its place.
+    #[must_use]
+    pub fn with(self, known: Option<&HaMaster>, ours: i64) -> Self {
+        match known {
+            Some(known) if ours < known.copy_offset => Self::Doubted,
+            _ => self,
+        }
+    }
 }
 
 /// What a slave may lack of what it has acknowledged: after a power cut, what was not synced; with an empty store, whatever
@@ -148,11 +160,12 @@ impl Known {
         &self,
         disk: Arc<dyn Disk>,
         folder: &Path,
-        end: End,
+        (end, ours): (End, i64),
     ) -> Result<(File, Lacks), TableError> {
         let file = JsonFile::new(disk, folder.join("knownMaster.json"));
         let mut state = self.lock();
         state.master = file.load(HaMaster::parse)?;
+        let end = end.with(state.master.as_ref(), ours);
         let lacks = Lacks::at_start(state.master.as_ref(), end);
         if let Some(known) = state.master.as_mut().filter(|known| known.followed)
             && end == End::Doubted
@@ -170,14 +183,14 @@ impl Known {
         &self,
         file: &File,
         (master, said): (&str, &HaStatus),
-        follows: Follows,
+        (follows, ours): (Follows, i64),
     ) -> Result<(), TableError> {
         // Who was the master a moment ago has nothing to say of the one that is.
         if said.is_fenced || said.role == BrokerRole::Slave.as_str() {
             return Ok(());
         }
         let before = self.lock().master.clone();
-        let mut learned = learned(before.as_ref(), (master, said), follows);
+        let mut learned = learned(before.as_ref(), (master, said), (follows, ours));
         let kept = match before {
             Some(before) if before == learned => Ok(()),
             _ => file.0.replace(&learned.encode()),
@@ -201,12 +214,13 @@ impl File {
     }
 }
 
-/// What is known after one more answer of the master; `before` is of the one that was asked last.
+/// What is known after one more answer of the master; `before` is of the one that was asked last. Whether it is followed, and
+/// where our log ended.
 #[must_use]
 pub fn learned(
     before: Option<&HaMaster>,
     (master, said): (&str, &HaStatus),
-    follows: Follows,
+    (follows, ours): (Follows, i64),
 ) -> HaMaster {
     // Another promotion: its master has all that was acknowledged before it.
     let before = before.filter(|before| before.epoch == said.epoch);
@@ -224,6 +238,7 @@ pub fn learned(
     HaMaster {
         address: Some(master.to_owned()),
         asked_millis_ago: 0,
+        copy_offset: ours,
         epoch: said.epoch.clone(),
         followed: follows == Follows::Yes,
         in_sync_replicas: said.in_sync_replicas,
@@ -278,10 +293,34 @@ mod tests {
         // The master came back with less.
         let mut lacks = Lacks::Until(100);
         assert_eq!(lacks.look(Follows::Yes, (80, 80)), Follows::Yes);
-        let known = learned(None, (MASTER, &said(100, Vec::new())), Follows::Yes);
+        let follows = (Follows::Yes, 100);
+        let known = learned(None, (MASTER, &said(100, Vec::new())), follows);
         assert_eq!(Lacks::at_start(Some(&known), End::Whole), Lacks::Nothing);
         assert_eq!(Lacks::at_start(Some(&known), End::Doubted), Lacks::Unknown);
     }
+
+    #[test]
+    fn a_log_that_is_shorter_than_it_was_may_lack_what_was_acknowledged() {
+        let known = learned(None, (MASTER, &said(200, Vec::new())), (Follows::Yes, 100));
+        for (ours, expected) in [(100, End::Whole), (150, End::Whole), (99, End::Doubted)] {
+            assert_eq!(End::Whole.with(Some(&known), ours), expected, "{ours}");
+        }
+        assert_eq!(End::Whole.with(None, 0), End::Whole);
+        let learner = Learner::new();
+        learner.hears(&said(200, Vec::new()), Follows::Yes);
+        let folder = Path::new("/store/config");
+        let load = || {
+            let known = Known::default();
+            let disk = Arc::new(learner.disk.clone());
+            let (_, lacks) = known.load(disk, folder, (End::Whole, OURS - 1)).unwrap();
+            (lacks, known.now().unwrap().followed)
+        };
+        assert_eq!(load(), (Lacks::Unknown, false));
+        assert_eq!(load(), (Lacks::Unknown, false), "nor at the next start");
+    }
+
+    /// Where its log ends.
+    const OURS: i64 = 100;
 
     /// A slave that learns, on a disk that does what it is told.
     struct Learner {
@@ -295,7 +334,8 @@ mod tests {
         fn start(disk: FaultyDisk, end: End) -> Self {
             let known = Known::default();
             let folder = Path::new("/store/config");
-            let (file, lacks) = known.load(Arc::new(disk.clone()), folder, end).unwrap();
+            let held = Arc::new(disk.clone());
+            let (file, lacks) = known.load(held, folder, (end, OURS)).unwrap();
             Self {
                 disk,
                 known,
@@ -314,7 +354,7 @@ mod tests {
 
         fn hears(&self, said: &HaStatus, follows: Follows) -> HaMaster {
             self.known
-                .note(&self.file, (MASTER, said), follows)
+                .note(&self.file, (MASTER, said), (follows, OURS))
                 .unwrap();
             self.known.now().unwrap()
         }
@@ -353,7 +393,7 @@ mod tests {
             learner.disk.fail(operation, 1, libc::EIO);
             let noted = learner
                 .known
-                .note(&learner.file, (MASTER, &said), Follows::Yes);
+                .note(&learner.file, (MASTER, &said), (Follows::Yes, OURS));
             assert!(noted.is_err(), "{operation:?}");
             assert!(!learner.known.now().unwrap().followed, "{operation:?}");
         }

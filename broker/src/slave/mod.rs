@@ -231,7 +231,8 @@ impl Copier {
         tables: Tables,
         (own_address, known, end): (String, Known, End),
     ) -> Result<Copier, TableError> {
-        let (known_file, lacks) = known.load(disk.clone(), folder, end)?;
+        let ours = i64::try_from(tables.store.max_offset().0).unwrap_or(i64::MAX);
+        let (known_file, lacks) = known.load(disk.clone(), folder, (end, ours))?;
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
         let table = match file.load(ConsumerOffsets::parse)? {
             Some(seen) => seen.offset_table,
@@ -352,7 +353,7 @@ impl Copier {
             master.to_owned(),
         );
         blocking(move || {
-            let noted = known.note(&file, (&master, &said), follows);
+            let noted = known.note(&file, (&master, &said), (follows, before));
             noted.map_err(|error| error.to_string())
         })
         .await?;

@@ -460,6 +460,7 @@ impl World {
             return copies;
         };
         let follows = slave.lacks.look(follows, (said.max_offset, ours));
+        let follows = (follows, before);
         let learned = known::learned(slave.known.as_ref(), (&master.to_string(), &said), follows);
         let is_news = slave.known.as_ref() != Some(&learned);
         slave.known = Some(learned.clone());

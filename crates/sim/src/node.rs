@@ -189,8 +189,10 @@ impl Node {
                     true => End::Doubted,
                     false => End::Whole,
                 };
+                let ours = i64::try_from(store.max_offset().0).unwrap_or(i64::MAX);
+                let end = end.with(known.as_ref(), ours);
                 let lacks = Lacks::at_start(known.as_ref(), end);
-                if let Some(known) = known.as_mut().filter(|_| may_lack) {
+                if let Some(known) = known.as_mut().filter(|_| end == End::Doubted) {
                     known.followed = false;
                     self.write_known(known).then_some(())?;
                 }

@@ -33,6 +33,8 @@ bodies! {
         address: Option<String>, "address";
         /// How long ago it was asked; -1: not since the slave was started.
         asked_millis_ago: i64 = -1, "askedMillisAgo";
+        /// Where the slave's own log ended then.
+        copy_offset: i64, "copyOffset";
         /// The promotion that made it the master.
         epoch: Option<String>, "epoch";
         /// The slave followed it then: their logs were one.
