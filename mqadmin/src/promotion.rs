@@ -6,6 +6,7 @@
 //! acknowledged behind them. A master that was drained before is better than any of that: where its log ends is known.
 
 use gantry_message::Epoch;
+use gantry_wire::bodies::HaFollowing;
 
 /// What happened to the old master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,16 @@ impl Accepted {
     }
 }
 
+/// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
+#[must_use]
+pub fn has_followed(following: &HaFollowing) -> bool {
+    match &following.known {
+        Some(known) => known.followed,
+        // Apache's master does not say what is kept of it.
+        None => following.heard_millis_ago != -1,
+    }
+}
+
 /// A log, as who has it says.
 #[derive(Clone, Copy, Debug)]
 pub struct Log<'a> {
@@ -135,6 +146,14 @@ impl Log<'_> {
         places.sort_unstable();
         places.dedup();
         places
+    }
+
+    /// Where two logs are the same, if they have anything in common: at the first place that both still have. None, if there is
+    /// no such place.
+    #[must_use]
+    pub fn first_place(self, other: Self) -> Option<i64> {
+        let first = self.min.max(other.min);
+        (first < self.end.min(other.end)).then_some(first)
     }
 }
 
@@ -326,6 +345,9 @@ mod tests {
             ..log(0, 0, &[])
         };
         assert_eq!(empty.places(long), [0; 0]);
+        assert_eq!(short.first_place(long), Some(100));
+        assert_eq!(short.first_place(log(500, 900, &[])), None);
+        assert_eq!(empty.first_place(short), None);
     }
 
     #[test]

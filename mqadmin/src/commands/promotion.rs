@@ -86,6 +86,14 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
     let could = session.client.check_promotion(&fleet.address, *epoch, role);
     asked(&fleet.address, could.await)?;
     if session.arguments.has('d') {
+        if let Some(master) = master
+            && let Some(why) = not_following(&fleet.candidate)
+        {
+            return Err(Failure::Said(format!(
+                "{} could not take the place of {} now: {why}",
+                fleet.address, master.address
+            )));
+        }
         let what = match master {
             Some(master) => format!("{} would be drained and fenced before", master.address),
             None => said(&now.loss()),
@@ -254,23 +262,31 @@ async fn has_all(
     }
 }
 
+/// Why a slave does not follow its master.
+fn not_following(status: &HaStatus) -> Option<String> {
+    let following = status.following.as_ref();
+    if following.is_some_and(|following| following.is_following) {
+        return None;
+    }
+    let why = following.and_then(|following| following.why.as_ref());
+    let why = why.map(|why| format!(": {why}"));
+    Some(format!(
+        "it does not follow the master{}",
+        why.unwrap_or_default()
+    ))
+}
+
 /// What a slave lacks still of a master whose log ends there and that has held on for so many milliseconds.
 fn lacks(status: &HaStatus, end: i64, held: i64) -> Option<String> {
     // Another log may be as long: who follows the master has its log.
-    let following = status.following.as_ref();
-    let Some(following) = following.filter(|following| following.is_following) else {
-        let why = status.following.as_ref();
-        let why = why.and_then(|following| following.why.as_ref());
-        let why = why.map(|why| format!(": {why}"));
-        return Some(format!(
-            "it does not follow the master{}",
-            why.unwrap_or_default()
-        ));
-    };
+    if let Some(why) = not_following(status) {
+        return Some(why);
+    }
     if status.max_offset < end {
         return Some(format!("its log ends at {}", status.max_offset));
     }
-    match following.copied_millis_ago {
+    let following = status.following.as_ref();
+    match following.map_or(-1, |following| following.copied_millis_ago) {
         ago if (0..held).contains(&ago) => None,
         -1 => Some(
             "it has not copied the master's topics, groups and offsets; its log says why"
@@ -424,7 +440,7 @@ async fn tell(
     epoch: Epoch,
 ) -> Result<(), Failure> {
     let line = match session.client.tell(address, epoch).await {
-        Ok(_) => format!("{address}, slave {id}, is told, and follows the new master"),
+        Ok(_) => format!("{address}, slave {id}, is told of the promotion"),
         Err(error) => {
             format!("{address}, slave {id}, cannot be told, and hears of it later: {error}")
         }

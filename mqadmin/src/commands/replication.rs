@@ -4,6 +4,7 @@ use gantry_client::Error;
 use gantry_wire::{bodies::HaStatus, codes::response};
 
 use super::targets;
+use crate::promotion::has_followed;
 use crate::session::{Failure, Session};
 
 /// haStatus: a broker's slaves and how far each is, or a slave's master; of one broker, of a cluster's, or of all.
@@ -101,7 +102,7 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
             ))?,
             Some(why) => session.line(format_args!("  does not follow {master}: {why}"))?,
         }
-        if follows.known.as_ref().is_some_and(|known| !known.followed) {
+        if !has_followed(follows) {
             session.line(
                 "  does not count for a promotion: it did not follow its master when it asked last, or has lost its end since",
             )?;

@@ -178,6 +178,12 @@ impl Fleet {
         self.succeeds(&["haStatus", "-b", &self.brokers[broker].address()])
     }
 
+    /// Whether its status has these words; while it starts again within its process it says nothing.
+    fn says(&self, broker: usize, words: &str) -> Result<bool> {
+        let status = self.admin(&["haStatus", "-b", &self.brokers[broker].address()])?;
+        Ok(String::from_utf8_lossy(&status.stdout).contains(words))
+    }
+
     fn promote(&self, broker: usize, more: &[&str]) -> Result<String> {
         let address = self.brokers[broker].address();
         self.succeeds(&[&["promote", "-b", &address], more].concat())
@@ -271,7 +277,7 @@ fn comes_back(name_server: Make) -> Result<()> {
     fleet.has_all(1)?;
     fleet.brokers[0].start()?;
     until("the old master to hear of it", || {
-        Ok(fleet.status(0)?.contains("FENCED, promotion 1.1"))
+        fleet.says(0, "FENCED, promotion 1.1")
     })?;
     ensure!(fleet.answer(0)? == REFUSED);
     // Over a restart too, and whatever the name server has forgotten.
@@ -308,7 +314,7 @@ fn a_promotion_that_stopped_half_way_is_finished() -> Result<()> {
     fleet.promote(1, &[])?;
     fleet.rejoin(0)?;
     until("the other slave to follow the new master", || {
-        Ok(fleet.status(2)?.contains("  follows 127.0.0.1:"))
+        fleet.says(2, "  follows 127.0.0.1:")
     })?;
     fleet.acknowledges(1)?;
     fleet.fill(1)?;
@@ -360,8 +366,7 @@ fn a_fenced_master_is_the_master_again_where_nobody_took_its_place() -> Result<(
     let mut fleet = Fleet::start("takes-back", Make::Gantry, 1)?;
     fleet.fence(0, "1.1", "0.0")?;
     until("the master to be fenced", || {
-        let status = fleet.admin(&["haStatus", "-b", &fleet.brokers[0].address()])?;
-        Ok(String::from_utf8_lossy(&status.stdout).contains("FENCED, promotion 1.1"))
+        fleet.says(0, "FENCED, promotion 1.1")
     })?;
     ensure!(fleet.answer(0)? == REFUSED);
     fleet.brokers[1].kill()?;
@@ -399,7 +404,7 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
         if let Ok(code) = code {
             ensure!(code != OK, "it acknowledged a message that only it has");
         }
-        Ok(fleet.status(0)?.contains("FENCED"))
+        fleet.says(0, "FENCED")
     })?;
     fleet.rejoin(0)?;
     fleet.acknowledges(1)?;
@@ -422,6 +427,15 @@ fn a_master_that_lost_its_disk_takes_nothing_from_its_slave_and_gives_way() -> R
     fleet.brokers[0].kill()?;
     std::fs::remove_dir_all(fleet.store(0))?;
     fleet.brokers[0].start()?;
+    let mut to_master = fleet.brokers[0].wire()?;
+    ledger::send_with(
+        &mut to_master,
+        TOPIC,
+        0,
+        b"of another log",
+        "WAIT\u{1}false",
+    )?;
+    ensure!(to_master.read()?.code == OK);
     // It has been asked since, and has less than ever.
     until("the slave to look at its master", || {
         let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
@@ -435,18 +449,26 @@ fn a_master_that_lost_its_disk_takes_nothing_from_its_slave_and_gives_way() -> R
         Ok(())
     };
     unharmed(&fleet)?;
-    let said = fleet.refused(&["promote", "-b", &address, "-w", "1"])?;
-    ensure!(said.contains("the logs have nothing in common"), "{said}");
+    for how in [&["-w", "1"][..], &["-d"]] {
+        let said = fleet.refused(&[&["promote", "-b", &address], how].concat())?;
+        ensure!(said.contains("the logs have nothing in common"), "{said}");
+    }
     fleet.brokers[0].stop()?;
     let wanted = ["-r", "SYNC_MASTER", "-s", "1"];
     let said = fleet.refused(&[&["promote", "-b", &address], &wanted[..]].concat())?;
     ensure!(said.contains("--accept-loss all"), "{said}");
     fleet.promote(1, &[&wanted[..], &["--accept-loss", "all"]].concat())?;
     unharmed(&fleet)?;
-    fleet.brokers[0].start()?;
-    until("the old master to be fenced", || {
-        Ok(fleet.status(0)?.contains("FENCED"))
-    })?;
+    let is_fenced = |fleet: &mut Fleet| {
+        fleet.brokers[0].start()?;
+        until("the old master to be fenced", || fleet.says(0, "FENCED"))
+    };
+    is_fenced(&mut fleet)?;
+    let said = fleet.refused(&["rejoin", "-b", &fleet.brokers[0].address()])?;
+    ensure!(said.contains("move its store away"), "{said}");
+    fleet.brokers[0].stop()?;
+    std::fs::remove_dir_all(fleet.store(0))?;
+    is_fenced(&mut fleet)?;
     fleet.rejoin(0)?;
     fleet.acknowledges(1)?;
     fleet.fill(1)?;

@@ -13,7 +13,7 @@ use super::{
     terms::{ROLES, Terms},
 };
 use crate::{
-    promotion::{Known, OldMaster, Situation},
+    promotion::{Known, OldMaster, Situation, has_followed},
     session::{Failure, Session},
 };
 
@@ -334,7 +334,7 @@ impl Fleet {
                 slaves: terms.slaves,
                 acknowledged: known.map_or(0, |known| known.slave_ids.len()) + nameless,
                 end: known.map(|known| known.max_offset),
-                followed: has_followed(&self.candidate),
+                followed: counts(&self.candidate),
                 gave_way: self.candidate.gave_way.then_some(epoch),
                 unmet: met.filter(|met| *met < epoch && !is_ours).map(|_| epoch),
             },
@@ -365,19 +365,13 @@ impl Fleet {
     }
 }
 
-/// Whether a slave's log was the beginning of its master's when it looked last, with all that it had acknowledged.
-fn has_followed(status: &HaStatus) -> bool {
-    let follows = status.following.as_ref();
-    match follows.and_then(|follows| follows.known.as_ref()) {
-        Some(known) => known.followed,
-        // Apache's master does not say what is kept of it.
-        None => follows.is_some_and(|follows| follows.heard_millis_ago != -1),
-    }
-}
-
 /// Whether what another slave has counts.
 pub(super) fn vouches(slave: &Replica) -> bool {
-    slave.answer.as_ref().is_ok_and(has_followed)
+    slave.answer.as_ref().is_ok_and(counts)
+}
+
+fn counts(status: &HaStatus) -> bool {
+    status.following.as_ref().is_some_and(has_followed)
 }
 
 pub(super) fn epoch_of(status: &HaStatus) -> Result<Epoch, Failure> {

@@ -34,6 +34,18 @@ pub(super) async fn strangers(session: &Session<'_>, fleet: &Fleet) -> Vec<Strin
     strangers
 }
 
+/// Whether two logs have nothing in common, though both have something.
+pub(super) async fn are_strangers(
+    session: &Session<'_>,
+    (ours, our_status): (&str, &HaStatus),
+    (theirs, their_status): (&str, &HaStatus),
+) -> Result<bool, Error> {
+    let Some(at) = log_of(our_status).first_place(log_of(their_status)) else {
+        return Ok(false);
+    };
+    Ok(record(session, ours, at).await? != record(session, theirs, at).await?)
+}
+
 /// Whether one log is the beginning of the other, from asking both for single records; who they are, and what they said of
 /// their logs.
 pub(super) async fn are_one(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_message::Epoch;
 use tokio::time::{Instant, sleep};
 
-use super::{LOOK, SETTLES, STARTS, answered, asked, fleet::epoch_of, serves, step};
+use super::{LOOK, SETTLES, STARTS, answered, asked, fleet::epoch_of, logs, serves, step};
 use crate::session::{Failure, Session};
 
 /// rejoin: a master that was replaced becomes a slave of the new one.
@@ -30,6 +30,11 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     }
     if status.role == "SLAVE" && !status.is_fenced {
         let id = status.broker_id;
+        if session.arguments.has('i') && session.arguments.number::<i64>('i', 0)? != id {
+            return Err(Failure::Said(format!(
+                "{address} is slave {id} of {name} already, and keeps that id"
+            )));
+        }
         step(
             session,
             format_args!("{address} is slave {id} of {name} already"),
@@ -48,6 +53,13 @@ pub async fn rejoin(session: &mut Session<'_>) -> Result<(), Failure> {
     };
     let told = asked(master, session.client.ha_status(master).await)?;
     let epoch = epoch_of(&told)?;
+    let strangers = logs::are_strangers(session, (&address, &status), (master, &told)).await;
+    if asked(&address, strangers)? {
+        return Err(Failure::Said(format!(
+            "the log of {address} has nothing in common with that of {master}, and is not given up for it: if it is the one to \
+             go, stop {address}, move its store away, start it, and rejoin it: it begins anew then"
+        )));
+    }
     let id = match session.arguments.text('i') {
         Some(_) => {
             let id = session.arguments.number::<i64>('i', 0)?;
