@@ -167,12 +167,15 @@ impl Known {
         state.master = file.load(HaMaster::parse)?;
         let end = end.with(state.master.as_ref(), ours);
         let lacks = Lacks::at_start(state.master.as_ref(), end);
-        if let Some(known) = state.master.as_mut().filter(|known| known.followed)
-            && end == End::Doubted
-        {
-            // Before anybody can ask, and over the next start, which finds a log without any doubt.
-            known.followed = false;
-            file.replace(&known.encode())?;
+        if let Some(known) = state.master.as_mut().filter(|_| end == End::Doubted) {
+            let gone = known.copy_offset.saturating_sub(ours).max(0);
+            if known.followed || 0 < gone {
+                // Before anybody can ask, and over the next start, which finds a log without any doubt.
+                known.followed = false;
+                known.lost_bytes = known.lost_bytes.saturating_add(gone);
+                known.copy_offset -= gone;
+                file.replace(&known.encode())?;
+            }
         }
         Ok((File(Arc::new(file)), lacks))
     }
@@ -242,6 +245,7 @@ pub fn learned(
         epoch: said.epoch.clone(),
         followed: follows == Follows::Yes,
         in_sync_replicas: said.in_sync_replicas,
+        lost_bytes: before.map_or(0, |before| before.lost_bytes),
         max_offset: said.max_offset,
         nameless_slaves: nameless.max(i32::try_from(without.len()).unwrap_or(i32::MAX)),
         role: said.role.clone(),
@@ -312,11 +316,22 @@ mod tests {
         let load = || {
             let known = Known::default();
             let disk = Arc::new(learner.disk.clone());
-            let (_, lacks) = known.load(disk, folder, (End::Whole, OURS - 1)).unwrap();
-            (lacks, known.now().unwrap().followed)
+            let (_, lacks) = known.load(disk, folder, (End::Whole, OURS - 7)).unwrap();
+            let known = known.now().unwrap();
+            (lacks, known.followed, known.lost_bytes)
         };
-        assert_eq!(load(), (Lacks::Unknown, false));
-        assert_eq!(load(), (Lacks::Unknown, false), "nor at the next start");
+        assert_eq!(load(), (Lacks::Unknown, false, 7));
+        assert_eq!(load(), (Lacks::Unknown, false, 7), "nor at the next start");
+        // Whatever the master says then, that was.
+        let known = learner
+            .restarted(End::Whole)
+            .hears(&said(200, Vec::new()), Follows::Yes);
+        assert_eq!((known.followed, known.lost_bytes), (true, 7));
+        let promoted = HaStatus {
+            epoch: Some("1.2".to_owned()),
+            ..said(200, Vec::new())
+        };
+        assert_eq!(learner.hears(&promoted, Follows::Yes).lost_bytes, 0);
     }
 
     /// Where its log ends.

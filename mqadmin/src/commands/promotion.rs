@@ -18,7 +18,7 @@ use gantry_message::Epoch;
 use gantry_wire::{bodies::HaStatus, codes::response};
 use tokio::time::{Instant, sleep};
 
-use super::replication::asked;
+use super::replication::{LOST, asked};
 use crate::{
     promotion::{Accepted, Loss, OldMaster},
     session::{Failure, Session},
@@ -96,7 +96,7 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         }
         let what = match master {
             Some(master) => format!("{} would be drained and fenced before", master.address),
-            None => said(&now.loss()),
+            None => said(&fleet, &now.loss()),
         };
         let name = &fleet.candidate.broker_name;
         return session.line(format_args!(
@@ -124,7 +124,7 @@ pub async fn promote(session: &mut Session<'_>) -> Result<(), Failure> {
         format_args!(
             "{} is {role} of {name} since promotion {epoch}; {}; its log begins at {}",
             fleet.address,
-            said(&loss),
+            said(&fleet, &loss),
             promoted.min_offset
         ),
     )?;
@@ -554,14 +554,18 @@ fn judge(fleet: &Fleet, loss: &Loss, accepted: Accepted) -> Result<(), Failure> 
     Err(Failure::Said(format!(
         "{} is not promoted, for acknowledged messages could be lost: {}; {how} (--accept-loss {accept}){}",
         fleet.address,
-        said(loss),
+        said(fleet, loss),
         unfinished.unwrap_or_default()
     )))
 }
 
-fn said(loss: &Loss) -> String {
+/// What would be lost, in words; how much of what it had the slave has lost before is a part of it.
+fn said(fleet: &Fleet, loss: &Loss) -> String {
     match loss {
-        Loss::Nothing => "it has all that was acknowledged with its copies".to_owned(),
+        Loss::Nothing => match fleet.known().map_or(0, |known| known.lost_bytes) {
+            0 => "it has all that was acknowledged with its copies".to_owned(),
+            lost => format!("it has all that there is, but for {lost} bytes that it had: {LOST}"),
+        },
         Loss::Bytes { count, at } => format!("it lacks {count} bytes of the log that {at} has"),
         Loss::Unknown(why) => format!("what it lacks cannot be told, since {why}"),
     }

@@ -7,6 +7,9 @@ use super::targets;
 use crate::promotion::has_followed;
 use crate::session::{Failure, Session};
 
+/// Why a slave has less than it had.
+pub(super) const LOST: &str = "its master came back with less, and what that had not went to quarantine/, or its store is an older one";
+
 /// haStatus: a broker's slaves and how far each is, or a slave's master; of one broker, of a cluster's, or of all.
 pub async fn status(session: &mut Session<'_>) -> Result<(), Failure> {
     if let Some(address) = session.arguments.text('b').map(str::to_owned) {
@@ -101,6 +104,16 @@ fn print(session: &mut Session<'_>, address: &str, status: &HaStatus) -> Result<
                 follows.wire, follows.heard_millis_ago
             ))?,
             Some(why) => session.line(format_args!("  does not follow {master}: {why}"))?,
+        }
+        if let Some(lost) = follows
+            .known
+            .as_ref()
+            .map(|known| known.lost_bytes)
+            .filter(|lost| 0 < *lost)
+        {
+            session.line(format_args!(
+                "  lost {lost} bytes of its log that it had: {LOST}"
+            ))?;
         }
         if !has_followed(follows) {
             session.line(

@@ -476,6 +476,42 @@ fn a_master_that_lost_its_disk_takes_nothing_from_its_slave_and_gives_way() -> R
     fleet.same_log(1, 0)
 }
 
+/// A master came back with an older store, and its slave gave up what it had more, acknowledged messages among it.
+#[test]
+fn what_a_slave_gave_up_for_its_master_is_said() -> Result<()> {
+    let _turn = Turn::wait();
+    let mut fleet = Fleet::start("gave-up", Make::Gantry, 1)?;
+    let copy = fleet.room.path().join("copy");
+    fleet.brokers[0].stop()?;
+    run(
+        "the copy",
+        Command::new("cp").arg("-a").arg(fleet.store(0)).arg(&copy),
+    )?;
+    fleet.brokers[0].start()?;
+    fleet.acknowledges(0)?;
+    fleet.fill(0)?;
+    until("the slave to have noted how far it is", || {
+        let mut wire = fleet.brokers[1].wire()?;
+        let status = wire.call(HA_STATUS, &[], &[])?.success()?.json()?;
+        Ok(status["follows"]["known"]["copyOffset"] == status["maxOffset"])
+    })?;
+    ensure!(!fleet.says(1, "  lost ")?);
+    fleet.brokers[0].stop()?;
+    std::fs::remove_dir_all(fleet.store(0))?;
+    std::fs::rename(&copy, fleet.store(0))?;
+    fleet.brokers[0].start()?;
+    until("the slave to say what it has lost", || {
+        fleet.says(
+            1,
+            " bytes of its log that it had: its master came back with less",
+        )
+    })?;
+    fleet.acknowledges(0)?;
+    let said = fleet.promote(1, &[])?;
+    ensure!(said.contains("it has all that there is, but for"), "{said}");
+    Ok(())
+}
+
 /// What a slave that does not answer has acknowledged, this one need not have.
 #[test]
 fn a_slave_that_may_lack_something_is_not_promoted_unless_that_is_accepted() -> Result<()> {

@@ -40,6 +40,9 @@ bodies! {
         /// The slave followed it then: their logs were one.
         followed: bool, "followed";
         in_sync_replicas: i32, "inSyncReplicas";
+        /// Bytes of its log that the slave had when it asked before, and has no more: cut off, for the master came back with
+        /// less, or gone when it was started.
+        lost_bytes: i64, "lostBytes";
         /// Where its log ended.
         max_offset: i64, "maxOffset";
         /// How many slaves without an id were connected at once: Apache's.
