@@ -310,9 +310,6 @@ impl Server {
                     lines.push(format!("namesrvAddr={}", name_servers.join(";")));
                 }
                 lines.extend(SMALL.iter().map(|(k, v)| format!("{k}={v}")));
-                if self.make == Make::Apache {
-                    lines.extend(PATIENT.iter().map(|(k, v)| format!("{k}={v}")));
-                }
                 lines.extend(properties.iter().map(|(k, v)| format!("{k}={v}")));
             }
         }
@@ -400,6 +397,9 @@ impl Server {
                 args.extend(["broker", "--small", "--name", name].map(str::to_owned));
                 if !name_servers.is_empty() {
                     args.extend(["--namesrv".to_owned(), name_servers.join(";")]);
+                }
+                for (key, value) in PATIENT {
+                    args.extend(["--set".to_owned(), format!("{key}={value}")]);
                 }
                 for (key, value) in properties {
                     match key.as_str() {
