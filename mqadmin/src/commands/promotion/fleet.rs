@@ -1,5 +1,7 @@
 //! Everybody of a broker name as they answer before a promotion, and what follows from that.
 
+use std::time::Duration;
+
 use gantry_client::Error;
 use gantry_message::Epoch;
 use gantry_wire::{
@@ -18,7 +20,7 @@ use crate::{
 };
 
 /// A master says something at least every five seconds (haSendHeartbeatInterval).
-const ALIVE_MS: i64 = 6_000;
+const ALIVE: Duration = Duration::from_secs(6);
 
 /// A broker of the name, and what came of asking it.
 pub(super) struct Replica {
@@ -225,13 +227,15 @@ impl Fleet {
             self.address
         );
         step(session, line)?;
+        let deadline = Instant::now() + ALIVE;
         loop {
             sleep(LOOK).await;
             let status = session.client.ha_status(&self.address).await;
             self.candidate = asked(&self.address, status)?;
             match self.heard_lately() {
                 None => return Ok(()),
-                Some((master, now)) if now < silent => {
+                // What was heard so lately even then was heard again.
+                Some((master, now)) if now < silent || deadline <= Instant::now() => {
                     return Err(Failure::Said(format!(
                         "the master at {master} does not answer here, but {} heard it {now} ms ago: it is alive. Stop it, or \
                          promote from where it can be reached",
@@ -251,8 +255,8 @@ impl Fleet {
         let master = follows.master.clone().unwrap_or_else(|| "?".to_owned());
         let has_answered = |other: &Replica| other.answer.is_ok() && other.address == master;
         let silent = follows.heard_millis_ago;
-        let is_lately = (0..ALIVE_MS).contains(&silent) && !self.others.iter().any(has_answered);
-        is_lately.then_some((master, silent))
+        let is_lately = u64::try_from(silent).is_ok_and(|ago| Duration::from_millis(ago) < ALIVE);
+        (is_lately && !self.others.iter().any(has_answered)).then_some((master, silent))
     }
 
     pub(super) fn next_epoch(&self) -> Result<Epoch, Failure> {
