@@ -193,6 +193,15 @@ impl Fleet {
         self.succeeds(&["rejoin", "-b", &self.brokers[broker].address()])
     }
 
+    /// The old master becomes a slave of the new one, and gets everything.
+    fn rejoins_and_has_all(&mut self, old: usize, new: usize) -> Result<()> {
+        self.rejoin(old)?;
+        self.acknowledges(new)?;
+        self.fill(new)?;
+        self.has_all(old)?;
+        self.same_log(new, old)
+    }
+
     /// The slave's log is its master's, byte for byte.
     fn same_log(&self, master: usize, slave: usize) -> Result<()> {
         let of = |broker: usize| (&self.brokers[broker], self.store(broker));
@@ -406,11 +415,7 @@ fn a_frozen_master_acknowledges_nothing_when_it_thaws() -> Result<()> {
         }
         fleet.says(0, "FENCED")
     })?;
-    fleet.rejoin(0)?;
-    fleet.acknowledges(1)?;
-    fleet.fill(1)?;
-    fleet.has_all(0)?;
-    fleet.same_log(1, 0)
+    fleet.rejoins_and_has_all(0, 1)
 }
 
 /// A master comes back by itself from an empty disk. What its slave has stays, topics and offsets included, until somebody
@@ -469,11 +474,7 @@ fn a_master_that_lost_its_disk_takes_nothing_from_its_slave_and_gives_way() -> R
     fleet.brokers[0].stop()?;
     std::fs::remove_dir_all(fleet.store(0))?;
     is_fenced(&mut fleet)?;
-    fleet.rejoin(0)?;
-    fleet.acknowledges(1)?;
-    fleet.fill(1)?;
-    fleet.has_all(0)?;
-    fleet.same_log(1, 0)
+    fleet.rejoins_and_has_all(0, 1)
 }
 
 /// A master came back with an older store, and its slave gave up what it had more, acknowledged messages among it.
