@@ -231,8 +231,7 @@ impl Copier {
         tables: Tables,
         (own_address, known, end): (String, Known, End),
     ) -> Result<Copier, TableError> {
-        let ours = i64::try_from(tables.store.max_offset().0).unwrap_or(i64::MAX);
-        let (known_file, lacks) = known.load(disk.clone(), folder, (end, ours))?;
+        let (known_file, lacks) = known.load(disk.clone(), folder, (end, tables.end()))?;
         let file = JsonFile::new(disk, folder.join("masterOffset.json"));
         let table = match file.load(ConsumerOffsets::parse)? {
             Some(seen) => seen.offset_table,
@@ -332,7 +331,7 @@ impl Copier {
     /// is not the one that is followed: another machine may have got the address.
     async fn look_at(&mut self, master: &str, follows: Follows) -> Result<(), String> {
         // Before it is asked: who is followed has all of this.
-        let before = self.end();
+        let before = self.tables.end();
         let connection = connect(master).await?;
         let reply = ask(&connection, request::HA_STATUS).await?;
         if reply.code == response::REQUEST_CODE_NOT_SUPPORTED {
@@ -346,7 +345,9 @@ impl Copier {
         let said = HaStatus::parse(&body).map_err(|error| error.to_string())?;
         let reached = follows.check(said.max_offset, before);
         let follows = reached.as_ref().map_or(Follows::No, |()| follows);
-        let follows = self.lacks.look(follows, (said.max_offset, self.end()));
+        let follows = self
+            .lacks
+            .look(follows, (said.max_offset, self.tables.end()));
         let (known, file, master) = (
             self.known.clone(),
             self.known_file.share(),
@@ -358,11 +359,6 @@ impl Copier {
         })
         .await?;
         reached
-    }
-
-    /// Where the log ends, as it is said.
-    fn end(&self) -> i64 {
-        i64::try_from(self.tables.store.max_offset().0).unwrap_or(i64::MAX)
     }
 
     async fn copy_topics(&mut self, master: &str) -> Result<(), String> {
@@ -458,6 +454,11 @@ impl Copier {
 }
 
 impl Tables {
+    /// Where the log ends, as it is said.
+    fn end(&self) -> i64 {
+        i64::try_from(self.store.max_offset().0).unwrap_or(i64::MAX)
+    }
+
     /// Whether the topic and the group of a `topic@group` are there.
     fn have(&self, of: &str) -> bool {
         of.split_once('@').is_some_and(|(topic, group)| {

@@ -31,7 +31,7 @@ pub fn file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// [`file()`] for a file with a checksum: where there is no space for a second one beside it, over the present one, which a
-/// crash in between may tear.
+/// crash or an error in between may tear.
 pub fn or_overwrite(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     match file(disk, path, content) {
         Err(error) if is_no_space(&error) && disk.meta(path)?.is_some() => {
